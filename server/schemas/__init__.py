@@ -1,0 +1,71 @@
+"""The wire: what clients send and receive. Pure pydantic, no table, no rule.
+
+A request's `stored()` or `changes()` gives column values, and a response's `model_validate(row)`
+reads them.
+"""
+
+from server.schemas.assistants import Assistant, AssistantDeleted, CreateAssistant, ModifyAssistant
+from server.schemas.common import JsonObject, ListPage, ListQuery, Usage
+from server.schemas.encoding import compact, pretty, to_wire
+from server.schemas.errors import Error, ErrorBody
+from server.schemas.messages import (
+    CreateMessage,
+    Message,
+    MessageDeleted,
+    MessagesQuery,
+    ModifyMessage,
+    text_part,
+)
+from server.schemas.models import Model, ModelList
+from server.schemas.runs import (
+    CreateRun,
+    CreateThreadAndRun,
+    ModifyRun,
+    Run,
+    RunStatus,
+    SubmitToolOutputs,
+    ToolOutput,
+)
+from server.schemas.steps import IncludeQuery, RunStep, StepsQuery
+from server.schemas.threads import CreateThread, ModifyThread, Thread, ThreadDeleted
+from server.schemas.tools import Tool, merge_resources
+
+__all__ = [
+    "Assistant",
+    "AssistantDeleted",
+    "CreateAssistant",
+    "CreateMessage",
+    "CreateRun",
+    "CreateThread",
+    "CreateThreadAndRun",
+    "Error",
+    "ErrorBody",
+    "IncludeQuery",
+    "JsonObject",
+    "ListPage",
+    "ListQuery",
+    "Message",
+    "MessageDeleted",
+    "MessagesQuery",
+    "Model",
+    "ModelList",
+    "ModifyAssistant",
+    "ModifyMessage",
+    "ModifyRun",
+    "ModifyThread",
+    "Run",
+    "RunStatus",
+    "RunStep",
+    "StepsQuery",
+    "SubmitToolOutputs",
+    "Thread",
+    "ThreadDeleted",
+    "Tool",
+    "ToolOutput",
+    "Usage",
+    "compact",
+    "merge_resources",
+    "pretty",
+    "text_part",
+    "to_wire",
+]

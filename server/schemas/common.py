@@ -1,0 +1,150 @@
+"""What the wire's objects share: the two families of models, unions, metadata and lists.
+
+`Given` is what a client sends: exact types, no unknown keys. `Shown` is what it gets: its fields
+have the order of the wire's keys, and it validates from a row's attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+JsonObject = dict[str, Any]
+T = TypeVar("T")
+
+LARGEST_INTEGER = 2**31 - 1
+
+
+class Given(BaseModel):
+    """Part of a request. `model_fields_set` tells an absent key from a null."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    def given(self, name: str) -> bool:
+        return name in self.model_fields_set
+
+
+class Shown(BaseModel):
+    """Part of a response."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+@dataclass(frozen=True)
+class Describes:
+    """JSON that was checked when it came in and is passed on as it is; described as `type`."""
+
+    type: Any
+
+    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.any_schema()
+
+    def __get_pydantic_json_schema__(
+        self, _: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(TypeAdapter(self.type).core_schema)
+
+
+def member_of(value: Any) -> str | None:
+    """The tag of the union member that a value claims to be, by its `type` or its JSON type.
+
+    Tags are in angle brackets, so that an error's path can be told from the tags within it.
+    """
+    if isinstance(value, str):
+        return "<string>"
+    if isinstance(value, list):
+        return "<array>"
+    type = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"<{type}>"
+
+
+def one_of(*types: str, expected: str = "an object") -> Any:
+    """A union whose object members name themselves in `type`, one of `types`."""
+    discriminator = Discriminator(
+        member_of,
+        custom_error_type="no_union_member",
+        custom_error_message="Expected {expected}",
+        custom_error_context={"expected": expected, "types": " ".join(types)},
+    )
+    return Field(discriminator=discriminator)
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=16),
+]
+TokenLimit = Annotated[int, Field(le=LARGEST_INTEGER)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(ge=0, le=1)]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class ModifyMetadata(Given):
+    """The body of every endpoint that can change nothing but metadata."""
+
+    metadata: Metadata | None = None
+
+    def changes(self) -> JsonObject:
+        return {"metadata": self.metadata or {}} if self.given("metadata") else {}
+
+
+class ListQuery(BaseModel):
+    """Which page of a list. A limit of 0 gives an empty page."""
+
+    limit: Annotated[int, Field(ge=0, le=100)] = 20
+    order: Literal["asc", "desc"] = "desc"
+    after: str | None = None
+    before: str | None = None
+
+
+class ListPage(Shown, Generic[T]):
+    """A page of a list."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+    @classmethod
+    def of(cls, data: list[T], has_more: bool) -> ListPage[T]:
+        """A page of objects that have ids, without checking them again."""
+        ids = [item.id for item in data]  # type: ignore[attr-defined]
+        first, last = (ids[0], ids[-1]) if ids else (None, None)
+        return cls.model_construct(
+            object="list", data=data, first_id=first, last_id=last, has_more=has_more
+        )
+
+
+class PromptTokenDetails(Shown):
+    """Of the prompt tokens, those that needed no computing."""
+
+    cached_tokens: int
+
+
+class CompletionTokensDetails(Shown):
+    """Of the completion tokens, those that the client does not see."""
+
+    reasoning_tokens: int
+
+
+class Usage(Shown):
+    """Tokens of one step, or of all steps of a run."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_token_details: PromptTokenDetails
+    completion_tokens_details: CompletionTokensDetails

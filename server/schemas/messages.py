@@ -1,0 +1,179 @@
+"""Messages. Content goes in as a string or as parts, and comes out as parts with annotations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, Tag
+
+from server.schemas.common import (
+    Describes,
+    Given,
+    JsonObject,
+    ListQuery,
+    Metadata,
+    ModifyMetadata,
+    Shown,
+    one_of,
+)
+from server.schemas.tools import AttachmentTool
+
+Text = Annotated[str, Field(max_length=256_000)]
+Detail = Literal["auto", "low", "high"]
+Role = Literal["user", "assistant"]
+
+
+def text_part(value: str) -> JsonObject:
+    """A text part as it is stored and shown."""
+    return {"type": "text", "text": {"value": value, "annotations": []}}
+
+
+class TextPart(Given):
+    """Text of a message."""
+
+    type: Literal["text"]
+    text: Text
+
+    def stored(self) -> JsonObject:
+        return text_part(self.text)
+
+
+class ImageFile(Given):
+    """An image that was uploaded."""
+
+    file_id: str
+    detail: Detail = "auto"
+
+
+class ImageFilePart(Given):
+    """An uploaded image in a message."""
+
+    type: Literal["image_file"]
+    image_file: ImageFile
+
+    def stored(self) -> JsonObject:
+        image = self.image_file
+        return {
+            "type": self.type,
+            "image_file": {"file_id": image.file_id, "detail": image.detail},
+        }
+
+
+class ImageUrl(Given):
+    """An image somewhere else. As on the hosted API, its URL must be one that can be fetched."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]", json_schema_extra={"format": "uri"})]
+    detail: Detail = "auto"
+
+
+class ImageUrlPart(Given):
+    """An image in a message, by its URL."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+    def stored(self) -> JsonObject:
+        image = self.image_url
+        return {"type": self.type, "image_url": {"url": image.url, "detail": image.detail}}
+
+
+ContentPart = Annotated[
+    Annotated[ImageFilePart, Tag("<image_file>")]
+    | Annotated[ImageUrlPart, Tag("<image_url>")]
+    | Annotated[TextPart, Tag("<text>")],
+    one_of("image_file", "image_url", "text"),
+]
+Content = Annotated[
+    Annotated[Text, Tag("<string>")]
+    | Annotated[list[ContentPart], Field(min_length=1, fail_fast=True), Tag("<array>")],
+    one_of(expected="one of a string or array of objects"),
+]
+
+
+class Attachment(Given):
+    """A file for the tools of the thread."""
+
+    file_id: str
+    tools: Annotated[list[AttachmentTool], Field(fail_fast=True)]
+
+    def stored(self) -> JsonObject:
+        return {"file_id": self.file_id, "tools": [tool.stored() for tool in self.tools]}
+
+
+class CreateMessage(Given):
+    """The body of `POST /threads/{thread_id}/messages`, and a message wherever one can be added."""
+
+    role: Role
+    content: Content
+    attachments: Annotated[list[Attachment], Field(fail_fast=True)] | None = None
+    metadata: Metadata | None = None
+
+    def stored(self) -> JsonObject:
+        """The columns of the new message that a client decides on."""
+        return {
+            "role": self.role,
+            "content": [text_part(self.content)]
+            if isinstance(self.content, str)
+            else [part.stored() for part in self.content],
+            "attachments": [attachment.stored() for attachment in self.attachments or ()],
+            "metadata": self.metadata or {},
+        }
+
+
+class ModifyMessage(ModifyMetadata):
+    """The body of `POST /threads/{thread_id}/messages/{message_id}`."""
+
+
+class MessagesQuery(ListQuery):
+    """Which page of a thread's messages, or only of those that one run wrote."""
+
+    run_id: str | None = None
+
+
+class TextContent(BaseModel):
+    """Text of a message, with what it refers to."""
+
+    class Value(BaseModel):
+        """The text and its annotations."""
+
+        value: str
+        annotations: list[Any]
+
+    type: Literal["text"]
+    text: Value
+
+
+class RefusalContent(BaseModel):
+    """What the model said instead of an answer."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+class Message(Shown):
+    """A message."""
+
+    id: str
+    object: Literal["thread.message"] = "thread.message"
+    created_at: int
+    assistant_id: str | None
+    thread_id: str
+    run_id: str | None
+    status: str
+    incomplete_details: dict[str, str] | None
+    incomplete_at: int | None
+    completed_at: int | None
+    role: Role
+    content: Annotated[
+        list[Any], Describes(list[ImageFilePart | ImageUrlPart | TextContent | RefusalContent])
+    ]
+    attachments: Annotated[list[Any], Describes(list[Attachment])]
+    metadata: Annotated[dict[str, str], Describes(Metadata)]
+
+
+class MessageDeleted(Shown):
+    """The answer to deleting a message."""
+
+    id: str
+    object: Literal["thread.message.deleted"] = "thread.message.deleted"
+    deleted: bool = True
