@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, Tag
+from pydantic import AfterValidator, BaseModel, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from server.schemas.common import (
     Describes,
@@ -59,10 +60,17 @@ class ImageFilePart(Given):
         }
 
 
-class ImageUrl(Given):
-    """An image somewhere else. As on the hosted API, its URL must be one that can be fetched."""
+def _fetchable(url: str) -> str:
+    """As on the hosted API, images are not taken as data within the URL."""
+    if not url.startswith(("https://", "http://")) or any(c.isspace() for c in url):
+        raise PydanticCustomError("url_format", "Expected a valid URL")
+    return url
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/]", json_schema_extra={"format": "uri"})]
+
+class ImageUrl(Given):
+    """An image somewhere else."""
+
+    url: Annotated[str, AfterValidator(_fetchable), Field(json_schema_extra={"format": "uri"})]
     detail: Detail = "auto"
 
 

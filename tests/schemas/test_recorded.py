@@ -1,4 +1,4 @@
-"""Recorded traffic of the hosted API against the schemas: requests validate, responses keep their form.
+"""Recorded traffic of the hosted API: its requests validate, its responses keep their form.
 
 Runs where `ASSISTANTS_CONTRACT_DIR` names the folder of the recordings.
 """
@@ -51,6 +51,7 @@ ADDED = {
 
 
 def exchanges() -> Iterator[dict[str, Any]]:
+    """The recorded exchanges of the resources that have schemas."""
     assert RECORDINGS is not None
     with RECORDINGS.open() as lines:
         for exchange in map(json.loads, lines):
@@ -59,6 +60,7 @@ def exchanges() -> Iterator[dict[str, Any]]:
 
 
 def body_of(exchange: dict[str, Any]) -> type[Any] | None:
+    """The schema of what was sent, if anything was."""
     path = re.sub(r"(asst|thread|run|msg|step)_\w+", "X", exchange["path"].removeprefix("/v1"))
     return BODIES.get(path) if exchange["method"] == "POST" else None
 
@@ -137,7 +139,7 @@ def test_a_created_assistant_is_stored_as_the_hosted_api_showed_it() -> None:
 
 
 def test_a_created_message_is_stored_as_the_hosted_api_showed_it() -> None:
-    """A string becomes a text part with annotations; metadata and attachments get their defaults."""
+    """A string becomes a text part with annotations; metadata and attachments have defaults."""
     for exchange in exchanges():
         if body_of(exchange) is schemas.CreateMessage:
             stored = schemas.CreateMessage.model_validate(exchange["request"]).stored()
