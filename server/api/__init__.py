@@ -1,0 +1,1 @@
+"""HTTP only: parse, call one verb or store, convert. One router a resource."""

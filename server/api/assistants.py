@@ -1,0 +1,78 @@
+"""`/v1/assistants`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from server import errors, schemas
+from server.api.body import WireRoute
+from server.api.deps import Beta, Caller, Server
+from server.api.pages import part_of
+from server.api.respond import listed, wire
+from server.db.database import Tx
+from server.db.stores import Record
+from server.runs.conversation import require_assistant
+from server.runs.models import Catalog
+
+router = APIRouter(prefix="/v1/assistants", route_class=WireRoute, dependencies=[Beta])
+
+
+@router.post("", operation_id="createAssistant", response_model=schemas.Assistant)
+async def create(body: schemas.CreateAssistant, caller: Caller, server: Server) -> Response:
+    _require_model(server.catalog, body.model)
+    row = await server.db.write(lambda tx: _insert(tx, caller.project, body))
+    return wire(schemas.Assistant.model_validate(row))
+
+
+@router.get("", operation_id="listAssistants", response_model=schemas.ListPage[schemas.Assistant])
+async def page(
+    query: Annotated[schemas.ListQuery, Query()], caller: Caller, server: Server
+) -> Response:
+    part = part_of(query)
+    found = await server.db.read(lambda tx: tx.assistants.page(caller.project, part))
+    return listed(schemas.Assistant, found)
+
+
+@router.get("/{assistant_id}", operation_id="getAssistant", response_model=schemas.Assistant)
+async def retrieve(assistant_id: str, caller: Caller, server: Server) -> Response:
+    row = await server.db.read(lambda tx: require_assistant(tx, caller.project, assistant_id))
+    return wire(schemas.Assistant.model_validate(row))
+
+
+@router.post("/{assistant_id}", operation_id="modifyAssistant", response_model=schemas.Assistant)
+async def modify(
+    assistant_id: str, body: schemas.ModifyAssistant, caller: Caller, server: Server
+) -> Response:
+    if body.given("model"):
+        _require_model(server.catalog, body.model)
+    row = await server.db.write(lambda tx: _change(tx, caller.project, assistant_id, body))
+    return wire(schemas.Assistant.model_validate(row))
+
+
+@router.delete(
+    "/{assistant_id}", operation_id="deleteAssistant", response_model=schemas.AssistantDeleted
+)
+async def delete(assistant_id: str, caller: Caller, server: Server) -> Response:
+    await server.db.write(
+        lambda tx: tx.assistants.bury(require_assistant(tx, caller.project, assistant_id))
+    )
+    return wire(schemas.AssistantDeleted(id=assistant_id))
+
+
+def _insert(tx: Tx, project: str, body: schemas.CreateAssistant) -> Record:
+    ident = {"id": tx.ids.new("asst"), "project_id": project, "created_at": tx.now}
+    return tx.assistants.insert({**ident, **body.stored()})
+
+
+def _change(tx: Tx, project: str, assistant_id: str, body: schemas.ModifyAssistant) -> Record:
+    row = require_assistant(tx, project, assistant_id)
+    changes = body.changes(row)
+    return tx.assistants.update(row.seq, changes) if changes else row
+
+
+def _require_model(catalog: Catalog, name: str) -> None:
+    if catalog.resolve(name) is None:
+        raise errors.model_not_found(name)

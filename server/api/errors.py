@@ -1,0 +1,108 @@
+"""Every error as OpenAI's error object. This is the only place where an error has an HTTP status."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server import errors, schemas
+from server.api.context import request_id_of
+from server.api.respond import wire
+from server.api.validation import to_openai
+from server.db.database import DatabaseBusy, DatabaseClosed, DatabaseFull
+from server.db.stores import UnknownCursor
+
+log = logging.getLogger(__name__)
+
+STATUS: dict[type[errors.WireError], int] = {
+    errors.InvalidRequest: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.MethodNotAllowed: 405,
+    errors.Gone: 410,
+    errors.TooLarge: 413,
+    errors.Unavailable: 503,
+}
+RETRY_LATER = {"retry-after": "1"}
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Install the handlers."""
+    app.add_exception_handler(errors.WireError, _wire_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(UnknownCursor, _unknown_cursor)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(DatabaseBusy, _busy)
+    app.add_exception_handler(DatabaseClosed, _busy)
+    app.add_exception_handler(DatabaseFull, _full)
+    app.add_exception_handler(Exception, _fault)
+
+
+def error_response(error: errors.WireError) -> Response:
+    status = STATUS[type(error)]
+    body = schemas.Error(message=error.message, type=error.type, param=error.param, code=error.code)
+    return wire(schemas.ErrorBody(error=body), status, RETRY_LATER if status == 503 else None)
+
+
+async def _wire_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.WireError)
+    return error_response(error)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return error_response(to_openai(error.errors()))
+
+
+async def _unknown_cursor(request: Request, error: Exception) -> Response:
+    assert isinstance(error, UnknownCursor)
+    kinds = {"assistants": "assistant", "messages": "message", "runs": "run", "steps": "run step"}
+    kind = kinds[request.url.path.rstrip("/").rsplit("/", 1)[-1]]
+    return error_response(errors.no_such(kind, error.object_id))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: a URL or a method that does not exist."""
+    assert isinstance(error, HTTPException)
+    called = f"{request.method} {request.url.path}"
+    if error.status_code == 405:
+        hint = "(HINT: Perhaps you meant to use a different HTTP method?)"
+        message = f"Not allowed to {request.method} on {request.url.path}. {hint}"
+        return error_response(errors.MethodNotAllowed(message, code="method_not_supported"))
+    message = (
+        f"Unknown request URL: {called}. Please check the URL for typos, or see the docs at "
+        "https://platform.openai.com/docs/api-reference/."
+    )
+    return error_response(errors.NotFound(message, code="unknown_url"))
+
+
+async def _busy(_: Request, __: Exception) -> Response:
+    return error_response(errors.Unavailable("The database is busy. Please retry in a moment."))
+
+
+async def _full(_: Request, __: Exception) -> Response:
+    """Permanent until somebody makes room, so the SDKs need not repeat it at once."""
+    return error_response(errors.Unavailable("The server's disk is full; nothing was written."))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    """A fault of ours. Starlette logs it and raises it on, after this answer."""
+    request_id = request_id_of(request.scope)
+    log.error("request_failed", exc_info=error, extra={"request_id": request_id})
+    body = schemas.Error(
+        message=(
+            "The server had an error processing your request. Sorry about that! You can retry "
+            "your request. (Please look for the request ID "
+            f"{request_id} in the server's log.)"
+        ),
+        type="server_error",
+        param=None,
+        code=None,
+    )
+    return wire(schemas.ErrorBody(error=body), 500)

@@ -1,0 +1,31 @@
+"""Whether the server lives, whether it can work, and its metrics. Outside `/v1`, without a key."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from server.api.deps import Server
+from server.api.respond import wire
+
+router = APIRouter()
+
+
+@router.get("/healthz", operation_id="liveness")
+async def liveness() -> Response:
+    """The process answers."""
+    return wire({"status": "ok"})
+
+
+@router.get("/readyz", operation_id="readiness")
+async def readiness(request: Request) -> Response:
+    """200 while runs are taken; 503 from the moment the server begins to stop."""
+    if request.app.state.ready:
+        return wire({"status": "ready"})
+    return wire({"status": "stopping"}, 503)
+
+
+@router.get("/metrics", operation_id="metrics")
+async def metrics(server: Server) -> Response:
+    """Prometheus text."""
+    return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -1,0 +1,78 @@
+"""`/v1/threads/{thread_id}/messages`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from server import schemas
+from server.api.body import WireRoute
+from server.api.deps import Beta, Caller, Server
+from server.api.pages import part_of
+from server.api.respond import listed, wire
+from server.db.database import Tx
+from server.db.stores import Page, Record
+from server.runs.conversation import add_message, require_message, require_thread
+
+router = APIRouter(
+    prefix="/v1/threads/{thread_id}/messages", route_class=WireRoute, dependencies=[Beta]
+)
+
+
+@router.post("", operation_id="createMessage", response_model=schemas.Message)
+async def create(
+    thread_id: str, body: schemas.CreateMessage, caller: Caller, server: Server
+) -> Response:
+    row = await server.db.write(lambda tx: add_message(tx, caller.project, thread_id, body))
+    return wire(schemas.Message.model_validate(row))
+
+
+@router.get("", operation_id="listMessages", response_model=schemas.ListPage[schemas.Message])
+async def page(
+    thread_id: str,
+    query: Annotated[schemas.MessagesQuery, Query()],
+    caller: Caller,
+    server: Server,
+) -> Response:
+    found = await server.db.read(lambda tx: _page(tx, caller.project, thread_id, query))
+    return listed(schemas.Message, found)
+
+
+@router.get("/{message_id}", operation_id="getMessage", response_model=schemas.Message)
+async def retrieve(thread_id: str, message_id: str, caller: Caller, server: Server) -> Response:
+    row = await server.db.read(
+        lambda tx: require_message(tx, caller.project, thread_id, message_id)
+    )
+    return wire(schemas.Message.model_validate(row))
+
+
+@router.post("/{message_id}", operation_id="modifyMessage", response_model=schemas.Message)
+async def modify(
+    thread_id: str, message_id: str, body: schemas.ModifyMessage, caller: Caller, server: Server
+) -> Response:
+    row = await server.db.write(lambda tx: _change(tx, caller.project, thread_id, message_id, body))
+    return wire(schemas.Message.model_validate(row))
+
+
+@router.delete("/{message_id}", operation_id="deleteMessage", response_model=schemas.MessageDeleted)
+async def delete(thread_id: str, message_id: str, caller: Caller, server: Server) -> Response:
+    await server.db.write(
+        lambda tx: tx.messages.bury(require_message(tx, caller.project, thread_id, message_id))
+    )
+    return wire(schemas.MessageDeleted(id=message_id))
+
+
+def _page(tx: Tx, project: str, thread_id: str, query: schemas.MessagesQuery) -> Page:
+    require_thread(tx, project, thread_id)
+    where = [tx.messages.table.c.run_id == query.run_id] if query.run_id is not None else []
+    return tx.messages.page(thread_id, part_of(query), *where)
+
+
+def _change(
+    tx: Tx, project: str, thread_id: str, message_id: str, body: schemas.ModifyMessage
+) -> Record:
+    row = require_message(tx, project, thread_id, message_id)
+    changes = body.changes()
+    return tx.messages.update(row.seq, changes) if changes else row

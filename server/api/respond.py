@@ -1,0 +1,30 @@
+"""Wire objects as HTTP answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from server import schemas
+from server.db.stores import Page
+
+POLL_AFTER = {"openai-poll-after-ms": "100"}
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def wire(
+    body: BaseModel | dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A JSON answer in the hosted API's form."""
+    head = dict(headers) if headers else None
+    return Response(schemas.pretty(body), status, head, "application/json")
+
+
+def listed(model: type[M], page: Page) -> Response:
+    """A page of rows as a list object."""
+    shown = [model.model_validate(row) for row in page.rows]
+    return wire(schemas.ListPage[M].of(shown, page.has_more))

@@ -1,0 +1,145 @@
+"""`/v1/threads/runs` and `/v1/threads/{thread_id}/runs`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from server import errors, schemas
+from server.api.body import WireRoute
+from server.api.deps import Beta, Caller, Server, Services
+from server.api.pages import part_of
+from server.api.respond import POLL_AFTER, listed, wire
+from server.api.sse import event_stream
+from server.db.database import Tx
+from server.db.stores import Page, Record
+from server.runs.conversation import require_run, require_thread
+from server.runs.events import EventsGone
+from server.runs.replay import rebuilt
+
+router = APIRouter(prefix="/v1/threads", route_class=WireRoute, dependencies=[Beta])
+
+
+@router.post("/runs", operation_id="createThreadAndRun", response_model=schemas.Run)
+async def create_with_thread(
+    body: schemas.CreateThreadAndRun, caller: Caller, server: Server
+) -> Response:
+    run = await server.db.write(
+        lambda tx: server.lifecycle.create_with_thread(tx, caller.project, body)
+    )
+    return _answer(server, run, body.stream)
+
+
+@router.post("/{thread_id}/runs", operation_id="createRun", response_model=schemas.Run)
+async def create(
+    thread_id: str,
+    body: schemas.CreateRun,
+    query: Annotated[schemas.IncludeQuery, Query()],
+    caller: Caller,
+    server: Server,
+) -> Response:
+    run = await server.db.write(
+        lambda tx: server.lifecycle.create(tx, caller.project, thread_id, body)
+    )
+    return _answer(server, run, body.stream)
+
+
+@router.get(
+    "/{thread_id}/runs", operation_id="listRuns", response_model=schemas.ListPage[schemas.Run]
+)
+async def page(
+    thread_id: str, query: Annotated[schemas.ListQuery, Query()], caller: Caller, server: Server
+) -> Response:
+    found = await server.db.read(lambda tx: _page(tx, caller.project, thread_id, query))
+    return listed(schemas.Run, found)
+
+
+@router.get("/{thread_id}/runs/{run_id}", operation_id="getRun", response_model=schemas.Run)
+async def retrieve(thread_id: str, run_id: str, caller: Caller, server: Server) -> Response:
+    row = await server.db.read(lambda tx: require_run(tx, caller.project, thread_id, run_id))
+    return _answer(server, row, stream=False)
+
+
+@router.post("/{thread_id}/runs/{run_id}", operation_id="modifyRun", response_model=schemas.Run)
+async def modify(
+    thread_id: str, run_id: str, body: schemas.ModifyRun, caller: Caller, server: Server
+) -> Response:
+    row = await server.db.write(lambda tx: _change(tx, caller.project, thread_id, run_id, body))
+    return _answer(server, row, stream=False)
+
+
+@router.post(
+    "/{thread_id}/runs/{run_id}/cancel", operation_id="cancelRun", response_model=schemas.Run
+)
+async def cancel(thread_id: str, run_id: str, caller: Caller, server: Server) -> Response:
+    row = await server.db.write(
+        lambda tx: server.lifecycle.cancel(tx, caller.project, thread_id, run_id)
+    )
+    return _answer(server, row, stream=False)
+
+
+@router.post(
+    "/{thread_id}/runs/{run_id}/submit_tool_outputs",
+    operation_id="submitToolOuputsToRun",  # the hosted API's own spelling
+    response_model=schemas.Run,
+)
+async def submit_tool_outputs(
+    thread_id: str, run_id: str, body: schemas.SubmitToolOutputs, caller: Caller, server: Server
+) -> Response:
+    resumed = await server.db.write(
+        lambda tx: server.lifecycle.submit_outputs(tx, caller.project, thread_id, run_id, body)
+    )
+    return _answer(server, resumed.run, body.stream, resumed.after())
+
+
+@router.get("/{thread_id}/runs/{run_id}/events", operation_id="streamRunEvents")
+async def events(
+    thread_id: str,
+    run_id: str,
+    caller: Caller,
+    server: Server,
+    starting_after: Annotated[int | None, Query(ge=0)] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The run's events after a number, then live ones. An extension: the hosted API has none."""
+    run = await server.db.read(lambda tx: require_run(tx, caller.project, thread_id, run_id))
+    after = _starting_point(starting_after, last_event_id)
+    if after == 0 and not server.bus.holds(run_id):
+        server.bus.seed(run_id, await server.db.read(lambda tx: rebuilt(tx, run)))
+    try:
+        subscription = server.bus.subscribe(run_id, after, past_pauses=True)
+    except EventsGone:
+        raise errors.events_expired(run_id) from None
+    return event_stream(subscription, server.streams, numbered=True)
+
+
+def _answer(server: Services, run: Record, stream: bool | None, after: int = 0) -> Response:
+    if stream:
+        return event_stream(server.bus.subscribe(run.id, after), server.streams)
+    return wire(schemas.Run.model_validate(run), headers=POLL_AFTER)
+
+
+def _page(tx: Tx, project: str, thread_id: str, query: schemas.ListQuery) -> Page:
+    require_thread(tx, project, thread_id)
+    return tx.runs.page(thread_id, part_of(query))
+
+
+def _change(tx: Tx, project: str, thread_id: str, run_id: str, body: schemas.ModifyRun) -> Record:
+    row = require_run(tx, project, thread_id, run_id)
+    changes = body.changes()
+    return tx.runs.update(row.seq, changes) if changes else row
+
+
+def _starting_point(starting_after: int | None, last_event_id: str | None) -> int:
+    """The query's number; else the header that a browser sends when it reconnects."""
+    if starting_after is not None:
+        return starting_after
+    if last_event_id is None:
+        return 0
+    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 18:
+        raise errors.InvalidRequest(
+            "Invalid 'Last-Event-ID': expected the number of an event.", "Last-Event-ID"
+        )
+    return int(last_event_id)

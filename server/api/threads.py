@@ -1,0 +1,52 @@
+"""`/v1/threads`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from server import schemas
+from server.api.body import WireRoute
+from server.api.deps import Beta, Caller, Server
+from server.api.respond import wire
+from server.db.database import Tx
+from server.db.stores import Record
+from server.runs.conversation import create_thread, require_thread
+
+router = APIRouter(prefix="/v1/threads", route_class=WireRoute, dependencies=[Beta])
+
+
+@router.post("", operation_id="createThread", response_model=schemas.Thread)
+async def create(
+    caller: Caller,
+    server: Server,
+    body: schemas.CreateThread = schemas.CreateThread(),  # noqa: B008 - frozen
+) -> Response:
+    row = await server.db.write(lambda tx: create_thread(tx, caller.project, body))
+    return wire(schemas.Thread.model_validate(row))
+
+
+@router.get("/{thread_id}", operation_id="getThread", response_model=schemas.Thread)
+async def retrieve(thread_id: str, caller: Caller, server: Server) -> Response:
+    row = await server.db.read(lambda tx: require_thread(tx, caller.project, thread_id))
+    return wire(schemas.Thread.model_validate(row))
+
+
+@router.post("/{thread_id}", operation_id="modifyThread", response_model=schemas.Thread)
+async def modify(
+    thread_id: str, body: schemas.ModifyThread, caller: Caller, server: Server
+) -> Response:
+    row = await server.db.write(lambda tx: _change(tx, caller.project, thread_id, body))
+    return wire(schemas.Thread.model_validate(row))
+
+
+@router.delete("/{thread_id}", operation_id="deleteThread", response_model=schemas.ThreadDeleted)
+async def delete(thread_id: str, caller: Caller, server: Server) -> Response:
+    await server.db.write(lambda tx: server.lifecycle.delete_thread(tx, caller.project, thread_id))
+    return wire(schemas.ThreadDeleted(id=thread_id))
+
+
+def _change(tx: Tx, project: str, thread_id: str, body: schemas.ModifyThread) -> Record:
+    row = require_thread(tx, project, thread_id)
+    changes = body.changes(row)
+    return tx.threads.update(row.seq, changes) if changes else row

@@ -1,0 +1,188 @@
+"""The application, composed in one place: services out of settings, routes over services, serving.
+
+Shutdown is ours: on SIGTERM `/readyz` turns 503, running turns may finish, the rest is queued again,
+the streams get their last events, and only then does the HTTP server stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from sse_starlette.sse import AppStatus
+
+from server import __version__
+from server.api import assistants, health, messages, models, runs, steps, threads
+from server.api.body import BodyLimits
+from server.api.context import RequestContext
+from server.api.deps import Services
+from server.api.errors import handle_errors
+from server.api.openapi import describe
+from server.catalog import build_catalog
+from server.clock import Clock, SystemClock
+from server.config import Settings
+from server.db.database import Database
+from server.db.folder import DataFolder
+from server.db.migrate import upgrade
+from server.engine.protocol import Engine
+from server.ids import IdSource, RandomIds
+from server.metrics import Metrics
+from server.runs.events import EventBus
+from server.runs.executor import ExecutorSettings, RunExecutor
+
+ROUTERS = (
+    assistants.router,
+    runs.router,  # before threads: POST /threads/runs is not a thread
+    threads.router,
+    messages.router,
+    steps.router,
+    models.router,
+    health.router,
+)
+
+
+def create_app(services: Services, settings: Settings) -> FastAPI:
+    """The routes over running services."""
+    app = FastAPI(
+        title="Assistants Server",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    app.state.ready = True
+    app.state.body_limits = BodyLimits(settings.limits.body_bytes, settings.limits.json_depth)
+    for router in ROUTERS:
+        app.include_router(router)
+    describe(app)
+    handle_errors(app)
+    app.add_middleware(RequestContext, metrics=services.metrics)
+    return app
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    engines: Mapping[str, Engine],
+    *,
+    clock: Clock | None = None,
+    ids: IdSource | None = None,
+) -> AsyncIterator[Services]:
+    """The services of one data folder, from its lock to its last write.
+
+    Raises FolderInUse, WrongVersion, EngineUnavailable, ModelProblem, OSError.
+    """
+    clock, ids = clock or SystemClock(), ids or RandomIds()
+    metrics = Metrics()
+    async with contextlib.AsyncExitStack() as stack:
+        folder = DataFolder(settings.server.data_dir)
+        stack.callback(folder.close)
+        await asyncio.to_thread(upgrade, folder.database)
+        for engine in engines.values():
+            stack.push_async_callback(engine.stop)
+            await engine.start()
+        catalog = build_catalog(engines, settings, clock.now())
+        db = Database(
+            folder.database,
+            clock,
+            ids,
+            busy_timeout=settings.database.busy_timeout,
+            readers=settings.database.readers,
+        )
+        stack.push_async_callback(asyncio.to_thread, db.close)
+        bus = EventBus(
+            clock.monotonic,
+            ring_bytes=settings.streams.ring_bytes,
+            total_bytes=settings.streams.total_bytes,
+            keep=settings.streams.keep,
+        )
+        executor = RunExecutor(db, bus, catalog, clock, ids, _executor_settings(settings), metrics)
+        await executor.start()
+        stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
+        _watch(metrics, bus, executor)
+        yield Services(db, bus, catalog, executor, metrics, clock, settings.streams)
+
+
+def listen(host: str, port: int, send_buffer: int) -> socket.socket:
+    """A listening socket whose connections have a small send buffer, so that a stuck reader shows.
+
+    Raises OSError when the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers: when to stop is the caller's decision."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn's is a generator of None
+        yield
+
+
+async def serve(app: FastAPI, listener: socket.socket, stop: asyncio.Event, grace: float) -> None:
+    """Answer on the socket until `stop` is set, then stop in order."""
+    AppStatus.enable_automatic_graceful_drain = False  # streams end when their runs were drained
+    server = HttpServer(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    answering = asyncio.create_task(server.serve(sockets=[listener]))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    app.state.ready = False
+    await app.state.services.executor.stop(grace)
+    server.should_exit = True
+    await answering
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set `stop` on SIGTERM and SIGINT; a second SIGINT ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask)
+
+
+def _executor_settings(settings: Settings) -> ExecutorSettings:
+    runs_ = settings.runs
+    return ExecutorSettings(
+        expires_after=runs_.expires_after,
+        sweep_interval=runs_.sweep_interval,
+        completion_cap=runs_.completion_cap,
+        worker_deaths=runs_.worker_deaths,
+        restarts=runs_.restarts,
+    )
+
+
+def _watch(metrics: Metrics, bus: EventBus, executor: RunExecutor) -> None:
+    metrics.watch("assistants_open_streams", "Streams being read.", lambda: bus.open_streams)
+    metrics.watch("assistants_running_runs", "Runs being executed.", lambda: executor.running)

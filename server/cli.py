@@ -1,0 +1,191 @@
+"""The command `assistants`: serve, list models, say the version."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from server import __version__, failpoints, logs
+from server.app import create_app, listen, running, serve, stop_on_signals
+from server.catalog import ModelProblem, chosen_model, find_models, open_engines
+from server.config import ConfigError, Settings, load_settings
+from server.db.folder import FolderInUse
+from server.db.migrate import WrongVersion
+from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Refused(Exception):
+    """The command cannot be carried out; the text is all that the user needs."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, or 1 with one line on standard error."""
+    options = parser().parse_args(arguments)
+    try:
+        settings = load_settings(_config_file(options.config), os.environ, overrides(options))
+        command = {"serve": serve_command, "models": models_command}[options.command]
+        return command(settings)
+    except (ConfigError, Refused, ModelProblem) as problem:
+        print(f"assistants: {problem}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments. A flag that is not given leaves its setting to the environment and the file."""
+    top = argparse.ArgumentParser(
+        prog="assistants",
+        description="OpenAI's Assistants API, served from this machine by a local GGUF model.",
+    )
+    top.add_argument("--version", action="version", version=f"assistants {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serving = commands.add_parser(
+        "serve",
+        help="start the server",
+        description="Start the server. Point the OpenAI SDK's base_url at http://HOST:PORT/v1.",
+    )
+    serving.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    serving.add_argument("--port", type=int, help="port to listen on (default: 8000)")
+    serving.add_argument(
+        "--data-dir", metavar="DIR", help="where everything is kept (default: data)"
+    )
+    _common(serving)
+    listing = commands.add_parser(
+        "models",
+        help="list the models",
+        description="List the model files that can be served, and the names that stand for them.",
+    )
+    _common(listing)
+    return top
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model",
+        metavar="PATH",
+        help="a GGUF file, or a model's id (default: the bundled tiny model)",
+    )
+    command.add_argument(
+        "--config", metavar="FILE", type=Path, help="settings file (default: config.toml, if there)"
+    )
+
+
+def overrides(options: argparse.Namespace) -> dict[str, object]:
+    """The settings that flags give."""
+    names = {
+        "host": "server.host",
+        "port": "server.port",
+        "data_dir": "server.data_dir",
+        "model": "models.default",
+    }
+    given = {key: getattr(options, flag, None) for flag, key in names.items()}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _config_file(given: Path | None) -> Path | None:
+    """The file that was named, else `config.toml` in this folder if there is one."""
+    default = Path("config.toml")
+    return default if given is None and default.is_file() else given
+
+
+def serve_command(settings: Settings) -> int:
+    """Serve until a signal."""
+    _refuse_open_door(settings)
+    logs.configure(settings.logging.level, settings.logging.format)
+    failpoints.arm_from(os.environ.get("ASSISTANTS_FAILPOINTS", ""))
+    engines = open_engines(settings)
+    try:
+        import uvloop  # noqa: PLC0415 - the other commands need no event loop
+
+        uvloop.run(_serve(settings, engines))
+    except (FolderInUse, WrongVersion, EngineUnavailable) as problem:
+        raise Refused(str(problem)) from problem
+    return 0
+
+
+async def _serve(settings: Settings, engines: dict[str, Engine]) -> None:
+    where = settings.server
+    try:
+        listener = listen(where.host, where.port, settings.streams.send_buffer)
+    except OSError as error:
+        raise Refused(_cannot_listen(where.host, where.port, error)) from error
+    stop = asyncio.Event()
+    with listener:
+        async with running(settings, engines) as services:
+            stop_on_signals(stop)
+            app = create_app(services, settings)
+            print(banner(settings, engines), flush=True)
+            await serve(app, listener, stop, where.shutdown_grace)
+    logging.getLogger(__name__).info("stopped")
+
+
+def banner(settings: Settings, engines: dict[str, Engine]) -> str:
+    """What a new user needs to see: the URL, the model, and a snippet to paste."""
+    host = settings.server.host
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{settings.server.port}/v1"
+    models = "\n".join(f"  model    {name}  ({size_of(e.info)})" for name, e in engines.items())
+    return f"""
+assistants {__version__}
+  base URL {url}
+{models}
+  data     {settings.server.data_dir}
+
+Try it:
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}", api_key="local")
+  assistant = client.beta.assistants.create(model="gpt-4o", instructions="You are a helpful assistant.")
+  thread = client.beta.threads.create(messages=[{{"role": "user", "content": "Hello!"}}])
+  with client.beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as stream:
+      for text in stream.text_deltas:
+          print(text, end="", flush=True)
+
+Ready. Stop with Ctrl-C.
+"""
+
+
+def size_of(info: ModelInfo) -> str:
+    """`2.4 M parameters, 3.1 MB, context 2048`."""
+    parameters = (
+        f"{info.parameters / 1e9:.1f} B"
+        if info.parameters >= 1e9
+        else f"{info.parameters / 1e6:.1f} M"
+    )
+    return f"{parameters} parameters, {info.size / 1e6:.1f} MB, context {info.context}"
+
+
+def models_command(settings: Settings) -> int:
+    """Print the models that can be served."""
+    for name, path in find_models(settings).items():
+        if not path.is_file():
+            raise ModelProblem(f"no model file at {path}")
+        mark = "*" if name == chosen_model(settings) else " "
+        print(f"{mark} {name:24} {path.stat().st_size / 1e6:8.1f} MB  {path}")
+    for pattern, target in settings.models.aliases.items():
+        print(f"  {pattern:24} -> {target}")
+    return 0
+
+
+def _refuse_open_door(settings: Settings) -> None:
+    host = settings.server.host
+    if host not in LOOPBACK and not settings.server.allow_open:
+        raise Refused(
+            f"{host} can be reached from other machines, and no API key protects this server. "
+            "Set server.allow_open = true to serve everybody who can reach it."
+        )
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    if error.errno is not None and error.errno == 98:
+        return f"port {port} on {host} is in use; choose another with --port"
+    return f"cannot listen on {host}:{port}: {error.strerror or error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

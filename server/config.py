@@ -1,0 +1,258 @@
+"""Every setting, by section, and where its value comes from.
+
+Flags win over the environment (`ASSISTANTS_<SECTION>__<KEY>`), the environment over the config file,
+the file over the defaults here. A part of the server is handed its own section and never the whole.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+ENVIRONMENT_PREFIX = "ASSISTANTS_"
+AUTO = "auto"
+DEFAULT_MODEL = "default"
+
+OPENAI_NAMES = (
+    "gpt-4o",
+    "gpt-4o-mini",
+    "gpt-4.1",
+    "gpt-4.1-mini",
+    "gpt-4-turbo",
+    "gpt-3.5-turbo",
+    "gpt-*",
+    "chatgpt-*",
+    "o1*",
+    "o3*",
+    "o4*",
+)
+
+
+class ConfigError(Exception):
+    """A setting is unknown or has a value that cannot be used; the text is one sentence."""
+
+
+def _none_if_auto(value: object) -> object:
+    return None if value == AUTO else value
+
+
+def _parsed_if_text(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+PositiveOrAuto = Annotated[Positive | None, BeforeValidator(_none_if_auto)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; `load_settings` has refused unknown keys before one is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(Section):
+    """Where the server listens and keeps its data."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    data_dir: Path = Path("data")
+    allow_open: bool = False
+    shutdown_grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
+
+
+class DatabaseSettings(Section):
+    """How the database is opened."""
+
+    busy_timeout: Seconds = 5.0
+    readers: Positive = 4
+
+
+class LimitsSettings(Section):
+    """What a request may ask for at most."""
+
+    body_bytes: Positive = 16 * 2**20
+    json_depth: Positive = 64
+
+
+class RunsSettings(Section):
+    """How long a run may take and how often it is tried again."""
+
+    expires_after: Positive = 600
+    sweep_interval: Seconds = 1.0
+    completion_cap: Positive = 2048
+    worker_deaths: Positive = 2
+    restarts: Count = 5
+
+
+class StreamsSettings(Section):
+    """What is held for the readers of a run's events, and what is done about slow ones."""
+
+    ring_bytes: Positive = 4 * 2**20
+    total_bytes: Positive = 256 * 2**20
+    keep: Seconds = 600.0
+    ping: Seconds = 15.0
+    send_buffer: Positive = 65536
+    stuck_after: Seconds = 30.0
+
+
+class EngineSection(Section):
+    """How a model is loaded and decoded; None is chosen from the file and the machine."""
+
+    slots: Annotated[int, Field(ge=1, le=256)] = 16
+    context: PositiveOrAuto = None
+    kv_cells: PositiveOrAuto = None
+    threads: PositiveOrAuto = None
+    batch: Positive = 512
+    prefill_chunk_busy: Positive = 64
+    gpu_layers: Annotated[int, Field(ge=-1)] = -1
+    flash_attention: bool = True
+    spin: Count = 300
+    load_timeout: Seconds = 300.0
+    hang_timeout: Seconds = 60.0
+
+
+class ModelsSettings(Section):
+    """Which models are served, and the other names that clients may use for them."""
+
+    default: Annotated[str, Field(min_length=1)] = "tiny-assistant"
+    directory: Path = Path("models")
+    aliases: Annotated[dict[str, str], BeforeValidator(_parsed_if_text)] = Field(
+        default_factory=lambda: dict.fromkeys(OPENAI_NAMES, DEFAULT_MODEL)
+    )
+
+    def aliases_for(self, default: str) -> dict[str, str]:
+        """The aliases by model id, where `default` is the id of the model that is served first."""
+        return {
+            pattern: default if name == DEFAULT_MODEL else name
+            for pattern, name in self.aliases.items()
+        }
+
+
+class LoggingSettings(Section):
+    """What is logged and how it looks."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(Section):
+    """All settings. Only the code that puts the server together sees this."""
+
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    limits: LimitsSettings = LimitsSettings()
+    runs: RunsSettings = RunsSettings()
+    streams: StreamsSettings = StreamsSettings()
+    engine: EngineSection = EngineSection()
+    models: ModelsSettings = ModelsSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+
+class Entry(NamedTuple):
+    """One value as it was given: `key` is `section.name`, `source` is what the user would look for."""
+
+    key: str
+    value: object
+    source: str
+
+
+def load_settings(
+    config_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Settings:
+    """All settings, or a ConfigError that names the first wrong one.
+
+    `overrides` are flags by `section.name`; those that are None were not given.
+    """
+    entries = [
+        *_from_file(config_file),
+        *_from_environment(environ or {}),
+        *_from_flags(overrides or {}),
+    ]
+    return _validated({entry.key: entry for entry in map(_known, entries)})
+
+
+def setting_names() -> list[str]:
+    """Every setting as `section.name`, in the order of the sections."""
+    return [
+        f"{section}.{name}"
+        for section, field in Settings.model_fields.items()
+        for name in type(field.default).model_fields
+    ]
+
+
+def _from_file(path: Path | None) -> Iterator[Entry]:
+    if path is None:
+        return
+    for section, values in _read_toml(path).items():
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: {section} stands in no section{_hint(section)}.")
+        for name, value in values.items():
+            yield Entry(f"{section}.{name}", value, str(path))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[Entry]:
+    for variable, value in environ.items():
+        section, separator, name = variable.removeprefix(ENVIRONMENT_PREFIX).partition("__")
+        if separator and variable.startswith(ENVIRONMENT_PREFIX):
+            yield Entry(f"{section}.{name}".lower(), value, variable)
+
+
+def _from_flags(overrides: Mapping[str, object]) -> Iterator[Entry]:
+    for key, value in overrides.items():
+        if value is not None:
+            yield Entry(key, value, "--" + key.rpartition(".")[2].replace("_", "-"))
+
+
+def _known(entry: Entry) -> Entry:
+    if entry.key not in setting_names():
+        raise ConfigError(f"{entry.source}: {entry.key} is not a setting{_hint(entry.key)}.")
+    return entry
+
+
+def _hint(key: str) -> str:
+    nearest = _nearest(key, setting_names())
+    return f"; did you mean {nearest}" if nearest else ""
+
+
+def _nearest(key: str, names: Iterable[str]) -> str | None:
+    """The setting a user most likely meant: the same name in another section, else the closest."""
+    names = list(names)
+    same = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    return next(iter(same or difflib.get_close_matches(key, names, n=1)), None)
+
+
+def _validated(entries: Mapping[str, Entry]) -> Settings:
+    sections: dict[str, dict[str, object]] = {}
+    for entry in entries.values():
+        section, _, name = entry.key.partition(".")
+        sections.setdefault(section, {})[name] = entry.value
+    try:
+        return Settings.model_validate(sections)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, entries)) from error
+
+
+def _sentence(error: ValidationError, entries: Mapping[str, Entry]) -> str:
+    first = error.errors(include_url=False)[0]
+    entry = entries[".".join(map(str, first["loc"][:2]))]
+    reason = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{entry.source}: {entry.key} {reason}, and not {entry.value!r}."

@@ -1,0 +1,1 @@
+"""Rows in SQLite: tables, the only transaction code, and the queries. No rule is here."""

@@ -1,0 +1,46 @@
+"""The data folder, and the lock that keeps a second server out of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+
+class FolderInUse(Exception):
+    """Another server runs on this data folder."""
+
+
+class DataFolder:
+    """An open data folder. Holding its lock, a starting server knows that every lease is dead."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the folder if need be and lock it; raises FolderInUse, or OSError."""
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = _lock(path / "server.lock")
+
+    @property
+    def database(self) -> Path:
+        return self.path / "assistants.db"
+
+    def close(self) -> None:
+        """Let another server have the folder."""
+        self._lock.close()
+
+
+def _lock(path: Path) -> IO[str]:
+    """An open, locked file that holds our process id; the kernel unlocks it if we die."""
+    file = path.open("a+", encoding="ascii")  # noqa: SIM115 - it stays open for as long as we run
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise FolderInUse(f"{path.parent} is used by a running server (process {owner})") from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

@@ -1,0 +1,252 @@
+"""What is stored. SQLModel tables: no rule, and no wire word that is not a column.
+
+Names and shapes are the wire's (Unix seconds, JSON for unions), so that a row validates as its wire
+object. `seq` orders every list; public ids are random. Columns below a table's blank line are ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, MetaData, Table, text
+from sqlmodel import Field, SQLModel
+
+ACTIVE = ("queued", "in_progress", "requires_action", "cancelling")
+_ACTIVE_SQL = "status IN ('queued', 'in_progress', 'requires_action', 'cancelling')"
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata: MetaData = SQLModel.metadata
+
+
+def _json(name: str | None = None, *, nullable: bool = False) -> Any:
+    kind = JSON(none_as_null=True)
+    column = Column(name, kind, nullable=nullable) if name else Column(kind, nullable=nullable)
+    return Field(default=None, sa_column=column)
+
+
+def _parent(column: str, *, index: bool = False) -> Any:
+    key = ForeignKey(column, ondelete="CASCADE")
+    return Field(sa_column=Column(key, nullable=False, index=index))
+
+
+class Assistant(SQLModel, table=True):
+    """An assistant."""
+
+    __tablename__ = "assistant"
+    __table_args__ = (Index(None, "project_id", "seq"),)
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    project_id: str
+
+    created_at: int
+    name: str | None = None
+    description: str | None = None
+    model: str
+    instructions: str | None = None
+    tools: list[Any] = _json()
+    top_p: float | None = None
+    temperature: float | None = None
+    reasoning_effort: str | None = None
+    tool_resources: dict[str, Any] = _json()
+    metadata_: dict[str, str] = _json("metadata")
+    response_format: Any = _json()
+
+
+class Thread(SQLModel, table=True):
+    """A thread."""
+
+    __tablename__ = "thread"
+    __table_args__ = (Index(None, "project_id", "seq"),)
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    project_id: str
+
+    created_at: int
+    metadata_: dict[str, str] = _json("metadata")
+    tool_resources: dict[str, Any] = _json()
+
+
+class Run(SQLModel, table=True):
+    """A run is also its place in the queue.
+
+    `fence` grows with every claim: a write that carries an older one is refused. `held` runs wait
+    their turn behind an active run of their thread. `model_id` is the configured model that `model`
+    was resolved to. `worker_deaths` and `restarts` count what the run has survived.
+    """
+
+    __tablename__ = "run"
+    __table_args__ = (
+        Index(None, "thread_id", "seq"),
+        Index(
+            "uq_run_active_thread",
+            "thread_id",
+            unique=True,
+            sqlite_where=text(f"{_ACTIVE_SQL} AND held = 0"),
+            postgresql_where=text(f"{_ACTIVE_SQL} AND held = 0"),
+        ),
+        Index(
+            "ix_run_active",
+            "status",
+            "seq",
+            sqlite_where=text(_ACTIVE_SQL),
+            postgresql_where=text(_ACTIVE_SQL),
+        ),
+    )
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    project_id: str
+    thread_id: str = _parent("thread.id")
+
+    created_at: int
+    assistant_id: str
+    status: str
+    started_at: int | None = None
+    expires_at: int | None = None
+    cancelled_at: int | None = None
+    failed_at: int | None = None
+    completed_at: int | None = None
+    required_action: dict[str, Any] | None = _json(nullable=True)
+    last_error: dict[str, Any] | None = _json(nullable=True)
+    model: str
+    instructions: str | None = None
+    tools: list[Any] = _json()
+    tool_resources: dict[str, Any] = _json()
+    metadata_: dict[str, str] = _json("metadata")
+    temperature: float | None = None
+    top_p: float | None = None
+    reasoning_effort: str | None = None
+    max_completion_tokens: int | None = None
+    max_prompt_tokens: int | None = None
+    truncation_strategy: dict[str, Any] = _json()
+    incomplete_details: dict[str, Any] | None = _json(nullable=True)
+    usage: dict[str, Any] | None = _json(nullable=True)
+    response_format: Any = _json()
+    tool_choice: Any = _json()
+    parallel_tool_calls: bool
+
+    model_id: str
+    held: bool = False
+    fence: int = 0
+    attempt: int = 0
+    lease_owner: str | None = None
+    lease_expires_at: int | None = None
+    worker_deaths: int = 0
+    restarts: int = 0
+
+
+class Message(SQLModel, table=True):
+    """A message of a thread. A `seq` is never used again: steps refer to it by `after_message`."""
+
+    __tablename__ = "message"
+    __table_args__ = (Index(None, "thread_id", "seq"), {"sqlite_autoincrement": True})
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    project_id: str
+    thread_id: str = _parent("thread.id")
+
+    created_at: int
+    assistant_id: str | None = None
+    run_id: str | None = Field(default=None, index=True)
+    status: str
+    incomplete_details: dict[str, Any] | None = _json(nullable=True)
+    incomplete_at: int | None = None
+    completed_at: int | None = None
+    role: str
+    content: list[Any] = _json()
+    attachments: list[Any] = _json()
+    metadata_: dict[str, str] = _json("metadata")
+
+
+class Step(SQLModel, table=True):
+    """A step of a run. `after_message` is the `seq` of the thread's newest message at its start."""
+
+    __tablename__ = "run_step"
+    __table_args__ = (Index(None, "run_id", "seq"), Index(None, "thread_id", "seq"))
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    project_id: str
+    thread_id: str = _parent("thread.id")
+    run_id: str = _parent("run.id")
+
+    created_at: int
+    assistant_id: str
+    type: str
+    status: str
+    cancelled_at: int | None = None
+    completed_at: int | None = None
+    expires_at: int | None = None
+    expired_at: int | None = None
+    failed_at: int | None = None
+    last_error: dict[str, Any] | None = _json(nullable=True)
+    step_details: dict[str, Any] = _json()
+    usage: dict[str, Any] | None = _json(nullable=True)
+    metadata_: dict[str, str] = _json("metadata")
+
+    after_message: int
+
+
+class Turn(SQLModel, table=True):
+    """One model call of a run. Counts are tokens; `token_ids` are little-endian 32-bit integers.
+
+    A step's usage is the sum over its turns, a run's the sum over all of its turns.
+    """
+
+    __tablename__ = "turn"
+    __table_args__ = (Index(None, "run_id", "ordinal", unique=True),)
+
+    seq: int | None = Field(default=None, primary_key=True)
+    run_id: str = _parent("run.id")
+    step_id: str | None = None
+    ordinal: int
+    created_at: int
+    model_fingerprint: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    finish_reason: str
+    token_ids: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class Idempotency(SQLModel, table=True):
+    """The answer that a POST with an `Idempotency-Key` got, to be given again to its repetition."""
+
+    __tablename__ = "idempotency"
+    __table_args__ = (Index(None, "project_id", "key", unique=True),)
+
+    seq: int | None = Field(default=None, primary_key=True)
+    project_id: str
+    key: str
+    request_hash: str
+    object_id: str | None = None
+    status_code: int
+    response: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: int
+
+
+class Tombstone(SQLModel, table=True):
+    """Where a deleted object stood in its list: a client that deletes as it pages can go on."""
+
+    __tablename__ = "tombstone"
+
+    id: str = Field(primary_key=True)
+    project_id: str
+    scope: str
+    position: int
+
+
+def core(model: type[SQLModel]) -> Table:
+    """The Core table of a model, for statements that need no objects."""
+    table: Table = model.__table__  # type: ignore[attr-defined]
+    return table

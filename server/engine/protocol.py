@@ -1,0 +1,131 @@
+"""What a run needs of an engine; implemented by the worker's client and by the scripted engine.
+
+Works on token ids and bytes. Joining bytes to text is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class EngineError(Exception):
+    """The engine could not do what was asked."""
+
+
+class EngineCrashed(EngineError):
+    """The worker died while it held this request."""
+
+
+class EngineUnavailable(EngineError):
+    """The model cannot be loaded, or its worker does not come up."""
+
+
+class PromptTooLong(EngineError):
+    """The prompt alone does not fit the model's context."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the file says of the model. Sizes in bytes, `context` in tokens a sequence may have."""
+
+    name: str
+    description: str
+    path: str
+    size: int
+    parameters: int
+    context: int
+    vocabulary: int
+    chat_template: str | None
+    bos: str
+    eos: str
+    fingerprint: str  # identifies file and load parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Text to tokenize. Special tokens are recognised only where `is_template` is true."""
+
+    text: str
+    is_template: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen.
+
+    `temperature` 0 is greedy; `top_k` 0 is the whole vocabulary.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 40
+    min_p: float = 0.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One model call: continue `prompt` by at most `max_tokens` tokens."""
+
+    prompt: Sequence[int]
+    max_tokens: int
+    sampling: Sampling
+    cache_scope: str = ""  # sequences share a prefix cache only within one scope
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of one or more decode steps: their ids and the bytes they stand for."""
+
+    ids: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a generation; nothing follows it.
+
+    Counts are tokens; end-of-turn tokens are counted.
+    """
+
+    reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class Generation(Protocol):
+    """One running model call: iterate it to its `Finished`, or to an `EngineError`."""
+
+    def __aiter__(self) -> AsyncIterator[Tokens | Finished]: ...
+
+    def cancel(self) -> None:
+        """End within one decode step. May be called twice.
+
+        `Finished("cancelled", …)` still arrives.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """One loaded model. `slots` sequences decode together; more generations than that wait."""
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    async def start(self) -> None:
+        """Load the model. Raises EngineUnavailable with a sentence for the user."""
+        ...
+
+    async def stop(self) -> None: ...
+
+    async def tokenize(self, spans: Sequence[Span]) -> list[int]: ...
+
+    def generate(self, request: Request) -> Generation: ...

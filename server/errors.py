@@ -1,0 +1,110 @@
+"""What can go wrong, by what it means to the caller. HTTP statuses are known to `api.errors` only.
+
+Texts are OpenAI's own where they are known, since clients match them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class WireError(Exception):
+    """An error that the caller is told of, in OpenAI's error object: message, type, param, code."""
+
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+class InvalidRequest(WireError):
+    """The request itself is wrong, or does not fit the state of what it names."""
+
+
+class NotFound(WireError):
+    """Nothing of that kind has this id in the caller's project."""
+
+
+class Unauthorized(WireError):
+    """No key, or a key that is not known."""
+
+
+class Forbidden(WireError):
+    """The caller may not do this."""
+
+
+class MethodNotAllowed(WireError):
+    """The URL exists, with other methods."""
+
+
+class TooLarge(WireError):
+    """The body is larger than this server takes."""
+
+
+class Gone(WireError):
+    """It existed, and cannot be had any more."""
+
+
+class Unavailable(WireError):
+    """The server cannot do this now; the same request may succeed later."""
+
+    type = "server_error"
+
+
+def no_such(kind: str, object_id: str) -> NotFound:
+    """`kind` is the wire's word: assistant, thread, message, run, run step."""
+    return NotFound(f"No {kind} found with id '{object_id}'.")
+
+
+def no_such_model(name: str) -> NotFound:
+    """For `/v1/models/{name}`."""
+    return NotFound(f"The model '{name}' does not exist", "model", "model_not_found")
+
+
+def model_not_found(name: str) -> InvalidRequest:
+    """For a `model` in a body."""
+    return InvalidRequest(
+        f"The requested model '{name}' does not exist.", "model", "model_not_found"
+    )
+
+
+def thread_has_active_run(thread_id: str, run_id: str) -> InvalidRequest:
+    """400 and never 409, which the SDKs would repeat."""
+    return InvalidRequest(f"Thread {thread_id} already has an active run {run_id}.")
+
+
+def thread_is_locked(thread_id: str, run_id: str) -> InvalidRequest:
+    return InvalidRequest(f"Can't add messages to {thread_id} while a run {run_id} is active.")
+
+
+def nothing_to_answer() -> InvalidRequest:
+    return InvalidRequest(
+        "Run creation requires a Thread with a user message or an assistant with instructions.",
+        code="invalid_thread",
+    )
+
+
+def no_outputs_accepted(status: str) -> InvalidRequest:
+    return InvalidRequest(f'Runs in status "{status}" do not accept tool outputs.')
+
+
+def wrong_outputs(expected: Sequence[str], got: Sequence[str]) -> InvalidRequest:
+    """The hosted API printed Python lists, without a final dot; clients parse them."""
+    return InvalidRequest(
+        f"Expected tool outputs for call_ids {list(expected)!r}, got {list(got)!r}"
+    )
+
+
+def cannot_cancel(status: str) -> InvalidRequest:
+    return InvalidRequest(f"Cannot cancel run with status '{status}'.")
+
+
+def events_expired(run_id: str) -> Gone:
+    return Gone(
+        f"The events of run {run_id} before the requested one are no longer held.",
+        "starting_after",
+        "events_expired",
+    )

@@ -1,0 +1,34 @@
+"""Public ids: a prefix and 24 random letters and digits, as OpenAI's."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from typing import Protocol
+
+ALPHABET = string.ascii_letters + string.digits
+LENGTH = 24
+
+
+class IdSource(Protocol):
+    """Where new public ids come from."""
+
+    def new(self, prefix: str) -> str:
+        """A fresh id such as `run_…`; `prefix` has no underscore."""
+        ...
+
+
+class RandomIds:
+    """Ids that cannot be guessed: 24 characters of 62, some 140 bits."""
+
+    def new(self, prefix: str) -> str:
+        return f"{prefix}_{''.join(map(_letter, secrets.token_bytes(LENGTH)))}"
+
+
+def _letter(byte: int) -> str:
+    return ALPHABET[byte % len(ALPHABET)]
+
+
+def request_id() -> str:
+    """The id of one HTTP request: `req_` and 32 hexadecimal digits."""
+    return f"req_{secrets.token_hex(16)}"

@@ -1,0 +1,1 @@
+"""Runs: states, verbs, the executor that drives them, their events. Knows nothing of HTTP."""

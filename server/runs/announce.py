@@ -1,0 +1,44 @@
+"""Facts to events: a committed row becomes the event that announces it, never before the commit."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pydantic import BaseModel
+
+from server import schemas
+from server.db.database import Tx
+from server.db.stores import Record
+from server.runs.events import EventBus, Mark, encode
+from server.runs.state import TERMINAL
+
+
+class Announcer:
+    """Registers events with a transaction. A row is encoded at once: it may change later in it."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self._bus = bus
+
+    def thread(self, tx: Tx, row: Record, run_id: str) -> None:
+        self._tell(tx, run_id, "thread.created", schemas.Thread.model_validate(row))
+
+    def run(self, tx: Tx, row: Record, what: str | None = None) -> None:
+        """`thread.run.<what>`, by default the status of the row."""
+        mark = Mark.PAUSE if row.status == "requires_action" else Mark.NONE
+        mark = Mark.END if row.status in TERMINAL else mark
+        name = f"thread.run.{what or row.status}"
+        self._tell(tx, row.id, name, schemas.Run.model_validate(row), mark)
+
+    def step(self, tx: Tx, row: Record, what: str | None = None) -> None:
+        name = f"thread.run.step.{what or row.status}"
+        self._tell(tx, row.run_id, name, schemas.RunStep.model_validate(row))
+
+    def message(self, tx: Tx, row: Record, what: str | None = None) -> None:
+        name = f"thread.message.{what or row.status}"
+        self._tell(tx, row.run_id, name, schemas.Message.model_validate(row))
+
+    def _tell(
+        self, tx: Tx, run_id: str, name: str, model: BaseModel, mark: Mark = Mark.NONE
+    ) -> None:
+        event = encode(name, schemas.compact(model))
+        tx.after_commit(partial(self._bus.publish, run_id, event, mark))

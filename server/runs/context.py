@@ -1,0 +1,206 @@
+"""Rows to a prompt: which turns of the conversation the model sees, within the token budget.
+
+The conversation is a list of units that are kept or dropped whole: a message, or an assistant's
+calls with their outputs. Truncation drops the oldest units; the instructions and the newest unit
+always stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from server.chat.values import ChatMessage, ToolCall, ToolSpec
+from server.db.database import Database, Tx
+from server.db.stores import Record
+from server.engine.protocol import Span
+from server.runs.models import Model
+
+Unit = tuple[ChatMessage, ...]
+
+
+class PromptBudgetUnmet(Exception):
+    """Even the instructions and the newest turn alone are more tokens than allowed."""
+
+
+class InvalidPrompt(Exception):
+    """The conversation holds something that this model cannot take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as token ids, and the most tokens that may follow it."""
+
+    ids: list[int]
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Tokens this turn may still take. `prompt` is the run's own limit, None if it has none."""
+
+    prompt: int | None
+    completion: int
+    context: int
+
+    @property
+    def prompt_limit(self) -> int:
+        """The longest prompt; at least a token of the context is left for the answer."""
+        room = self.context - min(self.completion, self.context // 4)
+        return room if self.prompt is None else min(room, self.prompt)
+
+
+class ContextBuilder:
+    """Builds prompts. Keeps the token counts of texts that it has seen, newest used last."""
+
+    def __init__(self, db: Database, *, completion_cap: int, remembered: int = 8192) -> None:
+        self._db = db
+        self._completion_cap = completion_cap
+        self._remembered = remembered
+        self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    async def build(self, run: Record, model: Model) -> Prompt:
+        """The prompt for the run's next turn.
+
+        Raises PromptBudgetUnmet, InvalidPrompt, TemplateError, EngineError.
+        """
+        budget, units = await self._db.read(lambda tx: self._load(tx, run, model))
+        system = _system(run.instructions)
+        tools = tool_specs(run.tools, run.tool_choice)
+        kept, counted = units, False
+        while True:
+            messages = [*system, *(message for unit in kept for message in unit)]
+            ids = await self._tokens(model, messages, tools)
+            if len(ids) <= budget.prompt_limit:
+                room = budget.context - len(ids)
+                return Prompt(ids, max(1, min(budget.completion, room)))
+            if len(kept) <= 1:
+                raise PromptBudgetUnmet
+            fewer = kept if counted else await self._fitting(kept, budget.prompt_limit, model)
+            counted = True
+            kept = fewer if len(fewer) < len(kept) else kept[1:]
+
+    def _load(self, tx: Tx, run: Record, model: Model) -> tuple[Budget, list[Unit]]:
+        context = model.engine.info.context
+        spent = tx.turns.spent_by_run(run.id)
+        cap = run.max_completion_tokens or self._completion_cap
+        prompt = run.max_prompt_tokens and max(0, run.max_prompt_tokens - spent.prompt)
+        budget = Budget(prompt, max(1, cap - spent.completion), context)
+        return budget, conversation_units(tx, run, model.id, limit=context)
+
+    async def _fitting(self, units: list[Unit], limit: int, model: Model) -> list[Unit]:
+        """The newest units whose texts alone could fit; the template's own tokens come on top."""
+        used = 0
+        for position in range(len(units) - 1, -1, -1):
+            used += await self._count(units[position], model)
+            if used > limit and position < len(units) - 1:
+                return units[position + 1 :]
+        return units
+
+    async def _count(self, unit: Unit, model: Model) -> int:
+        text = "\n".join(message.content for message in unit)
+        key = (model.engine.info.fingerprint, text)
+        if key not in self._counts:
+            self._counts[key] = len(await model.engine.tokenize([Span(text, is_template=False)]))
+            if len(self._counts) > self._remembered:
+                self._counts.popitem(last=False)
+        self._counts.move_to_end(key)
+        return self._counts[key]
+
+    async def _tokens(
+        self, model: Model, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]
+    ) -> list[int]:
+        pieces = await asyncio.to_thread(model.template.render, messages, tools)
+        return await model.engine.tokenize([Span(p.text, p.is_template) for p in pieces])
+
+
+def conversation_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Unit]:
+    """The thread as the run sees it, oldest first. At most `limit` messages can fit a context."""
+    strategy = run.truncation_strategy
+    if strategy["type"] == "last_messages":
+        limit = min(limit, strategy["last_messages"])
+    messages = [row for row in tx.messages.newest(run.thread_id, limit) if _speaks(row)]
+    first = messages[0].seq if messages else 0
+    steps = tx.steps.answered_calls(run.thread_id, first)
+    return _merged(messages, steps, model_id)
+
+
+def _merged(messages: Sequence[Record], steps: Sequence[Record], model_id: str) -> list[Unit]:
+    """Messages and answered calls in the order they came; text and calls of one turn are one unit."""
+    places = [((m.seq, 0, 0), m) for m in messages]
+    places += [((s.after_message, 1, s.seq), s) for s in steps]
+    units: list[Unit] = []
+    before: Record | None = None
+    for _, row in sorted(places, key=lambda place: place[0]):
+        if hasattr(row, "step_details"):
+            said = units.pop()[0] if _same_turn(before, row) else None
+            units.append(_call_unit(row, said.content if said else ""))
+        else:
+            units.append((ChatMessage(row.role, message_text(row, model_id)),))
+        before = row
+    return units
+
+
+def _same_turn(before: Record | None, step: Record) -> bool:
+    """The model's words just before its calls: an assistant's message of the same run."""
+    return (
+        before is not None and not hasattr(before, "step_details") and before.run_id == step.run_id
+    )
+
+
+def _call_unit(step: Record, said: str) -> Unit:
+    calls = step.step_details["tool_calls"]
+    asked = tuple(
+        ToolCall(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in calls
+    )
+    answers = (
+        ChatMessage(
+            "tool",
+            c["function"]["output"] or "",
+            tool_call_id=c["id"],
+            name=c["function"]["name"],
+        )
+        for c in calls
+    )
+    return (ChatMessage("assistant", said, tool_calls=asked), *answers)
+
+
+def _speaks(message: Record) -> bool:
+    """A rescued partial answer is not part of the conversation; a cancelled one is."""
+    if message.status == "in_progress":
+        return False
+    details = message.incomplete_details or {}
+    return details.get("reason") != "run_failed"
+
+
+def message_text(message: Record, model_id: str) -> str:
+    """The text parts of a message. Raises InvalidPrompt for a part that the model cannot see."""
+    texts = []
+    for part in message.content:
+        if part["type"] != "text":
+            raise InvalidPrompt(
+                f"The model '{model_id}' cannot see images: message {message.id} "
+                f"has a part of type '{part['type']}'."
+            )
+        texts.append(part["text"]["value"])
+    return "\n".join(texts)
+
+
+def tool_specs(tools: Sequence[dict[str, Any]], choice: Any) -> list[ToolSpec]:
+    """The functions that the model is told of: all, none, or the one that was chosen by name."""
+    functions = [tool["function"] for tool in tools if tool["type"] == "function"]
+    if choice == "none":
+        return []
+    if isinstance(choice, dict) and choice["type"] == "function":
+        functions = [f for f in functions if f["name"] == choice["function"]["name"]]
+    return [
+        ToolSpec(f["name"], f.get("description"), f.get("parameters"), bool(f.get("strict")))
+        for f in functions
+    ]
+
+
+def _system(instructions: str | None) -> list[ChatMessage]:
+    return [ChatMessage("system", instructions)] if instructions else []

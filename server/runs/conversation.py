@@ -1,0 +1,83 @@
+"""Threads and their messages: what a caller may do to them while a run is active, and what not."""
+
+from __future__ import annotations
+
+from server import errors, schemas
+from server.db.database import Tx
+from server.db.stores import Record
+
+
+def create_thread(tx: Tx, project: str, body: schemas.CreateThread) -> Record:
+    """A thread with its first messages, all or none."""
+    thread = tx.threads.insert(
+        {"id": tx.ids.new("thread"), "project_id": project, "created_at": tx.now, **body.stored()}
+    )
+    for message in body.messages or ():
+        insert_message(tx, project, thread.id, message)
+    return thread
+
+
+def add_message(tx: Tx, project: str, thread_id: str, body: schemas.CreateMessage) -> Record:
+    """Append a message of the caller's. Raises no_such, thread_is_locked."""
+    found = tx.threads.with_active_run(project, thread_id)
+    if found is None:
+        raise errors.no_such("thread", thread_id)
+    if found.run_id is not None:
+        raise errors.thread_is_locked(thread_id, found.run_id)
+    return insert_message(tx, project, thread_id, body)
+
+
+def insert_message(tx: Tx, project: str, thread_id: str, body: schemas.CreateMessage) -> Record:
+    """The row of a caller's message: complete at once, of no run."""
+    return tx.messages.insert(
+        {
+            "id": tx.ids.new("msg"),
+            "project_id": project,
+            "thread_id": thread_id,
+            "created_at": tx.now,
+            "assistant_id": None,
+            "run_id": None,
+            "status": "completed",
+            "incomplete_details": None,
+            "incomplete_at": None,
+            "completed_at": tx.now,
+            **body.stored(),
+        }
+    )
+
+
+def require_thread(tx: Tx, project: str, thread_id: str) -> Record:
+    thread = tx.threads.get(project, thread_id)
+    if thread is None:
+        raise errors.no_such("thread", thread_id)
+    return thread
+
+
+def require_message(tx: Tx, project: str, thread_id: str, message_id: str) -> Record:
+    message = tx.messages.get(project, thread_id, message_id)
+    if message is None:
+        require_thread(tx, project, thread_id)
+        raise errors.no_such("message", message_id)
+    return message
+
+
+def require_run(tx: Tx, project: str, thread_id: str, run_id: str) -> Record:
+    run = tx.runs.get(project, thread_id, run_id)
+    if run is None:
+        require_thread(tx, project, thread_id)
+        raise errors.no_such("run", run_id)
+    return run
+
+
+def require_assistant(tx: Tx, project: str, assistant_id: str) -> Record:
+    assistant = tx.assistants.get(project, assistant_id)
+    if assistant is None:
+        raise errors.no_such("assistant", assistant_id)
+    return assistant
+
+
+def delete_thread(tx: Tx, project: str, thread_id: str) -> Record:
+    """Delete a thread with all in it, also while a run is active. Returns the row as it was."""
+    thread = require_thread(tx, project, thread_id)
+    tx.threads.delete(thread.seq)
+    return thread

@@ -1,0 +1,304 @@
+"""Numbered events of a run, to any number of open streams, replayable.
+
+An event is encoded once, to the bytes of its server-sent event. A run's log numbers them from 1 in
+the order of the stream; `done` and `error` have no number. The log is bounded: its oldest events are
+folded into a shorter history that only a reader from the start may have. Everything here is owned
+by the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import orjson
+
+DONE = b"event: done\ndata: [DONE]\n\n"
+CHUNK = 64 * 1024
+
+
+class Mark(Enum):
+    """What an event means to the streams that carry it."""
+
+    NONE = 0
+    PAUSE = 1  # requires_action: a stream ends here, the log goes on
+    END = 2
+
+
+class EventsGone(Exception):
+    """The events asked for are no longer held."""
+
+
+class StreamBroken(Exception):
+    """The stream ends before its run does; the text says why."""
+
+
+def encode(name: str, data: bytes) -> bytes:
+    """One server-sent event; `data` is one line of JSON."""
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def error_event(message: str) -> bytes:
+    """The error of a stream that breaks off; nested, as the SDKs raise it."""
+    error = {"message": message, "type": "server_error", "param": None, "code": None}
+    return encode("error", orjson.dumps({"error": error}))
+
+
+@dataclass(eq=False, slots=True)
+class EventLog:
+    """The events of one run. `base` precede `events[0]`; `history` is what is left of those."""
+
+    events: list[bytes] = field(default_factory=list)
+    marks: dict[int, Mark] = field(default_factory=dict)
+    base: int = 0
+    history: list[bytes] = field(default_factory=list)
+    size: int = 0
+    ended: float | None = None
+    broken: str | None = None
+    readers: set[Subscription] = field(default_factory=set)
+
+    @property
+    def last(self) -> int:
+        """The number of the newest event; 0 if there is none."""
+        return self.base + len(self.events)
+
+    @property
+    def paused(self) -> bool:
+        return self.marks.get(self.last) is Mark.PAUSE
+
+    def append(self, event: bytes, mark: Mark) -> None:
+        self.events.append(event)
+        self.size += len(event)
+        if mark is not Mark.NONE:
+            self.marks[self.last] = mark
+
+    def fold(self, limit: int) -> None:
+        """Move the older half of the events into the history if there are over `limit` bytes."""
+        if self.size <= limit:
+            return
+        old, self.events = (
+            self.events[: len(self.events) // 2],
+            self.events[len(self.events) // 2 :],
+        )
+        self.base += len(old)
+        self.history = folded([*self.history, *old])
+        self.size = sum(map(len, self.events))
+
+    def wake(self) -> None:
+        for reader in self.readers:
+            reader.ready.set()
+
+
+class Subscription:
+    """One reader of a log, from after an event on; `past_pauses` as in `EventBus.subscribe`."""
+
+    def __init__(self, log: EventLog, after: int, *, past_pauses: bool) -> None:
+        self.ready = asyncio.Event()
+        self.position = after
+        self._log = log
+        self._prelude = list(log.history) if after < log.base else []
+        if self._prelude:
+            self.position = log.base
+        self._pause_floor = log.last + (0 if log.paused else 1) if past_pauses else after + 1
+        log.readers.add(self)
+
+    def close(self) -> None:
+        self._log.readers.discard(self)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Whatever is ready, joined; ends after the event that ends the stream. Raises StreamBroken."""
+        if self._prelude:
+            yield b"".join(self._prelude)
+        while True:
+            self.ready.clear()
+            chunk, over = self._take()
+            if chunk:
+                yield chunk
+            if over:
+                return
+            if chunk:
+                continue
+            if self._log.broken is not None:
+                raise StreamBroken(self._log.broken)
+            await self.ready.wait()
+
+    async def numbered(self) -> AsyncIterator[tuple[int | None, bytes]]:
+        """Each event with its number; of a folded history only the last event has one."""
+        for place, event in enumerate(self._prelude, 1):
+            yield (self.position if place == len(self._prelude) else None), event
+        while True:
+            self.ready.clear()
+            first = self.position
+            events, over = self._take_events()
+            for number, event in enumerate(events, first + 1):
+                yield number, event
+            if over:
+                return
+            if not events:
+                if self._log.broken is not None:
+                    raise StreamBroken(self._log.broken)
+                await self.ready.wait()
+
+    def _take(self) -> tuple[bytes, bool]:
+        events, over = self._take_events()
+        return b"".join(events), over
+
+    def _take_events(self) -> tuple[list[bytes], bool]:
+        log = self._log
+        if self.position < log.base:
+            raise StreamBroken("The client reads too slowly for this stream.")
+        taken: list[bytes] = []
+        size = 0
+        while self.position < log.last and size < CHUNK:
+            taken.append(log.events[self.position - log.base])
+            size += len(taken[-1])
+            self.position += 1
+            if self._ends_at(self.position):
+                return taken, True
+        return taken, False
+
+    def _ends_at(self, number: int) -> bool:
+        mark = self._log.marks.get(number, Mark.NONE)
+        return mark is Mark.END or (mark is Mark.PAUSE and number >= self._pause_floor)
+
+
+class EventBus:
+    """The logs of all runs. `ring_bytes` bounds one log, `total_bytes` all of those that have ended."""
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        *,
+        ring_bytes: int = 4 << 20,
+        total_bytes: int = 256 << 20,
+        keep: float = 600.0,
+    ) -> None:
+        self._monotonic = monotonic
+        self._ring_bytes = ring_bytes
+        self._total_bytes = total_bytes
+        self._keep = keep
+        self._logs: dict[str, EventLog] = {}
+        self._stopping: str | None = None
+
+    def publish(self, run_id: str, event: bytes, mark: Mark = Mark.NONE) -> None:
+        """Append an encoded event to its run's log and wake the readers."""
+        log = self._logs.get(run_id)
+        if log is None:
+            log = self._logs[run_id] = EventLog(broken=self._stopping)
+        log.append(event, mark)
+        if mark is Mark.END:
+            log.ended = self._monotonic()
+        elif log.size > self._ring_bytes:
+            log.fold(self._ring_bytes)
+        log.wake()
+
+    def seed(self, run_id: str, events: Iterable[tuple[bytes, Mark]]) -> None:
+        """Begin the log of a run that this process did not begin, with a history rebuilt from rows.
+
+        The numbers it had are not known any more, so it can be read from the start only.
+        """
+        if run_id in self._logs:
+            return
+        log = self._logs[run_id] = EventLog()
+        for event, mark in events:
+            log.append(event, mark)
+            if mark is Mark.END:
+                log.ended = self._monotonic()
+
+    def last(self, run_id: str) -> int:
+        """The number of the run's newest event; 0 if it has none here."""
+        log = self._logs.get(run_id)
+        return log.last if log else 0
+
+    def holds(self, run_id: str) -> bool:
+        return run_id in self._logs
+
+    def subscribe(self, run_id: str, after: int = 0, *, past_pauses: bool = False) -> Subscription:
+        """A reader of the events after number `after`. Raises EventsGone.
+
+        It ends at the first pause; with `past_pauses`, not at those that the run has left already.
+        """
+        log = self._logs.get(run_id)
+        if log is None or after > log.last or (after < log.base and not _from_start(log, after)):
+            raise EventsGone(run_id)
+        return Subscription(log, after, past_pauses=past_pauses)
+
+    def break_off(self, run_id: str, why: str) -> None:
+        """End the run's streams with an error: nothing more will come."""
+        log = self._logs.get(run_id)
+        if log is not None and log.ended is None:
+            log.broken, log.ended = why, self._monotonic()
+            log.wake()
+
+    def stop(self, why: str) -> None:
+        """End all streams of unfinished runs, now and later: the server is going."""
+        self._stopping = why
+        for run_id in list(self._logs):
+            self.break_off(run_id, why)
+
+    def forget_old(self) -> None:
+        """Drop logs that ended long ago, and the oldest of the ended ones beyond the bound."""
+        horizon = self._monotonic() - self._keep
+        ended = sorted(
+            ((log.ended, run_id) for run_id, log in self._logs.items() if log.ended is not None),
+            reverse=True,
+        )
+        held = 0
+        for when, run_id in ended:
+            held += self._logs[run_id].size
+            if when < horizon or held > self._total_bytes:
+                del self._logs[run_id]
+
+    @property
+    def open_streams(self) -> int:
+        return sum(len(log.readers) for log in self._logs.values())
+
+
+def _from_start(log: EventLog, after: int) -> bool:
+    return after == 0 and bool(log.history)
+
+
+def folded(events: list[bytes]) -> list[bytes]:
+    """The same events with neighbouring deltas of one part joined into one delta."""
+    result: list[bytes] = []
+    for event in events:
+        joined = _joined(result[-1], event) if result else None
+        if joined is None:
+            result.append(event)
+        else:
+            result[-1] = joined
+    return result
+
+
+def _joined(first: bytes, second: bytes) -> bytes | None:
+    """Two deltas of one text, or of one call's arguments, as one; None if they are not that."""
+    a, b = _delta(first), _delta(second)
+    if a is None or b is None or a["id"] != b["id"]:
+        return None
+    (name, body), (_, more) = _part(a), _part(b)
+    if body["index"] != more["index"] or "id" in more:
+        return None
+    into, of = (
+        (body["text"], more["text"]) if name == "text" else (body["function"], more["function"])
+    )
+    key = "value" if name == "text" else "arguments"
+    into[key] = into.get(key, "") + of.get(key, "")
+    return encode(a["object"], orjson.dumps(a))
+
+
+def _delta(event: bytes) -> dict[str, Any] | None:
+    head, _, data = event.partition(b"\ndata: ")
+    if not head.endswith(b".delta"):
+        return None
+    value: dict[str, Any] = orjson.loads(data)
+    return value
+
+
+def _part(delta: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    inner = delta["delta"]
+    if "content" in inner:
+        return "text", inner["content"][0]
+    return "function", inner["step_details"]["tool_calls"][0]

@@ -1,0 +1,328 @@
+"""One claimed run, driven through one model turn to its next durable state.
+
+Text is published as it is written, each delta after the commit that announced its object, and what
+was published is what is stored. Whoever wants the run to end leaves an `Interrupt`; nothing here is
+ever cancelled in the middle of a write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from server.chat.template import TemplateError
+from server.chat.turn import TurnParser, Utf8Joiner
+from server.chat.values import CallArguments, CallStarted, TextDelta, ToolCall, TurnDelta
+from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
+from server.db.stores import Record
+from server.engine.protocol import (
+    EngineCrashed,
+    EngineError,
+    Finished,
+    Generation,
+    PromptTooLong,
+    Request,
+    Sampling,
+)
+from server.ids import IdSource
+from server.runs.context import ContextBuilder, InvalidPrompt, Prompt, PromptBudgetUnmet
+from server.runs.deltas import MessageDeltas, StepDeltas
+from server.runs.events import EventBus
+from server.runs.models import Model
+from server.runs.progress import Ending, ModelCall, Progress
+from server.runs.state import Claim, RunMoved, RunStatus
+
+log = logging.getLogger(__name__)
+
+Interrupt = Literal["cancelled", "expired", "queued"]
+
+SERVER_ERROR = {"code": "server_error", "message": "Sorry, something went wrong."}
+BUILT_TOOLS = frozenset({"function"})
+MAX_DELAY = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often a run is queued again after its worker died before it fails."""
+
+    worker_deaths: int
+
+
+@dataclass(slots=True)
+class _Call:
+    """A function call while it is written."""
+
+    id: str
+    name: str
+    arguments: str = ""
+
+
+class RunExecution:
+    """Drives one claim. Owned by the event loop; `drive` is its one task."""
+
+    def __init__(
+        self,
+        run: Record,
+        claim: Claim,
+        model: Model,
+        *,
+        db: Database,
+        bus: EventBus,
+        ids: IdSource,
+        progress: Progress,
+        context: ContextBuilder,
+        limits: Limits,
+    ) -> None:
+        self.run_id: str = run.id
+        self._run = run
+        self._claim = claim
+        self._model = model
+        self._db = db
+        self._bus = bus
+        self._ids = ids
+        self._progress = progress
+        self._context = context
+        self._limits = limits
+        self._interrupt: Interrupt | None = None
+        self._generation: Generation | None = None
+        self._prompt: Prompt | None = None
+        self._tokens: list[int] = []
+        self._finished: Finished | None = None
+        functions = [tool["function"]["name"] for tool in run.tools if tool["type"] == "function"]
+        self._parser = TurnParser(model.dialect, functions)
+        self._joiner = Utf8Joiner()
+        self._message: MessageDeltas | None = None
+        self._text: list[str] = []
+        self._step: StepDeltas | None = None
+        self._calls: list[_Call] = []
+
+    def interrupt(self, why: Interrupt) -> None:
+        """End the run within a decode step. The first reason stands."""
+        if self._interrupt is None:
+            self._interrupt = why
+            if self._generation is not None:
+                self._generation.cancel()
+
+    async def drive(self) -> RunStatus | None:
+        """From the claim to the run's next state, which is returned; None if it was taken away."""
+        try:
+            ending = await self._turn()
+        except RunMoved:
+            ending = None
+        except Exception:  # the edge: whatever it is, the run must not stay open
+            log.exception("run_failed", extra={"run_id": self.run_id})
+            ending = self._failed(SERVER_ERROR)
+        try:
+            return await self._end(ending)
+        except RunMoved:
+            log.info("run_taken_away", extra={"run_id": self.run_id})
+            return None
+
+    async def _turn(self) -> Ending | None:
+        """One model call. None means that the calls it wrote have to be answered."""
+        unbuilt = [tool["type"] for tool in self._run.tools if tool["type"] not in BUILT_TOOLS]
+        if unbuilt:
+            return self._failed(_unbuilt(unbuilt[0]))
+        try:
+            await self._generate()
+        except PromptBudgetUnmet:
+            return self._prompt_unmet()
+        except (InvalidPrompt, TemplateError) as error:
+            return self._failed({"code": "invalid_prompt", "message": str(error)})
+        except PromptTooLong:
+            return self._prompt_unmet()
+        except EngineCrashed:
+            return self._crashed()
+        except EngineError as error:
+            return self._failed({"code": "server_error", "message": str(error)})
+        return await self._completed()
+
+    async def _generate(self) -> None:
+        self._prompt = await self._context.build(self._run, self._model)
+        if self._interrupt is not None:
+            return
+        self._generation = self._model.engine.generate(self._request(self._prompt))
+        try:
+            async for item in self._generation:
+                if isinstance(item, Finished):
+                    self._finished = item
+                else:
+                    self._tokens.extend(item.ids)
+                    await self._say(self._parser.feed(self._joiner.feed(item.data)))
+        finally:
+            self._generation.cancel()
+        await self._say(self._parser.feed(self._joiner.finish()))
+        await self._say(self._parser.finish())
+
+    def _request(self, prompt: Prompt) -> Request:
+        run = self._run
+        sampling = Sampling(
+            temperature=1.0 if run.temperature is None else run.temperature,
+            top_p=1.0 if run.top_p is None else run.top_p,
+        )
+        return Request(prompt.ids, prompt.max_tokens, sampling, cache_scope=run.project_id)
+
+    async def _say(self, deltas: list[TurnDelta]) -> None:
+        for delta in deltas:
+            if self._interrupt is not None:
+                return
+            match delta:
+                case TextDelta(text):
+                    await self._say_text(text)
+                case CallStarted(index, name):
+                    await self._start_call(index, name)
+                case CallArguments(index, text):
+                    self._say_arguments(index, text)
+
+    async def _say_text(self, text: str) -> None:
+        """Text after a call has no place: the tool step that is open waits for its outputs."""
+        if self._step is not None:
+            return
+        if self._message is None:
+            _, message = await self._db.write(
+                lambda tx: self._progress.begin_message(tx, self._claim)
+            )
+            self._message = MessageDeltas(message.id)
+        if self._interrupt is None:
+            self._text.append(text)
+            self._bus.publish(self.run_id, self._message.text(text))
+
+    async def _start_call(self, index: int, name: str) -> None:
+        if index > 0 and not self._run.parallel_tool_calls:
+            return self._stop_writing()
+        if self._step is None:
+            await self._db.write(self._open_calls)
+        if self._interrupt is None:
+            call = _Call(self._ids.new("call"), name)
+            self._calls.append(call)
+            assert self._step is not None
+            self._bus.publish(self.run_id, self._step.started(index, call.id, name))
+        return None
+
+    def _open_calls(self, tx: Tx) -> None:
+        if self._message is not None:
+            self._progress.end_message(tx, self._claim, "".join(self._text))
+        step = self._progress.begin_calls(tx, self._claim)
+        tx.after_commit(lambda: self._calls_opened(step.id))
+
+    def _calls_opened(self, step_id: str) -> None:
+        self._step, self._message, self._text = StepDeltas(step_id), None, []
+
+    def _say_arguments(self, index: int, text: str) -> None:
+        if self._step is not None and index < len(self._calls):
+            self._calls[index].arguments += text
+            self._bus.publish(self.run_id, self._step.arguments(index, text))
+
+    def _stop_writing(self) -> None:
+        """Enough: one call a turn was asked for, and it is there."""
+        if self._generation is not None:
+            self._generation.cancel()
+
+    async def _completed(self) -> Ending | None:
+        """What the end of the generation means for the run."""
+        if self._interrupt is not None:
+            return None
+        if self._finished is not None and self._finished.reason == "length":
+            return self._cut_off()
+        if self._calls:
+            return None
+        if self._message is None:
+            await self._say_text("")
+        return Ending("completed", self._call(), text="".join(self._text))
+
+    def _cut_off(self) -> Ending:
+        in_call = self._step is not None
+        error = {
+            "code": "server_error",
+            "message": "The token limit was reached inside a tool call.",
+        }
+        return Ending(
+            "incomplete",
+            self._call(),
+            text=self._said(),
+            incomplete_reason="max_completion_tokens",
+            unfinished_call=in_call,
+            error=error if in_call else None,
+        )
+
+    def _prompt_unmet(self) -> Ending:
+        return Ending("incomplete", None, incomplete_reason="max_prompt_tokens")
+
+    def _failed(self, error: dict[str, str]) -> Ending:
+        return Ending("failed", self._call(), text=self._said(), error=error)
+
+    def _crashed(self) -> Ending:
+        """Queued again, unless too many workers have died under this run."""
+        log.warning("worker_died", extra={"run_id": self.run_id})
+        if self._run.worker_deaths + 1 >= self._limits.worker_deaths:
+            return self._failed(SERVER_ERROR)
+        return Ending(
+            "queued", self._call(), text=self._said(), error=SERVER_ERROR, worker_deaths=1
+        )
+
+    async def _end(self, ending: Ending | None) -> RunStatus:
+        """Write how the claim ends. An interrupt that commits first changes what is written.
+
+        A database that cannot write now is waited for: the run must not stay open.
+        """
+        delay = 0.1
+        while True:
+            interrupt = self._interrupt
+            try:
+                return await self._db.write(
+                    partial(self._write_end, ending=ending, interrupt=interrupt)
+                )
+            except RunMoved:
+                if self._interrupt is interrupt:
+                    raise
+            except (DatabaseBusy, DatabaseFull):
+                log.warning("end_delayed", extra={"run_id": self.run_id})
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, MAX_DELAY)
+
+    def _write_end(self, tx: Tx, ending: Ending | None, interrupt: Interrupt | None) -> RunStatus:
+        if interrupt is not None:
+            ending = self._interrupted(interrupt)
+        if ending is not None:
+            self._progress.end(tx, self._claim, ending)
+            return ending.to
+        cost = self._call()
+        if not self._calls or cost is None:
+            raise RunMoved(self.run_id)
+        calls = [ToolCall(call.id, call.name, call.arguments) for call in self._calls]
+        self._progress.require_action(tx, self._claim, calls, cost)
+        return "requires_action"
+
+    def _interrupted(self, why: Interrupt) -> Ending:
+        to: RunStatus = why
+        error = SERVER_ERROR if why == "queued" else None
+        return Ending(to, self._call(), text=self._said(), error=error)
+
+    def _said(self) -> str | None:
+        """The text of the open message as its streams have it; None if no message was begun."""
+        return "".join(self._text) if self._text else None
+
+    def _call(self) -> ModelCall | None:
+        """What the model call cost so far; None if there was none."""
+        if self._generation is None or self._prompt is None:
+            return None
+        done = self._finished
+        return ModelCall(
+            fingerprint=self._model.engine.info.fingerprint,
+            prompt_tokens=done.prompt_tokens if done else len(self._prompt.ids),
+            completion_tokens=done.completion_tokens if done else len(self._tokens),
+            cached_tokens=done.cached_tokens if done else 0,
+            reasoning_tokens=0,
+            finish_reason=done.reason if done else "error",
+            token_ids=self._tokens,
+        )
+
+
+def _unbuilt(tool: str) -> dict[str, str]:
+    return {
+        "code": "server_error",
+        "message": f"The tool '{tool}' is not available on this server.",
+    }

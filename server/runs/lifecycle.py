@@ -1,0 +1,292 @@
+"""The verbs of a run, each inside one unit of work: what callers, sweep and executor do to it.
+
+What an execution writes while it holds a claim is in `progress`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from server import errors, schemas
+from server.db.database import Tx
+from server.db.stores import Record
+from server.runs import conversation
+from server.runs.announce import Announcer
+from server.runs.events import EventBus
+from server.runs.models import Catalog
+from server.runs.state import Claim, RunMoved, RunStatus, move
+from server.runs.usage import wire_usage
+
+INSTRUCTIONS_JOINT = "\n\n"
+
+
+class Signals(Protocol):
+    """What the executor is told once a verb is durable. Called on the loop."""
+
+    def queued(self, run_id: str, seconds_left: float) -> None:
+        """A run waits to be claimed; it expires in so many seconds."""
+        ...
+
+    def cancel(self, run_id: str) -> None:
+        """A run that is being executed shall end."""
+        ...
+
+    def over(self, run_id: str) -> None:
+        """A run has ended without an execution, or was deleted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A run whose tool outputs were submitted; its new events follow number `after()`."""
+
+    run: Record
+    after: Callable[[], int]
+
+
+class Lifecycle:
+    """Creates, claims, resumes, cancels and expires runs. `expires_after` is in seconds."""
+
+    def __init__(
+        self, bus: EventBus, catalog: Catalog, signals: Signals, *, expires_after: int
+    ) -> None:
+        self._bus = bus
+        self._catalog = catalog
+        self._signals = signals
+        self._announce = Announcer(bus)
+        self._expires_after = expires_after
+
+    def create(self, tx: Tx, project: str, thread_id: str, body: schemas.CreateRun) -> Record:
+        """Queue a run on a thread, with its additional messages.
+
+        Raises no_such, thread_has_active_run, model_not_found, nothing_to_answer.
+        """
+        found = tx.threads.with_active_run(project, thread_id)
+        if found is None:
+            raise errors.no_such("thread", thread_id)
+        assistant = conversation.require_assistant(tx, project, body.assistant_id)
+        if found.run_id is not None:
+            raise errors.thread_has_active_run(thread_id, found.run_id)
+        for message in body.additional_messages or ():
+            conversation.insert_message(tx, project, thread_id, message)
+        run = self._insert(tx, project, thread_id, assistant, body)
+        self._queue(tx, run)
+        return run
+
+    def create_with_thread(self, tx: Tx, project: str, body: schemas.CreateThreadAndRun) -> Record:
+        """A new thread and a run on it, in one go. Raises as `create`."""
+        assistant = conversation.require_assistant(tx, project, body.assistant_id)
+        thread = conversation.create_thread(tx, project, body.thread)
+        run = self._insert(tx, project, thread.id, assistant, body)
+        self._announce.thread(tx, thread, run.id)
+        self._queue(tx, run)
+        return run
+
+    def submit_outputs(
+        self,
+        tx: Tx,
+        project: str,
+        thread_id: str,
+        run_id: str,
+        body: schemas.SubmitToolOutputs,
+    ) -> Resumed:
+        """Give the outputs of all calls that the run waits for, and queue it again.
+
+        Raises no_such, no_outputs_accepted, wrong_outputs.
+        """
+        run = conversation.require_run(tx, project, thread_id, run_id)
+        if run.status != "requires_action":
+            raise errors.no_outputs_accepted(run.status)
+        outputs = _outputs(run, body)
+        mark: list[int] = []
+        tx.after_commit(lambda: mark.append(self._bus.last(run_id)))
+        step = tx.steps.in_progress(run_id)
+        assert step is not None, "a run that requires action has an open step"
+        self._announce.step(tx, _answered(tx, step, outputs))
+        queued = move(tx, run_id, "requires_action", "queued", required_action=None)
+        self._announce.run(tx, queued)
+        self._wake(tx, queued)
+        return Resumed(queued, lambda: mark[0])
+
+    def cancel(self, tx: Tx, project: str, thread_id: str, run_id: str) -> Record:
+        """Begin to cancel; the answer is the `cancelling` run. Raises no_such, cannot_cancel.
+
+        A run that nobody executes is cancelled in the same unit.
+        """
+        run = conversation.require_run(tx, project, thread_id, run_id)
+        if run.status not in ("queued", "in_progress", "requires_action"):
+            raise errors.cannot_cancel(run.status)
+        cancelling = move(tx, run_id, run.status, "cancelling", required_action=None)
+        self._announce.run(tx, cancelling)
+        if run.status == "in_progress":
+            tx.after_commit(partial(self._signals.cancel, run_id))
+        else:
+            self.end(tx, cancelling, "cancelled")
+        return cancelling
+
+    def delete_thread(self, tx: Tx, project: str, thread_id: str) -> Record:
+        """Delete a thread; an active run of it is stopped and its streams break off."""
+        active = tx.runs.active_in_thread(thread_id)
+        thread = conversation.delete_thread(tx, project, thread_id)
+        if active is not None:
+            why = f"Thread {thread_id} was deleted."
+            tx.after_commit(partial(self._signals.cancel, active.id))
+            tx.after_commit(partial(self._signals.over, active.id))
+            tx.after_commit(partial(self._bus.break_off, active.id, why))
+        return thread
+
+    def claim(self, tx: Tx, model_ids: Sequence[str]) -> tuple[Record, Claim] | None:
+        """Take the oldest run that waits for one of these models; None if none does."""
+        run = tx.runs.next_queued(model_ids)
+        if run is None:
+            return None
+        fence = run.fence + 1
+        changes = {"fence": fence, "attempt": run.attempt + 1, "started_at": tx.now}
+        row = move(tx, run.id, "queued", "in_progress", **changes)
+        self._announce.run(tx, row)
+        return row, Claim(run.id, fence)
+
+    def expire(self, tx: Tx, run_id: str) -> bool:
+        """Expire a run that nobody executes; False if its execution has to do it.
+
+        Raises RunMoved for one that has ended or is gone.
+        """
+        run = tx.runs.by_id(run_id)
+        if run is None or run.status not in (
+            "queued",
+            "requires_action",
+            "in_progress",
+            "cancelling",
+        ):
+            raise RunMoved(run_id)
+        if run.status in ("in_progress", "cancelling"):
+            return False
+        self.end(tx, run, "expired")
+        return True
+
+    def fail_queued(self, tx: Tx, run_id: str, code: str, message: str) -> None:
+        """Fail a run before it was claimed."""
+        run = tx.runs.by_id(run_id)
+        if run is not None and run.status == "queued":
+            self.end(tx, run, "failed", last_error={"code": code, "message": message})
+
+    def end(self, tx: Tx, run: Record, to: RunStatus, **changes: Any) -> Record:
+        """Take a run that nobody executes to a final status, with its open step."""
+        step = tx.steps.in_progress(run.id)
+        if step is not None:
+            self._announce.step(tx, close_step(tx, step, to))
+        row = finish(tx, run, to, None, **changes)
+        self._announce.run(tx, row)
+        tx.after_commit(partial(self._signals.over, run.id))
+        return row
+
+    def _insert(
+        self,
+        tx: Tx,
+        project: str,
+        thread_id: str,
+        assistant: Record,
+        body: schemas.CreateRun | schemas.CreateThreadAndRun,
+    ) -> Record:
+        values = {**_inherited(assistant), **body.overrides()}
+        values["instructions"] = _instructions(values["instructions"], body)
+        model = self._catalog.resolve(values["model"])
+        if model is None:
+            raise errors.model_not_found(values["model"])
+        if not values["instructions"] and not tx.messages.any_from_user(thread_id):
+            raise errors.nothing_to_answer()
+        return tx.runs.insert(
+            {
+                "id": tx.ids.new("run"),
+                "project_id": project,
+                "thread_id": thread_id,
+                "created_at": tx.now,
+                "assistant_id": assistant.id,
+                "status": "queued",
+                "expires_at": tx.now + self._expires_after,
+                "model_id": model.id,
+                "held": False,
+                "fence": 0,
+                "attempt": 0,
+                "worker_deaths": 0,
+                "restarts": 0,
+                **values,
+                **body.stored(),
+            }
+        )
+
+    def _queue(self, tx: Tx, run: Record) -> None:
+        self._announce.run(tx, run, "created")
+        self._announce.run(tx, run)
+        self._wake(tx, run)
+
+    def _wake(self, tx: Tx, run: Record) -> None:
+        tx.after_commit(partial(self._signals.queued, run.id, run.expires_at - tx.now))
+
+
+def finish(tx: Tx, run: Record, to: RunStatus, claim: Claim | None, **changes: Any) -> Record:
+    """Move a run to a final status, with its usage and the time of that end."""
+    ended_at = {
+        "completed": "completed_at",
+        "incomplete": "completed_at",
+        "failed": "failed_at",
+        "cancelled": "cancelled_at",
+    }
+    times = {ended_at[to]: tx.now} if to in ended_at else {}
+    usage = wire_usage(tx.turns.spent_by_run(run.id))
+    final = {"expires_at": None, "required_action": None, "usage": usage, **times, **changes}
+    return move(tx, run.id, run.status, to, claim, **final)
+
+
+def close_step(tx: Tx, step: Record, to: RunStatus, error: dict[str, Any] | None = None) -> Record:
+    """Give a run's open step the status that the run's end means for it."""
+    time_of = {"completed": "completed_at", "failed": "failed_at", "cancelled": "cancelled_at"}
+    usage = wire_usage(tx.turns.spent_by_step(step.id))
+    changes = {"status": to, time_of.get(to, "expired_at"): tx.now, "usage": usage}
+    return tx.steps.update(step.seq, {**changes, "last_error": error})
+
+
+def _inherited(assistant: Record) -> dict[str, Any]:
+    """What a run has from its assistant, as it is now, unless the request overrides it."""
+    names = (
+        "model",
+        "instructions",
+        "tools",
+        "temperature",
+        "top_p",
+        "reasoning_effort",
+        "response_format",
+    )
+    return {"tool_resources": {}, **{name: getattr(assistant, name) for name in names}}
+
+
+def _instructions(
+    base: str | None, body: schemas.CreateRun | schemas.CreateThreadAndRun
+) -> str | None:
+    """The assistant's or the run's instructions, and the additional ones after them."""
+    additional = body.additional_instructions if isinstance(body, schemas.CreateRun) else None
+    return INSTRUCTIONS_JOINT.join(part for part in (base, additional) if part) or None
+
+
+def _outputs(run: Record, body: schemas.SubmitToolOutputs) -> dict[str, str]:
+    """Output by call id, exactly one for each call that is waited for."""
+    calls = run.required_action["submit_tool_outputs"]["tool_calls"]
+    expected = [call["id"] for call in calls]
+    got = [output.tool_call_id for output in body.tool_outputs]
+    if sorted(expected) != sorted(got):
+        raise errors.wrong_outputs(expected, got)
+    return {output.tool_call_id: output.output for output in body.tool_outputs}
+
+
+def _answered(tx: Tx, step: Record, outputs: dict[str, str]) -> Record:
+    calls = [
+        {**call, "function": {**call["function"], "output": outputs[call["id"]]}}
+        for call in step.step_details["tool_calls"]
+    ]
+    details = {"type": "tool_calls", "tool_calls": calls}
+    usage = wire_usage(tx.turns.spent_by_step(step.id))
+    changes = {"status": "completed", "completed_at": tx.now, "usage": usage}
+    return tx.steps.update(step.seq, {"step_details": details, **changes})

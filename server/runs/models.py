@@ -1,0 +1,44 @@
+"""The models that runs can name: configured models, their engines, and the names they go by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from server.chat.dialects import Dialect
+from server.chat.template import ChatTemplate
+from server.engine.protocol import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A configured model: its id, the engine that runs it, and how it is talked to."""
+
+    id: str
+    created: int
+    engine: Engine
+    template: ChatTemplate
+    dialect: Dialect
+
+
+class Catalog:
+    """All configured models. `aliases` maps patterns such as `gpt-*` to the id of one of them."""
+
+    def __init__(self, models: list[Model], aliases: Mapping[str, str]) -> None:
+        self.models = {model.id: model for model in models}
+        self._aliases = aliases
+
+    def resolve(self, name: str) -> Model | None:
+        """The model that a client means by `name`: its id, else the longest alias that matches."""
+        if name in self.models:
+            return self.models[name]
+        patterns = sorted(self._aliases, key=len, reverse=True)
+        matching = (self._aliases[p] for p in patterns if fnmatchcase(name, p))
+        return next((self.models[i] for i in matching if i in self.models), None)
+
+    def names(self) -> dict[str, Model]:
+        """Every name that stands for itself: the ids, and the aliases that are no patterns."""
+        plain = {name: i for name, i in self._aliases.items() if not set(name) & set("*?[")}
+        aliases = {name: self.models[i] for name, i in plain.items() if i in self.models}
+        return {**self.models, **aliases}

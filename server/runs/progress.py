@@ -1,0 +1,222 @@
+"""What an execution writes while it holds a claim; each verb is one unit and carries the fence.
+
+A verb raises RunMoved when the run was cancelled, expired, deleted or claimed again meanwhile.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from server.chat.values import ToolCall
+from server.db.database import Tx
+from server.db.stores import Record
+from server.runs.announce import Announcer
+from server.runs.lifecycle import close_step, finish
+from server.runs.state import Claim, RunMoved, RunStatus, move
+
+MESSAGE_REASON = {
+    "incomplete": "max_tokens",
+    "cancelled": "run_cancelled",
+    "expired": "run_expired",
+    "failed": "run_failed",
+    "queued": "run_failed",
+}
+STEP_STATUS: dict[RunStatus, RunStatus] = {"incomplete": "completed", "queued": "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """What one model call cost, and the tokens it wrote. Counts are tokens."""
+
+    fingerprint: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    finish_reason: str
+    token_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a claim ends: the run's next status, and what is written with it."""
+
+    to: RunStatus
+    call: ModelCall | None
+    text: str | None = None  # of the open message
+    incomplete_reason: str | None = None
+    error: dict[str, str] | None = None
+    worker_deaths: int = 0
+    restarts: int = 0
+    unfinished_call: bool = False
+
+
+class Progress:
+    """The writes of executions."""
+
+    def __init__(self, announce: Announcer) -> None:
+        self._announce = announce
+
+    def begin_message(self, tx: Tx, claim: Claim) -> tuple[Record, Record]:
+        """Open a message step and its empty message."""
+        run = held(tx, claim)
+        message_id = tx.ids.new("msg")
+        details = {
+            "type": "message_creation",
+            "message_creation": {"message_id": message_id},
+        }
+        step = self._begin_step(tx, run, details)
+        message = tx.messages.insert(_empty_message(tx, run, message_id))
+        self._announce.message(tx, message, "created")
+        self._announce.message(tx, message)
+        return step, message
+
+    def end_message(self, tx: Tx, claim: Claim, text: str) -> None:
+        """Complete the open message and its step in mid-turn; the turn's usage is its last step's."""
+        held(tx, claim)
+        self._close_message(tx, claim.run_id, "completed", text)
+        self._close_step(tx, claim.run_id, "completed")
+
+    def begin_calls(self, tx: Tx, claim: Claim) -> Record:
+        """Open a tool step; its calls are filled in when the turn is over."""
+        details: dict[str, Any] = {"type": "tool_calls", "tool_calls": []}
+        return self._begin_step(tx, held(tx, claim), details)
+
+    def require_action(
+        self, tx: Tx, claim: Claim, calls: Sequence[ToolCall], cost: ModelCall
+    ) -> None:
+        """End the claim: the run waits for the outputs of these calls, and the step stays open."""
+        held(tx, claim)
+        step = tx.steps.in_progress(claim.run_id)
+        assert step is not None, "the tool step is open"
+        self._record(tx, claim.run_id, step.id, cost)
+        waiting = [_wire_call(call) for call in calls]
+        open_calls = [{**c, "function": {**c["function"], "output": None}} for c in waiting]
+        details = {"type": "tool_calls", "tool_calls": open_calls}
+        tx.steps.update(step.seq, {"step_details": details})
+        action = {
+            "type": "submit_tool_outputs",
+            "submit_tool_outputs": {"tool_calls": waiting},
+        }
+        run = move(
+            tx, claim.run_id, "in_progress", "requires_action", claim, required_action=action
+        )
+        self._announce.run(tx, run)
+
+    def end(self, tx: Tx, claim: Claim, ending: Ending) -> None:
+        """End the claim: the open message, then its step, then the run."""
+        run = held(tx, claim, also_cancelling=ending.to in ("cancelled", "expired"))
+        if ending.call is not None:
+            step = tx.steps.in_progress(run.id)
+            self._record(tx, run.id, step.id if step else None, ending.call)
+        self._close_message(tx, run.id, ending.to, ending.text)
+        status = STEP_STATUS.get(ending.to, ending.to)
+        self._close_step(tx, run.id, "failed" if ending.unfinished_call else status, ending)
+        self._announce.run(tx, self._ended(tx, run, claim, ending))
+
+    def _ended(self, tx: Tx, run: Record, claim: Claim, ending: Ending) -> Record:
+        if ending.to == "queued":
+            counts = {
+                "worker_deaths": run.worker_deaths + ending.worker_deaths,
+                "restarts": run.restarts + ending.restarts,
+            }
+            return move(tx, run.id, "in_progress", "queued", claim, **counts)
+        changes: dict[str, Any] = {}
+        if ending.incomplete_reason is not None:
+            changes["incomplete_details"] = {"reason": ending.incomplete_reason}
+        if ending.error is not None and ending.to == "failed":
+            changes["last_error"] = ending.error
+        return finish(tx, run, ending.to, claim, **changes)
+
+    def _begin_step(self, tx: Tx, run: Record, details: dict[str, Any]) -> Record:
+        step = tx.steps.insert(
+            {
+                "id": tx.ids.new("step"),
+                "project_id": run.project_id,
+                "thread_id": run.thread_id,
+                "run_id": run.id,
+                "created_at": tx.now,
+                "assistant_id": run.assistant_id,
+                "type": details["type"],
+                "status": "in_progress",
+                "expires_at": run.expires_at,
+                "step_details": details,
+                "metadata": {},
+                "after_message": tx.messages.newest_seq(run.thread_id),
+            }
+        )
+        self._announce.step(tx, step, "created")
+        self._announce.step(tx, step)
+        return step
+
+    def _close_message(self, tx: Tx, run_id: str, to: RunStatus, text: str | None) -> None:
+        message = tx.messages.in_progress(run_id)
+        if message is None:
+            return
+        changes: dict[str, Any] = {"status": "completed", "completed_at": tx.now}
+        if to != "completed":
+            details = {"reason": MESSAGE_REASON[to]}
+            changes = {
+                "status": "incomplete",
+                "incomplete_at": tx.now,
+                "incomplete_details": details,
+            }
+        if text is not None:
+            changes["content"] = [{"type": "text", "text": {"value": text, "annotations": []}}]
+        self._announce.message(tx, tx.messages.update(message.seq, changes))
+
+    def _close_step(self, tx: Tx, run_id: str, to: RunStatus, ending: Ending | None = None) -> None:
+        step = tx.steps.in_progress(run_id)
+        if step is not None:
+            error = ending.error if ending is not None and to == "failed" else None
+            self._announce.step(tx, close_step(tx, step, to, error))
+
+    def _record(self, tx: Tx, run_id: str, step_id: str | None, cost: ModelCall) -> None:
+        tx.turns.insert(
+            {
+                "run_id": run_id,
+                "step_id": step_id,
+                "ordinal": tx.turns.spent_by_run(run_id).turns,
+                "created_at": tx.now,
+                "model_fingerprint": cost.fingerprint,
+                "prompt_tokens": cost.prompt_tokens,
+                "completion_tokens": cost.completion_tokens,
+                "cached_tokens": cost.cached_tokens,
+                "reasoning_tokens": cost.reasoning_tokens,
+                "finish_reason": cost.finish_reason,
+                "token_ids": array("i", cost.token_ids).tobytes(),
+            }
+        )
+
+
+def held(tx: Tx, claim: Claim, *, also_cancelling: bool = False) -> Record:
+    """The run, if the claim still holds and nobody asked to end it. Raises RunMoved."""
+    run = tx.runs.by_id(claim.run_id)
+    wanted = ("in_progress", "cancelling") if also_cancelling else ("in_progress",)
+    if run is None or run.fence != claim.fence or run.status not in wanted:
+        raise RunMoved(claim.run_id)
+    return run
+
+
+def _empty_message(tx: Tx, run: Record, message_id: str) -> dict[str, Any]:
+    return {
+        "id": message_id,
+        "project_id": run.project_id,
+        "thread_id": run.thread_id,
+        "created_at": tx.now,
+        "assistant_id": run.assistant_id,
+        "run_id": run.id,
+        "status": "in_progress",
+        "role": "assistant",
+        "content": [],
+        "attachments": [],
+        "metadata": {},
+    }
+
+
+def _wire_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}

@@ -1,0 +1,115 @@
+"""The events of a run, rebuilt out of its rows: the same order, with one delta for each part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from server import schemas
+from server.db.database import Tx
+from server.db.stores import Record
+from server.runs.deltas import MessageDeltas, StepDeltas
+from server.runs.events import Mark, encode
+from server.runs.state import TERMINAL
+
+Marked = tuple[bytes, Mark]
+
+_AT_START: dict[str, Any] = {
+    "status": "queued",
+    "started_at": None,
+    "cancelled_at": None,
+    "failed_at": None,
+    "completed_at": None,
+    "required_action": None,
+    "last_error": None,
+    "incomplete_details": None,
+    "usage": None,
+}
+
+
+def rebuilt(tx: Tx, run: Record) -> list[Marked]:
+    """All events up to the run's present state. A run in progress has none of its open objects."""
+    messages = {row.id: row for row in tx.messages.of_run(run.id)}
+    events = list(_beginning(run))
+    for step in tx.steps.of_run(run.id):
+        events += [(event, Mark.NONE) for event in _step(step, messages)]
+    return [*events, *_state(run)]
+
+
+def _beginning(run: Record) -> Iterator[Marked]:
+    model = schemas.Run.model_validate(run)
+    queued = model.model_copy(update=_AT_START)
+    yield _event("thread.run.created", queued)
+    yield _event("thread.run.queued", queued)
+    if run.started_at is not None:
+        started = {"status": "in_progress", "started_at": run.started_at}
+        yield _event("thread.run.in_progress", queued.model_copy(update=started))
+
+
+def _state(run: Record) -> Iterator[Marked]:
+    """The event that announced the present state, unless the beginning has it."""
+    if run.status == "in_progress" or (run.status == "queued" and run.started_at is None):
+        return
+    mark = Mark.END if run.status in TERMINAL else Mark.NONE
+    mark = Mark.PAUSE if run.status == "requires_action" else mark
+    yield _event(f"thread.run.{run.status}", schemas.Run.model_validate(run), mark)
+
+
+def _step(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
+    final = schemas.RunStep.model_validate(step)
+    details: dict[str, Any] = dict(step.step_details)
+    if step.type == "tool_calls":
+        details["tool_calls"] = []
+    opened = final.model_copy(
+        update={
+            "status": "in_progress",
+            "completed_at": None,
+            "failed_at": None,
+            "cancelled_at": None,
+            "expired_at": None,
+            "last_error": None,
+            "usage": None,
+            "step_details": details,
+        }
+    )
+    yield _event("thread.run.step.created", opened)[0]
+    yield _event("thread.run.step.in_progress", opened)[0]
+    yield from _calls(step) if step.type == "tool_calls" else _message(step, messages)
+    if step.status != "in_progress":
+        yield _event(f"thread.run.step.{step.status}", final)[0]
+
+
+def _calls(step: Record) -> Iterator[bytes]:
+    deltas = StepDeltas(step.id)
+    for index, call in enumerate(step.step_details["tool_calls"]):
+        yield deltas.started(index, call["id"], call["function"]["name"])
+        yield deltas.arguments(index, call["function"]["arguments"])
+
+
+def _message(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
+    """A message that was deleted since is left out."""
+    row = messages.get(step.step_details["message_creation"]["message_id"])
+    if row is None:
+        return
+    final = schemas.Message.model_validate(row)
+    at_start: dict[str, Any] = {
+        "status": "in_progress",
+        "content": [],
+        "completed_at": None,
+        "incomplete_at": None,
+        "incomplete_details": None,
+    }
+    opened = final.model_copy(update=at_start)
+    yield _event("thread.message.created", opened)[0]
+    yield _event("thread.message.in_progress", opened)[0]
+    deltas = MessageDeltas(row.id)
+    for part in row.content:
+        yield deltas.text(part["text"]["value"])
+    if row.status != "in_progress":
+        yield _event(f"thread.message.{row.status}", final)[0]
+
+
+def _event(name: str, model: BaseModel, mark: Mark = Mark.NONE) -> Marked:
+    return encode(name, schemas.compact(model)), mark
