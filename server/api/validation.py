@@ -20,6 +20,7 @@ EXPECTED = {
     "dict_type": "an object",
     "float_type": "a decimal",
     "int_parsing": "an integer",
+    "int_parsing_size": "an integer",
     "int_type": "an integer",
     "model_attributes_type": "an object",
     "model_type": "an object",

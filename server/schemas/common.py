@@ -39,7 +39,9 @@ class Given(BaseModel):
 class Shown(BaseModel):
     """Part of a response."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True, json_schema_serialization_defaults_required=True
+    )
 
 
 @dataclass(frozen=True)

@@ -138,17 +138,18 @@ class MessagesQuery(ListQuery):
     run_id: str | None = None
 
 
+class AnnotatedText(BaseModel):
+    """Text, and what parts of it refer to."""
+
+    value: str
+    annotations: list[Any]
+
+
 class TextContent(BaseModel):
-    """Text of a message, with what it refers to."""
-
-    class Value(BaseModel):
-        """The text and its annotations."""
-
-        value: str
-        annotations: list[Any]
+    """Text of a message as it is shown."""
 
     type: Literal["text"]
-    text: Value
+    text: AnnotatedText
 
 
 class RefusalContent(BaseModel):

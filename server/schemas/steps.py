@@ -25,16 +25,17 @@ class StepsQuery(ListQuery, IncludeQuery):
     """Which page of a run's steps."""
 
 
+class CreatedMessage(BaseModel):
+    """The message that a step wrote."""
+
+    message_id: str
+
+
 class MessageCreation(BaseModel):
     """A step that wrote a message."""
 
-    class Reference(BaseModel):
-        """The message."""
-
-        message_id: str
-
     type: Literal["message_creation"]
-    message_creation: Reference
+    message_creation: CreatedMessage
 
 
 class ToolCalls(BaseModel):
