@@ -1,0 +1,67 @@
+"""What the decode loop needs of a model: a context with slots, and its vocabulary's text.
+
+Implemented by llama.cpp, and by a model made of arithmetic for the scheduler's tests.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from server.engine.batch import Batch
+
+Logits = npt.NDArray[np.float32]
+
+
+class Outcome(Enum):
+    """How a decode step ended."""
+
+    DONE = auto()
+    FULL = auto()  # no room for the batch; nothing changed
+    ABORTED = auto()  # interrupted; what the batch's slots hold beyond their old length is unknown
+
+
+class Backend(Protocol):
+    """One context. All but `interrupt` belongs to the thread that decodes."""
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def context(self) -> int:
+        """Tokens one sequence may have."""
+        ...
+
+    @property
+    def cells(self) -> int:
+        """Tokens all slots may hold together; at least `context`."""
+        ...
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether a slot can be cut in the middle."""
+        ...
+
+    def decode(self, batch: Batch) -> Outcome: ...
+
+    def logits(self, row: int) -> Logits:
+        """Of a batch row that asked for output; valid, and writable, until the next decode."""
+        ...
+
+    def cut(self, slot: int, length: int) -> None:
+        """Keep only the first `length` tokens of a slot; 0 empties it, which always works."""
+        ...
+
+    def interrupt(self) -> None:
+        """Make a decode that is running now end ABORTED. From any thread."""
+        ...
+
+    def ends_turn(self, token: int) -> bool: ...
+
+    def text(self, token: int) -> bytes: ...

@@ -1,0 +1,269 @@
+"""The engine as the rest of the server sees it: one model behind one worker process.
+
+A worker that dies fails what it was decoding and is started again; what is asked meanwhile waits
+for it. Owned by one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from server.engine.generation import WorkerGeneration
+from server.engine.messages import (
+    Cancel,
+    End,
+    Failure,
+    Generate,
+    Load,
+    Loaded,
+    Step,
+    Tokenize,
+    Tokenized,
+)
+from server.engine.process import WorkerProcess
+from server.engine.protocol import (
+    EngineCrashed,
+    EngineError,
+    EngineUnavailable,
+    Finished,
+    ModelInfo,
+    PromptTooLong,
+    Request,
+    Span,
+)
+from server.engine.settings import EngineSettings
+from server.engine.stats import EngineStats
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACKOFF: Final = 0.1
+LONGEST_BACKOFF: Final = 10.0
+STEADY_LIFE: Final = 60.0  # a worker that lived this long is not in a crash loop
+PATIENCE: Final = 30.0  # how long a call waits for a worker to come back
+HANG_STEPS: Final = 20  # a step this many times longer than the last one is a hang
+
+
+class WorkerEngine:
+    """Implements Engine over a worker process."""
+
+    def __init__(
+        self,
+        model_path: Path | str,
+        *,
+        name: str,
+        description: str = "",
+        settings: EngineSettings | None = None,
+    ) -> None:
+        self._settings = settings or EngineSettings()
+        self._load = Load(str(model_path), name, description, self._settings)
+        self._worker: WorkerProcess | None = None
+        self._loaded: Loaded | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._numbers = count(1)
+        self._generations: dict[int, WorkerGeneration] = {}
+        self._questions: dict[int, tuple[Tokenize, asyncio.Future[list[int]]]] = {}
+        self._stats = EngineStats()
+
+    @property
+    def slots(self) -> int:
+        return self._settings.slots
+
+    @property
+    def info(self) -> ModelInfo:
+        if self._loaded is None:
+            raise EngineUnavailable("The model is not loaded.")
+        return self._loaded.info
+
+    @property
+    def stats(self) -> EngineStats:
+        return self._stats
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker; None while there is none."""
+        return self._worker.pid if self._worker else None
+
+    async def start(self) -> None:
+        check_model_file(Path(self._load.path))
+        self._welcome(await WorkerProcess.start(self._load, self._receive))
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
+        worker, self._worker = self._worker, None
+        self._fail_calls(EngineUnavailable("The engine was stopped."))
+        if worker is not None:
+            await worker.stop()
+
+    async def tokenize(self, spans: Sequence[Span]) -> list[int]:
+        self._require_running()
+        question = Tokenize(next(self._numbers), tuple(spans))
+        answer = asyncio.get_running_loop().create_future()
+        self._questions[question.number] = (question, answer)
+        if self._worker is not None:
+            self._worker.send(question)
+        try:
+            return await asyncio.wait_for(answer, PATIENCE)
+        except TimeoutError:
+            raise EngineUnavailable("The model's worker does not answer.") from None
+        finally:
+            del self._questions[question.number]
+
+    def generate(self, request: Request) -> WorkerGeneration:
+        return WorkerGeneration(self, next(self._numbers), request, PATIENCE)
+
+    def join(self, generation: WorkerGeneration) -> None:
+        self._require_running()
+        self._generations[generation.number] = generation
+        if self._worker is not None:
+            self._send(self._worker, generation)
+
+    def leave(self, generation: WorkerGeneration) -> None:
+        if self._generations.pop(generation.number, None) is not None:
+            self.cancel(generation)
+
+    def cancel(self, generation: WorkerGeneration) -> None:
+        if self._worker is not None and generation.sent:
+            self._worker.send(Cancel(generation.number))
+
+    def _require_running(self) -> None:
+        if self._keeper is None:
+            raise EngineUnavailable("The engine is not running.")
+
+    def _send(self, worker: WorkerProcess, generation: WorkerGeneration) -> None:
+        request = replace(generation.request, prompt=list(generation.request.prompt))
+        worker.send(Generate(generation.number, request))
+        generation.mark_sent()
+
+    async def _keep(self) -> None:
+        """Have a worker, always."""
+        backoff = FIRST_BACKOFF
+        while self._worker is not None:
+            cause, lived = await self._outlive(self._worker)
+            self._worker = None
+            logger.error("engine.worker_died model=%s cause=%s", self._load.name, cause)
+            self._mourn(EngineCrashed(f"The model's worker died: {cause}."))
+            backoff = FIRST_BACKOFF if lived > STEADY_LIFE else backoff
+            worker, backoff = await self._restart(backoff)
+            self._stats = replace(self._stats, restarts=self._stats.restarts + 1)
+            self._welcome(worker)
+
+    async def _outlive(self, worker: WorkerProcess) -> tuple[str, float]:
+        """Wait until the worker is dead, if need be by killing it: what of, and how old."""
+        loop = asyncio.get_running_loop()
+        born = loop.time()
+        death = asyncio.create_task(worker.died())
+        try:
+            while not death.done():
+                await asyncio.wait((death,), timeout=self._settings.hang_timeout / 4)
+                if not death.done() and self._hangs(worker, loop.time()):
+                    await worker.kill()
+                    return "it hung and was killed", loop.time() - born
+        finally:
+            death.cancel()
+        return death.result(), loop.time() - born
+
+    def _hangs(self, worker: WorkerProcess, now: float) -> bool:
+        patience = max(self._settings.hang_timeout, HANG_STEPS * self._stats.last_step_seconds)
+        return bool(self._generations) and now - worker.heard > patience
+
+    async def _restart(self, backoff: float) -> tuple[WorkerProcess, float]:
+        """A new worker, and how long to wait before the next one."""
+        while True:
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, LONGEST_BACKOFF)
+            try:
+                check_model_file(Path(self._load.path))
+                return await WorkerProcess.start(self._load, self._receive), backoff
+            except EngineUnavailable as error:
+                logger.error("engine.restart_failed model=%s cause=%s", self._load.name, error)
+
+    def _welcome(self, worker: WorkerProcess) -> None:
+        """Give a new worker all that waits for one."""
+        self._worker, self._loaded = worker, worker.loaded
+        for generation in self._generations.values():
+            self._send(worker, generation)
+        for question, _ in self._questions.values():
+            worker.send(question)
+
+    def _mourn(self, error: EngineCrashed) -> None:
+        """Fail what the dead worker was decoding. Questions have no state: they are asked again."""
+        self._stats = replace(self._stats, live=0, waiting=0)
+        for number, generation in list(self._generations.items()):
+            if generation.sent:
+                del self._generations[number]
+                generation.end(error)
+
+    def _fail_calls(self, error: EngineError) -> None:
+        for generation in self._generations.values():
+            generation.end(error)
+        self._generations.clear()
+        for _, answer in self._questions.values():
+            if not answer.done():
+                answer.set_exception(error)
+
+    def _receive(self, message: Step | Tokenized) -> None:
+        match message:
+            case Step():
+                self._apply(message)
+            case Tokenized(number, ids):
+                _, answer = self._questions.get(number, (None, None))
+                if answer is not None and not answer.done():
+                    answer.set_result(ids)
+
+    def _apply(self, step: Step) -> None:
+        for token in step.tokens:
+            if generation := self._generations.get(token.number):
+                generation.add(token.id, token.text.encode("latin-1"))
+        for end in step.ends:
+            if generation := self._generations.pop(end.number, None):
+                generation.end(_finished(end))
+        for failure in step.failures:
+            if generation := self._generations.pop(failure.number, None):
+                generation.end(_error(failure))
+        self._count(step)
+
+    def _count(self, step: Step) -> None:
+        stats = self._stats
+        self._stats = replace(
+            stats,
+            live=step.live,
+            waiting=step.waiting,
+            steps=stats.steps + 1,
+            prompt_tokens=stats.prompt_tokens + sum(end.prompt_tokens for end in step.ends),
+            generated_tokens=stats.generated_tokens + len(step.tokens),
+            cached_tokens=stats.cached_tokens + sum(end.cached_tokens for end in step.ends),
+            last_step_seconds=step.seconds,
+        )
+
+
+def check_model_file(path: Path) -> None:
+    """Refuse what is plainly no model, in words that llama.cpp does not find."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except FileNotFoundError:
+        raise EngineUnavailable(f"There is no file {path}.") from None
+    except OSError as error:
+        raise EngineUnavailable(f"{path} cannot be read: {error.strerror}.") from None
+    if magic != b"GGUF":
+        raise EngineUnavailable(f"{path} is not a GGUF file.")
+
+
+def _finished(end: End) -> Finished:
+    return Finished(end.reason, end.prompt_tokens, end.completion_tokens, end.cached_tokens)
+
+
+def _error(failure: Failure) -> EngineError:
+    return (PromptTooLong if failure.kind == "too_long" else EngineError)(failure.reason)

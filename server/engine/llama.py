@@ -1,0 +1,337 @@
+"""The one file that knows llama_cpp: a model, its vocabulary and one context, over the C API.
+
+The binding has no types to speak of, so its module is `Any` here, and nowhere else. Its pointers
+never leave this file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp
+import numpy as np
+
+from server.engine.backend import Logits, Outcome
+from server.engine.batch import Batch
+from server.engine.machine import available_memory, physical_cores
+from server.engine.protocol import ModelInfo
+from server.engine.settings import EngineSettings
+from server.engine.vocabulary import Special, SpecialKind
+
+_c: Any = llama_cpp.llama_cpp
+
+LARGEST_DEFAULT_CONTEXT = 32_768
+# A context for every slot costs next to nothing with a small model; with a large one it would take
+# all memory, and few threads are ever that long at once.
+SMALL_CACHE = 1 << 30
+CONTEXTS_OF_LARGE_MODEL = 4
+
+_ERROR_LEVEL = 4
+_PIECE_BYTES = 256
+_FINGERPRINT_BYTES = 1 << 20
+
+
+class ModelRefused(Exception):
+    """The file cannot be served; the message is a sentence for the user."""
+
+
+class DecodeFailed(Exception):
+    """llama.cpp gave up on a batch; its context is not to be trusted any more."""
+
+
+class ErrorLog:
+    """llama.cpp's error lines: to stderr, and the last few kept to explain a refusal."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=8)
+        self._callback = _c.llama_log_callback(self._receive)  # kept alive: C holds it
+        _c.llama_log_set(self._callback, None)
+
+    def _receive(self, level: int, text: bytes, _: object) -> None:
+        if level == _ERROR_LEVEL:
+            line = text.decode("utf-8", "replace").strip()
+            self.lines.append(line)
+            sys.stderr.write(line + "\n")
+
+    @property
+    def cause(self) -> str:
+        """The first error that was logged: later ones only say that something failed before."""
+        return (
+            self.lines[0].partition(": ")[2] or self.lines[0] if self.lines else "no reason given"
+        )
+
+
+class Model:
+    """A loaded GGUF file. Freed when the process ends."""
+
+    def __init__(self, path: str, settings: EngineSettings, log: ErrorLog) -> None:
+        _c.llama_backend_init()
+        parameters = _c.llama_model_default_params()
+        parameters.n_gpu_layers = settings.gpu_layers
+        self.path = path
+        self.settings = settings
+        self.log = log
+        self.pointer = _c.llama_model_load_from_file(path.encode(), parameters)
+        if not self.pointer:
+            raise ModelRefused(f"llama.cpp cannot load {path}: {log.cause}.")
+        self.vocabulary = ModelVocabulary(self.pointer)
+
+    @property
+    def trained_context(self) -> int:
+        return int(_c.llama_model_n_ctx_train(self.pointer))
+
+    @property
+    def rolls_back(self) -> bool:
+        """Recurrent states have no middle, and a sliding window has forgotten it."""
+        fading = _c.llama_model_is_recurrent(self.pointer) or _c.llama_model_is_hybrid(self.pointer)
+        return not fading and _c.llama_model_n_swa(self.pointer) == 0
+
+    @property
+    def bytes_per_cell(self) -> int:
+        """Of the key-value cache at 16 bits, from the shape of the first layer."""
+        heads = max(1, _c.llama_model_n_head(self.pointer))
+        head_size = _c.llama_model_n_embd(self.pointer) // heads
+        width = head_size * max(1, _c.llama_model_n_head_kv(self.pointer))
+        return int(_c.llama_model_n_layer(self.pointer) * width * 2 * 2)
+
+    def describe(self, name: str, description: str, context: int) -> ModelInfo:
+        template = _c.llama_model_chat_template(self.pointer, None)
+        vocabulary = self.vocabulary
+        return ModelInfo(
+            name=name,
+            description=description,
+            path=self.path,
+            size=Path(self.path).stat().st_size,
+            parameters=_c.llama_model_n_params(self.pointer),
+            context=context,
+            vocabulary=vocabulary.size,
+            chat_template=template.decode("utf-8", "replace") if template else None,
+            bos=vocabulary.name_of(vocabulary.bos),
+            eos=vocabulary.name_of(vocabulary.eos),
+            fingerprint=_fingerprint(Path(self.path), self.settings, context),
+        )
+
+
+class ModelVocabulary:
+    """Text to ids and back. llama.cpp allows this from any thread, beside a running decode."""
+
+    def __init__(self, model: Any) -> None:
+        self._pointer = _c.llama_model_get_vocab(model)
+        self._pieces: dict[int, bytes] = {}
+        self.size = int(_c.llama_vocab_n_tokens(self._pointer))
+        if _c.llama_vocab_type(self._pointer) == _c.LLAMA_VOCAB_TYPE_NONE:
+            raise ModelRefused("The model has no vocabulary, so it cannot read or write text.")
+
+    @property
+    def bos(self) -> int | None:
+        return _token(_c.llama_vocab_bos(self._pointer))
+
+    @property
+    def eos(self) -> int | None:
+        return _token(_c.llama_vocab_eos(self._pointer))
+
+    @property
+    def adds_bos(self) -> bool:
+        return bool(_c.llama_vocab_get_add_bos(self._pointer))
+
+    def specials(self) -> list[Special]:
+        return [special for token in range(self.size) if (special := self._special(token))]
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """As llama.cpp does it, without a start token; with `special`, markers in `text` count."""
+        data = text.encode("utf-8", "replace")
+        ids = (_c.llama_token * (len(data) + 2))()
+        count = _c.llama_tokenize(self._pointer, data, len(data), ids, len(ids), False, special)
+        if count < 0:
+            raise ValueError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
+        return list(ids[:count])
+
+    def ends_turn(self, token: int) -> bool:
+        return bool(_c.llama_vocab_is_eog(self._pointer, token))
+
+    def text(self, token: int) -> bytes:
+        """The bytes of a generated token: markers as they are spelled, ends of a turn as none."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = b"" if self.ends_turn(token) else self._piece(token)
+        return piece
+
+    def name_of(self, token: int | None) -> str:
+        return "" if token is None else self._piece(token).decode("utf-8", "replace")
+
+    def _piece(self, token: int) -> bytes:
+        size = _PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = _c.llama_token_to_piece(self._pointer, token, buffer, size, 0, True)
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count
+
+    def _special(self, token: int) -> Special | None:
+        attributes = _c.llama_vocab_get_attr(self._pointer, token)
+        kind = _kind(attributes)
+        if kind is None:
+            return None
+        return Special(
+            id=token,
+            text=_c.llama_vocab_get_text(self._pointer, token).decode("utf-8", "replace"),
+            kind=kind,
+            strips_left=bool(attributes & _c.LLAMA_TOKEN_ATTR_LSTRIP),
+            strips_right=bool(attributes & _c.LLAMA_TOKEN_ATTR_RSTRIP),
+        )
+
+
+class LlamaBackend:
+    """One context of a model: implements Backend. Owned by the thread that decodes."""
+
+    def __init__(self, model: Model, settings: EngineSettings) -> None:
+        self._model = model
+        self.slots = settings.slots
+        self.rolls_back = model.rolls_back
+        self.vocabulary = model.vocabulary.size
+        self.ends_turn = model.vocabulary.ends_turn
+        self.text = model.vocabulary.text
+        wanted = settings.context or min(model.trained_context, LARGEST_DEFAULT_CONTEXT)
+        self._context = self._create(wanted, settings)
+        self._memory = _c.llama_get_memory(self._context)
+        self.cells = int(_c.llama_n_ctx(self._context))
+        self.context = min(wanted, self.cells)
+        self._abort = _Abort(self._context)
+        self._row_type = ctypes.c_float * self.vocabulary
+        self._viewed: Batch | None = None
+        self._view: Any = None
+
+    def decode(self, batch: Batch) -> Outcome:
+        self._abort.clear()
+        if batch is not self._viewed:
+            self._viewed, self._view = batch, _view(batch)
+        self._view.n_tokens = batch.size
+        code = _c.llama_decode(self._context, self._view)
+        if code == 0:
+            return Outcome.DONE
+        if code == 1:
+            return Outcome.FULL
+        if code == 2:
+            return Outcome.ABORTED
+        raise DecodeFailed(f"llama_decode returned {code}: {self._model.log.cause}")
+
+    def logits(self, row: int) -> Logits:
+        pointer = _c.llama_get_logits_ith(self._context, row)
+        if not pointer:
+            raise DecodeFailed(f"no logits in row {row}")
+        values: Any = self._row_type.from_address(ctypes.addressof(pointer.contents))
+        return np.ndarray(self.vocabulary, np.float32, buffer=values)
+
+    def cut(self, slot: int, length: int) -> None:
+        if not _c.llama_memory_seq_rm(self._memory, slot, length or -1, -1):
+            raise DecodeFailed(f"slot {slot} could not be cut to {length} tokens")
+
+    def interrupt(self) -> None:
+        self._abort.set()
+
+    def close(self) -> None:
+        _c.llama_free(self._context)
+        _c.llama_model_free(self._model.pointer)
+
+    def _create(self, context: int, settings: EngineSettings) -> Any:
+        cells = settings.kv_cells or self._affordable_cells(context)
+        pointer = _c.llama_init_from_model(self._model.pointer, self._parameters(cells, settings))
+        while not pointer and settings.kv_cells is None and cells > context:
+            cells = max(context, cells // 2)
+            pointer = _c.llama_init_from_model(
+                self._model.pointer, self._parameters(cells, settings)
+            )
+        if not pointer:
+            raise ModelRefused(
+                f"There is no memory for a context of {cells} tokens of {self._model.path}: "
+                f"{self._model.log.cause}. Set a smaller context or fewer kv_cells."
+            )
+        if not _c.llama_get_causal_attn(pointer):
+            raise ModelRefused(f"{self._model.path} is an embedding model; it cannot write text.")
+        return pointer
+
+    def _affordable_cells(self, context: int) -> int:
+        cell = self._model.bytes_per_cell
+        everything = context * self.slots
+        if everything * cell <= SMALL_CACHE:
+            return everything
+        wanted = context * min(self.slots, CONTEXTS_OF_LARGE_MODEL)
+        return max(context, min(wanted, available_memory() // 2 // max(1, cell)))
+
+    def _parameters(self, cells: int, settings: EngineSettings) -> Any:
+        parameters = _c.llama_context_default_params()
+        parameters.n_ctx = cells
+        parameters.n_batch = parameters.n_ubatch = max(settings.batch, self.slots)
+        parameters.n_seq_max = parameters.n_outputs_max = self.slots
+        threads = settings.threads or physical_cores()
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.kv_unified = True
+        parameters.flash_attn_type = (
+            _c.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if settings.flash_attention
+            else _c.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        parameters.no_perf = True
+        return parameters
+
+
+class _Abort:
+    """A flag that llama.cpp polls at every node of its graph, from its own threads.
+
+    The callback is libc's strlen on two bytes, 0 for "go on" and 1 for "abort": a Python function
+    would take the interpreter's lock hundreds of times a token.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._flag = ctypes.create_string_buffer(2)
+        strlen = ctypes.cast(ctypes.CDLL(None).strlen, _c.ggml_abort_callback)
+        self._callback = strlen  # kept alive: C holds it
+        _c.llama_set_abort_callback(context, strlen, ctypes.cast(self._flag, ctypes.c_void_p))
+
+    def set(self) -> None:
+        self._flag[0] = b"\x01"
+
+    def clear(self) -> None:
+        self._flag[0] = b"\x00"
+
+
+def _view(batch: Batch) -> Any:
+    """The batch as llama.cpp's struct, over the same memory."""
+    view = _c.llama_batch()
+    view.token = _pointer(batch.tokens, ctypes.c_int32)
+    view.pos = _pointer(batch.positions, ctypes.c_int32)
+    view.n_seq_id = _pointer(batch.slot_counts, ctypes.c_int32)
+    view.seq_id = _pointer(batch.slot_addresses, ctypes.POINTER(ctypes.c_int32))
+    view.logits = _pointer(batch.outputs, ctypes.c_int8)
+    return view
+
+
+def _pointer(array: Any, kind: Any) -> Any:
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+
+
+def _token(token: int) -> int | None:
+    return token if token >= 0 else None
+
+
+def _kind(attributes: int) -> SpecialKind | None:
+    if attributes & (_c.LLAMA_TOKEN_ATTR_CONTROL | _c.LLAMA_TOKEN_ATTR_UNKNOWN):
+        return "control" if attributes & _c.LLAMA_TOKEN_ATTR_CONTROL else "unknown"
+    return "user_defined" if attributes & _c.LLAMA_TOKEN_ATTR_USER_DEFINED else None
+
+
+def _fingerprint(path: Path, settings: EngineSettings, context: int) -> str:
+    """Of the file's size, head and tail, since hashing a large file whole would take minutes."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(_FINGERPRINT_BYTES))
+        file.seek(max(0, size - _FINGERPRINT_BYTES))
+        digest.update(file.read())
+    digest.update(f"{size} {context} {settings.flash_attention} {settings.gpu_layers}".encode())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,63 @@
+"""What the machine at hand offers: cores to compute on, memory to fill."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology"
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def physical_cores() -> int:
+    """Cores this process may use, hyper-threads counted once, within the container's quota."""
+    allowed = _allowed_processors()
+    cores = {_core_of(processor) for processor in allowed}
+    return max(1, min(len(cores), _quota()))
+
+
+def available_memory() -> int:
+    """Bytes that can be taken now without swapping; a guess of 4 GiB where nothing tells."""
+    known = [size for size in (_free_in_system(), _free_in_container()) if size is not None]
+    return max(0, min(known, default=4 << 30))
+
+
+def _allowed_processors() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _core_of(processor: int) -> tuple[str, str]:
+    topology = Path(_TOPOLOGY.format(processor))
+    package = _text(topology / "physical_package_id")
+    core = _text(topology / "core_id")
+    return (package or "", core or f"processor {processor}")
+
+
+def _quota() -> int:
+    quota, _, period = (_text(_CGROUP / "cpu.max") or "max").partition(" ")
+    if quota == "max" or not period:
+        return os.cpu_count() or 1
+    return max(1, int(quota) // int(period))
+
+
+def _free_in_system() -> int | None:
+    for line in (_text(Path("/proc/meminfo")) or "").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _free_in_container() -> int | None:
+    limit, used = _text(_CGROUP / "memory.max"), _text(_CGROUP / "memory.current")
+    if limit is None or used is None or limit == "max":
+        return None
+    return int(limit) - int(used)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

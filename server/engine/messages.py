@@ -1,0 +1,203 @@
+"""What the two processes say to each other, and how it is framed on their socket.
+
+A frame is a length and a JSON array of the message's name and fields: the worker runs a library
+that reads files from anywhere, so nothing it sends is ever executed, as unpickling would.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+
+from server.engine.protocol import ModelInfo, Request, Sampling, Span
+from server.engine.settings import EngineSettings
+
+FailureKind = Literal["too_long", "invalid"]
+
+MAX_FRAME: Final = 1 << 28
+_LENGTH: Final = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """To the worker, first of all: become this model."""
+
+    path: str
+    name: str
+    description: str
+    settings: EngineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """To the worker: continue this prompt, under this number."""
+
+    number: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """To the worker: end this generation. Unknown numbers are those that ended already."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenize:
+    """To the worker: the ids of this text, under this number."""
+
+    number: int
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """To the worker: free everything and exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """From the worker: ready."""
+
+    info: ModelInfo
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """From the worker: this model cannot be served, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of one generation. `text` holds its bytes as Latin-1, which JSON can carry."""
+
+    number: int
+    id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One generation ended."""
+
+    number: int
+    reason: Literal["stop", "length", "cancelled"]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One generation could not be served."""
+
+    number: int
+    kind: FailureKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From the worker, once per decode step: all that happened to all sequences."""
+
+    tokens: tuple[Token, ...]
+    ends: tuple[End, ...]
+    failures: tuple[Failure, ...]
+    live: int
+    waiting: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """From the worker: the answer to Tokenize."""
+
+    number: int
+    ids: list[int]
+
+
+ToWorker = Load | Generate | Cancel | Tokenize | Stop
+FromWorker = Loaded | Refused | Step | Tokenized
+Message = ToWorker | FromWorker
+
+
+class MalformedFrame(Exception):
+    """The peer sent something that is no message."""
+
+
+def encode(message: Message) -> bytes:
+    body = orjson.dumps((type(message).__name__, message))
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameDecoder:
+    """Bytes as they arrive to whole messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        self._buffer += data
+        messages = []
+        while (body := self._next_body()) is not None:
+            messages.append(_decode(body))
+        return messages
+
+    def _next_body(self) -> bytes | None:
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > MAX_FRAME:
+            raise MalformedFrame(f"a frame of {length} bytes")
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        body = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return body
+
+
+def _decode(body: bytes) -> Message:
+    try:
+        name, fields = orjson.loads(body)
+        message: Message = _READERS[name](fields)
+        return message
+    except (ValueError, KeyError, TypeError) as error:
+        raise MalformedFrame(repr(error)) from error
+
+
+def _generate(fields: dict[str, Any]) -> Generate:
+    request = fields["request"]
+    request["sampling"] = Sampling(**request["sampling"])
+    return Generate(fields["number"], Request(**request))
+
+
+def _tokenize(fields: dict[str, Any]) -> Tokenize:
+    return Tokenize(fields["number"], tuple(Span(**span) for span in fields["spans"]))
+
+
+def _step(fields: dict[str, Any]) -> Step:
+    fields["tokens"] = tuple(Token(**token) for token in fields["tokens"])
+    fields["ends"] = tuple(End(**end) for end in fields["ends"])
+    fields["failures"] = tuple(Failure(**failure) for failure in fields["failures"])
+    return Step(**fields)
+
+
+_READERS: Final[dict[str, Any]] = {
+    "Load": lambda fields: Load(**fields | {"settings": EngineSettings(**fields["settings"])}),
+    "Generate": _generate,
+    "Cancel": lambda fields: Cancel(**fields),
+    "Tokenize": _tokenize,
+    "Stop": lambda fields: Stop(**fields),
+    "Loaded": lambda fields: Loaded(ModelInfo(**fields["info"]), fields["slots"]),
+    "Refused": lambda fields: Refused(**fields),
+    "Step": _step,
+    "Tokenized": lambda fields: Tokenized(**fields),
+}

@@ -1,0 +1,282 @@
+"""An engine that says what it is told to, for tests and for benchmarks of all but the model.
+
+Its vocabulary is one token a byte and a few special tokens, so token counts are plain to see. Owned
+by the loop it is used on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from server.engine.protocol import (
+    EngineCrashed,
+    EngineError,
+    EngineUnavailable,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    PromptTooLong,
+    Request,
+    Span,
+    Tokens,
+)
+from server.engine.stats import EngineStats
+
+CHAT_TEMPLATE: Final = """\
+{%- if tools %}
+{{- '<|im_start|>system\\n' }}
+{%- if messages[0].role == 'system' %}{{ messages[0].content + '\\n\\n' }}{% endif %}
+{{- 'You may call these functions:\\n<tools>\\n' }}
+{%- for tool in tools %}{{ tool | tojson + '\\n' }}{% endfor %}
+{{- '</tools>\\nTo call one, write:\\n' }}
+{{- '<tool_call>\\n{"name": <name>, "arguments": <arguments>}\\n</tool_call><|im_end|>\\n' }}
+{%- elif messages[0].role == 'system' %}
+{{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+{%- if message.role == 'tool' %}
+{{- '<|im_start|>user\\n<tool_response>\\n' + message.content }}
+{{- '\\n</tool_response><|im_end|>\\n' }}
+{%- elif message.role != 'system' or not loop.first %}
+{{- '<|im_start|>' + message.role + '\\n' + (message.content or '') }}
+{%- for call in message.tool_calls or [] %}
+{{- '\\n<tool_call>\\n{"name": ' + call.function.name | tojson + ', "arguments": ' }}
+{%- if call.function.arguments is string %}{{ call.function.arguments }}
+{%- else %}{{ call.function.arguments | tojson }}{% endif %}
+{{- '}\\n</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+
+SPECIALS: Final = (
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<tools>",
+    "</tools>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+)
+END_OF_TURN: Final = 256 + SPECIALS.index("<|im_end|>")
+DEFAULT_ANSWER: Final = "Hello! How can I help you today?"
+
+SCRIPTED_MODEL: Final = ModelInfo(
+    name="scripted",
+    description="Says what it is told to.",
+    path="scripted.gguf",
+    size=0,
+    parameters=0,
+    context=8192,
+    vocabulary=256 + len(SPECIALS),
+    chat_template=CHAT_TEMPLATE,
+    bos="",
+    eos="<|im_end|>",
+    fingerprint="scripted",
+)
+
+_SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
+_WORDS = re.compile(r"\s*\S+|\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    pieces: tuple[Tokens, ...]
+    finish: FinishReason = "stop"
+    pause_after: int | None = None
+    error: EngineError | None = None
+    error_after: int = 0
+
+
+class ScriptedEngine:
+    """Answers from a queue, one queued answer a generation; a fixed greeting when it is empty."""
+
+    def __init__(self, *, slots: int = 16, info: ModelInfo = SCRIPTED_MODEL) -> None:
+        self.requests: list[Request] = []
+        self.prompts: list[str] = []  # the same, as text
+        self.paused = asyncio.Event()  # a generation waits for resume()
+        self.started = False
+        self._slots = slots
+        self._free = asyncio.Semaphore(slots)
+        self._info = info
+        self._answers: deque[_Answer] = deque()
+        self._held: list[asyncio.Event] = []
+        self._stats = EngineStats()
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    @property
+    def stats(self) -> EngineStats:
+        return self._stats
+
+    async def start(self) -> None:
+        self.started = True
+
+    async def stop(self) -> None:
+        self.started = False
+        self.resume()
+
+    async def tokenize(self, spans: Sequence[Span]) -> list[int]:
+        return [token for span in spans for token in encode(span.text, special=span.is_template)]
+
+    def generate(self, request: Request) -> ScriptedGeneration:
+        self.requests.append(request)
+        self.prompts.append(decode(request.prompt).decode("utf-8", "replace"))
+        answer = self._answers.popleft() if self._answers else _Answer(_pieces(DEFAULT_ANSWER))
+        return ScriptedGeneration(self, request, answer)
+
+    def says(
+        self,
+        text: str = "",
+        *,
+        pause_after: int | None = None,
+        pieces: Sequence[str | bytes] | None = None,
+        finish: FinishReason = "stop",
+    ) -> None:
+        """Queue an answer: `text` word by word, or exactly these `pieces`, one `Tokens` each.
+
+        With `pause_after=n` it sets `paused` after n pieces and waits for `resume()`.
+        """
+        cut = _pieces(text) if pieces is None else tuple(map(_piece, pieces))
+        self._answers.append(_Answer(cut, finish, pause_after))
+
+    def calls(self, name: str, arguments: Mapping[str, object] | str) -> None:
+        """Queue an answer that is one function call, written as the template's models write it."""
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        call = f'{{"name": {json.dumps(name)}, "arguments": {written}}}'
+        self.says(f"<tool_call>\n{call}\n</tool_call>")
+
+    def crashes(self, after: int = 0, *, text: str = DEFAULT_ANSWER) -> None:
+        """Queue a death of the worker, after so many pieces of `text`."""
+        self.fails(EngineCrashed("The model's worker died."), after=after, text=text)
+
+    def fails(self, error: EngineError, after: int = 0, *, text: str = DEFAULT_ANSWER) -> None:
+        """Queue any failure, after so many pieces of `text`."""
+        self._answers.append(_Answer(_pieces(text), error=error, error_after=after))
+
+    def resume(self) -> None:
+        """Let every generation that is paused go on."""
+        self.paused.clear()
+        held, self._held = self._held, []
+        for release in held:
+            release.set()
+
+    async def hold(self, release: asyncio.Event) -> None:
+        self._held.append(release)
+        self.paused.set()
+        await release.wait()
+
+    def count(self, **more: int) -> None:
+        changes = {name: getattr(self._stats, name) + extra for name, extra in more.items()}
+        self._stats = replace(self._stats, **changes)
+
+    @property
+    def free(self) -> asyncio.Semaphore:
+        return self._free
+
+
+class ScriptedGeneration:
+    """One answer on its way."""
+
+    def __init__(self, engine: ScriptedEngine, request: Request, answer: _Answer) -> None:
+        self._engine = engine
+        self._request = request
+        self._answer = answer
+        self._cancelled = False
+        self._release = asyncio.Event()
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._release.set()
+
+    async def __aiter__(self) -> AsyncIterator[Tokens | Finished]:
+        if not self._engine.started:
+            raise EngineUnavailable("The engine is not running.")
+        if len(self._request.prompt) >= self._engine.info.context:
+            raise PromptTooLong(_too_long(len(self._request.prompt), self._engine.info.context))
+        async with self._engine.free:
+            self._engine.count(live=1, prompt_tokens=len(self._request.prompt))
+            try:
+                async for event in self._speak():
+                    yield event
+            finally:
+                self._engine.count(live=-1)
+
+    async def _speak(self) -> AsyncIterator[Tokens | Finished]:
+        written = 0
+        for number, piece in enumerate(self._answer.pieces):
+            await self._arrive(number)
+            if self._cancelled:
+                break
+            ids = piece.ids[: self._room(written)]
+            written += len(ids)
+            if ids:
+                self._engine.count(steps=1, generated_tokens=len(ids))
+                yield Tokens(ids, decode(ids))
+            if self._room(written) == 0:
+                yield self._finished("length", written)
+                return
+        else:
+            await self._arrive(len(self._answer.pieces))
+        reason = "cancelled" if self._cancelled else self._answer.finish
+        yield self._finished(reason, written + (reason == "stop"))
+
+    async def _arrive(self, number: int) -> None:
+        """Just before piece `number`: where a script pauses, dies, or lets others run."""
+        await asyncio.sleep(0)
+        if self._answer.pause_after == number and not self._cancelled:
+            await self._engine.hold(self._release)
+        if self._answer.error is not None and number >= self._answer.error_after:
+            raise self._answer.error
+
+    def _room(self, written: int) -> int:
+        spare = self._engine.info.context - len(self._request.prompt)
+        return max(0, min(self._request.max_tokens, spare) - written)
+
+    def _finished(self, reason: FinishReason, written: int) -> Finished:
+        return Finished(reason, len(self._request.prompt), written, cached_tokens=0)
+
+
+def encode(text: str, *, special: bool) -> list[int]:
+    """A byte is its own token; special tokens are recognised only when asked for."""
+    if not special:
+        return list(text.encode("utf-8", "replace"))
+    ids: list[int] = []
+    for part in _SPECIAL.split(text):
+        ids += [256 + SPECIALS.index(part)] if part in SPECIALS else part.encode("utf-8", "replace")
+    return ids
+
+
+def decode(ids: Sequence[int]) -> bytes:
+    return b"".join(
+        bytes((token,)) if token < 256 else SPECIALS[token - 256].encode() for token in ids
+    )
+
+
+def _pieces(text: str) -> tuple[Tokens, ...]:
+    return tuple(map(_piece, _WORDS.findall(text)))
+
+
+def _piece(written: str | bytes) -> Tokens:
+    if isinstance(written, bytes):
+        return Tokens(tuple(written), written)
+    return Tokens(tuple(encode(written, special=True)), written.encode())
+
+
+def _too_long(tokens: int, context: int) -> str:
+    return f"The prompt has {tokens} tokens; the model's context holds {context}."

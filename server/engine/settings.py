@@ -1,0 +1,22 @@
+"""How one model is loaded and decoded. None means: chosen from the file and the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What an operator may set. Sizes in tokens, times in seconds."""
+
+    slots: int = 16  # sequences that decode together
+    context: int | None = None  # tokens one sequence may have
+    kv_cells: int | None = None  # tokens that all sequences have together
+    threads: int | None = None
+    batch: int = 512  # tokens in one decode step
+    prefill_chunk_busy: int = 64  # fewest prompt tokens in a step beside live streams
+    gpu_layers: int = -1  # -1 is all of them
+    flash_attention: bool = True
+    spin: int = 300  # how long OpenMP threads spin at a barrier before they sleep
+    load_timeout: float = 300.0
+    hang_timeout: float = 60.0

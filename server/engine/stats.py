@@ -1,0 +1,19 @@
+"""What an engine has done so far, for the metrics page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counters since the engine was made, and the state at its last decode step."""
+
+    live: int = 0  # sequences that hold a slot
+    waiting: int = 0  # requests that wait for one
+    steps: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    cached_tokens: int = 0  # of prompt_tokens, those that were in the prefix cache
+    restarts: int = 0
+    last_step_seconds: float = 0.0

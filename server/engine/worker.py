@@ -1,0 +1,183 @@
+"""The child process that owns one model: `python -m server.engine.worker FD`.
+
+Four threads. The main one decodes and owns the context. A reader takes the parent's messages, a
+vocabulary thread tokenizes beside a running decode, and a writer sends, so that a parent that is
+slow to read never holds up a decode step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final
+
+from server.engine.decoder import Decoder
+from server.engine.messages import (
+    Cancel,
+    FrameDecoder,
+    FromWorker,
+    Generate,
+    Load,
+    Loaded,
+    Message,
+    Refused,
+    Stop,
+    Tokenize,
+    Tokenized,
+    encode,
+)
+from server.engine.vocabulary import Vocabulary
+
+_PR_SET_PDEATHSIG: Final = 1
+_READ_SIZE: Final = 1 << 16
+# The decoding thread must get the interpreter back quickly when a step ends.
+_SWITCH_INTERVAL: Final = 0.0005
+
+DecoderMessage = Generate | Cancel | Stop
+
+
+class Outbox:
+    """Messages to the parent, in order, without ever making the sender wait.
+
+    It holds no more than the live generations' remaining tokens.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._queue = SimpleQueue[FromWorker | None]()
+        self._thread = _start("outbox", self._run)
+
+    def put(self, message: FromWorker) -> None:
+        self._queue.put(message)
+
+    def close(self) -> None:
+        """Send what is left, then return."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone; the reader notices too
+            while (message := self._queue.get()) is not None:
+                self._connection.sendall(encode(message))
+
+
+class Inbox:
+    """Messages from the parent, to the thread they are for."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.load = SimpleQueue[Load]()
+        self.decoding = SimpleQueue[DecoderMessage]()
+        self.tokenizing = SimpleQueue[Tokenize]()
+        self.decoder: Decoder | None = None  # set once the model is loaded
+        self._connection = connection
+        _start("inbox", self._run)
+
+    def _run(self) -> None:
+        frames = FrameDecoder()
+        try:
+            while data := self._connection.recv(_READ_SIZE):
+                for message in frames.feed(data):
+                    self._deliver(message)
+        finally:
+            os._exit(0)  # whatever the other threads do, nobody wants it any more
+
+    def _deliver(self, message: Message) -> None:
+        match message:
+            case Load():
+                self.load.put(message)
+            case Tokenize():
+                self.tokenizing.put(message)
+            case Cancel():
+                self.decoding.put(message)
+                if self.decoder is not None:
+                    self.decoder.interrupt(message.number)
+            case Generate() | Stop():
+                self.decoding.put(message)
+
+
+def main(descriptor: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's, meant for the parent
+    faulthandler.enable()
+    threading.excepthook = _exit_with
+    _die_with_parent()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    connection = socket.socket(fileno=descriptor)
+    inbox, outbox = Inbox(connection), Outbox(connection)
+    serve(inbox.load.get(), inbox, outbox)
+    outbox.close()
+    os._exit(0)  # past the daemon threads, and past C++ destructors that would wait for them
+
+
+def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
+    """Load the model and decode until told to stop."""
+    # Imported here: the library's threads are not to exist before the reader does.
+    from server.engine.llama import ErrorLog, LlamaBackend, Model, ModelRefused
+
+    try:
+        model = Model(load.path, load.settings, ErrorLog())
+        backend = LlamaBackend(model, load.settings)
+    except ModelRefused as refusal:
+        outbox.put(Refused(str(refusal)))
+        return
+    decoder = inbox.decoder = Decoder(backend, load.settings)
+    vocabulary = Vocabulary(model.vocabulary)
+    _start("vocabulary", lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
+    info = model.describe(load.name, load.description, backend.context)
+    outbox.put(Loaded(info, backend.slots))
+    decode(decoder, inbox.decoding, outbox)
+    backend.close()
+
+
+def decode(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], outbox: Outbox) -> None:
+    while _receive(decoder, inbox):
+        outbox.put(decoder.step())
+
+
+def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[Tokenize], outbox: Outbox) -> None:
+    while True:
+        message = inbox.get()
+        outbox.put(Tokenized(message.number, vocabulary.tokenize(message.spans)))
+
+
+def _receive(decoder: Decoder, inbox: SimpleQueue[DecoderMessage]) -> bool:
+    """Take all messages there are, waiting for one only if idle; false once told to stop."""
+    while decoder.idle or not inbox.empty():
+        match inbox.get():
+            case Generate(number, request):
+                decoder.submit(number, request)
+            case Cancel(number):
+                decoder.cancel(number)
+            case Stop():
+                return False
+    return True
+
+
+def _exit_with(failure: threading.ExceptHookArgs) -> None:
+    """A thread that died would leave its callers waiting; the parent knows how to restart us."""
+    traceback.print_exception(failure.exc_value)
+    os._exit(1)
+
+
+def _start(name: str, target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _die_with_parent() -> None:
+    """End of file on the socket says the same, but not to a process stuck in a driver call."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,85 @@
+"""A model made of arithmetic: its next token is a checksum of everything its slot holds.
+
+So any mistake about which tokens sit where shows as a wrong answer.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from server.engine.backend import Logits, Outcome
+from server.engine.batch import Batch
+
+VOCABULARY = 97
+END = 0
+
+
+def next_token(tokens: list[int]) -> int:
+    """Depends on all that came before."""
+    return zlib.crc32(bytes(tokens)) % VOCABULARY
+
+
+def answer(prompt: list[int], most: int) -> list[int]:
+    """What the model says to this prompt, if nothing goes wrong; without the end token."""
+    said: list[int] = []
+    while len(said) < most and (token := next_token([*prompt, *said])) != END:
+        said.append(token)
+    return said
+
+
+class ArithmeticBackend:
+    def __init__(
+        self, *, slots: int = 4, context: int = 64, cells: int = 256, rolls_back: bool = True
+    ) -> None:
+        self.slots = slots
+        self.context = context
+        self.cells = cells
+        self.vocabulary = VOCABULARY
+        self.rolls_back = rolls_back
+        self.held: list[list[int]] = [[] for _ in range(slots)]
+        self.batches: list[int] = []
+        self.refuses = 0  # how many times the next decodes say FULL whatever the count
+        self.interrupts = 0
+        self.now = 0.0
+        self.seconds_per_token = 0.0
+        self._rows: dict[int, list[int]] = {}
+
+    def decode(self, batch: Batch) -> Outcome:
+        if self.refuses or sum(map(len, self.held)) + batch.size > self.cells:
+            self.refuses = max(0, self.refuses - 1)
+            return Outcome.FULL
+        self.batches.append(batch.size)
+        self.now += batch.size * self.seconds_per_token
+        self._rows = {}
+        for row in range(batch.size):
+            self._take(row, batch)
+        assert len(self._rows) <= self.slots, "more outputs than the context was made for"
+        return Outcome.DONE
+
+    def _take(self, row: int, batch: Batch) -> None:
+        held = self.held[batch.slots[row]]
+        assert batch.positions[row] == len(held), "a hole in the sequence"
+        held.append(int(batch.tokens[row]))
+        assert len(held) <= self.context, "longer than the context"
+        if batch.outputs[row]:
+            self._rows[row] = list(held)
+
+    def logits(self, row: int) -> Logits:
+        logits = np.zeros(VOCABULARY, np.float32)
+        logits[next_token(self._rows[row])] = 1
+        return logits
+
+    def cut(self, slot: int, length: int) -> None:
+        assert length == 0 or self.rolls_back, "this model cannot be cut in the middle"
+        del self.held[slot][length:]
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+
+    def ends_turn(self, token: int) -> bool:
+        return token == END
+
+    def text(self, token: int) -> bytes:
+        return bytes((token,))

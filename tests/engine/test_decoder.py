@@ -1,0 +1,305 @@
+"""Continuous batching, on a model made of arithmetic."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.engine.decoder import Decoder
+from server.engine.messages import End, Step
+from server.engine.protocol import Request, Sampling
+from server.engine.settings import EngineSettings
+from tests.engine.arithmetic import ArithmeticBackend, answer
+
+GREEDY = Sampling(temperature=0)
+
+
+class Served:
+    """A decoder that is stepped by hand, and what it has reported."""
+
+    def __init__(self, backend: ArithmeticBackend, *, batch: int = 16, chunk: int = 4) -> None:
+        self.backend = backend
+        sizes = EngineSettings(batch=batch, prefill_chunk_busy=chunk)
+        self.decoder = Decoder(backend, sizes, clock=lambda: backend.now)
+        self.said: dict[int, list[int]] = defaultdict(list)
+        self.ends: dict[int, End] = {}
+        self.failures: dict[int, str] = {}
+        self.steps: list[Step] = []
+
+    def ask(self, number: int, prompt: list[int], most: int = 8, scope: str = "") -> None:
+        self.decoder.submit(number, Request(prompt, most, GREEDY, scope))
+
+    def step(self) -> Step:
+        step = self.decoder.step()
+        self.steps.append(step)
+        for token in step.tokens:
+            assert token.number not in self.ends, "a token after the end"
+            self.said[token.number].append(token.id)
+        self.ends |= {end.number: end for end in step.ends}
+        self.failures |= {failure.number: failure.reason for failure in step.failures}
+        return step
+
+    def run(self, most: int = 2000) -> None:
+        for _ in range(most):
+            if self.decoder.idle:
+                return
+            self.step()
+        raise AssertionError("the decoder does not come to an end")
+
+
+def prompt_of(seed: int, length: int) -> list[int]:
+    """Some prompt; different seeds differ from the first token on."""
+    return [1 + (seed * 31 + position * 7) % 90 for position in range(length)]
+
+
+def ending_prompt() -> list[int]:
+    """A prompt that the model answers with at least one token and an end of turn."""
+    return next(
+        prompt
+        for prompt in ([number, 5] for number in range(1, 90))
+        if 0 < len(answer(prompt, 60)) < 20
+    )
+
+
+def test_sequences_that_decode_together_say_what_they_say_alone() -> None:
+    """Each sequence gets exactly its own tokens, in one step for all."""
+    served = Served(ArithmeticBackend())
+    prompts = [prompt_of(seed, 5 + seed) for seed in range(4)]
+    for number, prompt in enumerate(prompts):
+        served.ask(number, prompt)
+    served.run()
+    assert [served.said[n] for n in range(4)] == [answer(prompt, 8) for prompt in prompts]
+    assert max(len(step.tokens) for step in served.steps) == 4
+
+
+def test_a_request_joins_between_two_steps() -> None:
+    """A new prompt is decoded in the very next step, beside the stream that runs."""
+    served = Served(ArithmeticBackend())
+    served.ask(1, prompt_of(1, 4), most=20)
+    served.step()
+    served.ask(2, prompt_of(2, 4))
+    assert {token.number for token in served.step().tokens} == {1, 2}
+
+
+def test_an_end_of_turn_token_ends_and_is_counted_but_not_said() -> None:
+    """`stop` counts the token that ended the turn; the caller never sees it."""
+    served = Served(ArithmeticBackend())
+    prompt = ending_prompt()
+    served.ask(1, prompt, most=60)
+    served.run()
+    said = answer(prompt, 60)
+    assert served.said[1] == said
+    assert served.ends[1] == End(1, "stop", len(prompt), len(said) + 1, 0)
+
+
+def test_max_tokens_and_the_context_end_with_length() -> None:
+    """A generation ends at its own limit, or where the context is full."""
+    served = Served(ArithmeticBackend(context=12, cells=48))
+    served.ask(1, prompt_of(1, 4), most=3)
+    served.ask(2, prompt_of(2, 4), most=100)
+    served.ask(3, prompt_of(2, 4), most=0)
+    served.run()
+    counts = {n: (end.reason, end.completion_tokens) for n, end in served.ends.items()}
+    assert counts == {1: ("length", 3), 2: ("length", 8), 3: ("length", 0)}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [([], "empty"), ([1] * 64, "64 tokens"), ([1, 97], "vocabulary"), ([-1], "vocabulary")],
+)
+def test_a_prompt_that_cannot_be_decoded_fails_alone(prompt: list[int], reason: str) -> None:
+    """It is refused before it reaches the batch, and the others go on."""
+    served = Served(ArithmeticBackend())
+    served.ask(1, prompt)
+    served.ask(2, prompt_of(2, 4))
+    served.run()
+    assert reason in served.failures[1]
+    assert served.said[2] == answer(prompt_of(2, 4), 8)
+
+
+@pytest.mark.parametrize(("seconds_per_token", "chunk"), [(0.05, 4), (0.01, 10), (0.0001, 15)])
+def test_a_long_prompt_leaves_room_for_live_streams(seconds_per_token: float, chunk: int) -> None:
+    """Beside a stream it comes in chunks as large as a short step allows on this machine."""
+    served = Served(ArithmeticBackend(context=128), batch=16, chunk=4)
+    served.backend.seconds_per_token = seconds_per_token
+    served.ask(1, prompt_of(1, 4), most=60)
+    served.step()
+    served.ask(2, prompt_of(2, 40))
+    before = len(served.said[1])
+    served.step()
+    assert served.backend.batches[-1] == chunk + 1
+    assert len(served.said[1]) == before + 1
+
+
+def test_cancel_ends_within_one_step_wherever_the_sequence_is() -> None:
+    """Waiting, in its prompt, or streaming: the next step reports the end, with what was said."""
+    served = Served(ArithmeticBackend(slots=2), batch=8)
+    served.ask(1, prompt_of(1, 4), most=50)
+    served.step()
+    served.ask(2, prompt_of(2, 60), most=2)
+    served.ask(3, prompt_of(3, 4))
+    served.step()
+    for number in (1, 2, 3):
+        served.decoder.cancel(number)
+    served.step()
+    assert {n: end.reason for n, end in served.ends.items()} == dict.fromkeys(
+        range(1, 4), "cancelled"
+    )
+    assert served.ends[1].completion_tokens == len(served.said[1]) == 2
+    assert served.decoder.idle
+
+
+def test_a_cancelled_long_prompt_is_not_decoded_any_further() -> None:
+    """A cancellation seen while its prompt is about to be decoded skips the step."""
+    served = Served(ArithmeticBackend(context=512, cells=2048), batch=256)
+    served.ask(1, prompt_of(1, 400))
+    served.decoder.interrupt(1)
+    served.step()
+    assert served.backend.batches == []
+    served.decoder.cancel(1)
+    served.run()
+    assert served.ends[1].reason == "cancelled"
+
+
+def test_a_returning_conversation_reuses_its_prefix() -> None:
+    """Only new tokens are decoded, and the count of cached ones says so."""
+    served = Served(ArithmeticBackend())
+    first = prompt_of(1, 20)
+    served.ask(1, first, most=4)
+    served.run()
+    longer = first + served.said[1] + [7, 8, 9]
+    decoded = sum(served.backend.batches)
+    served.ask(2, longer, most=1)
+    served.run()
+    assert served.ends[2].cached_tokens == 23  # all but the last one said, which was never decoded
+    assert sum(served.backend.batches) - decoded == len(longer) - 23
+    assert served.said[2] == answer(longer, 1)
+
+
+def test_the_same_prompt_again_decodes_one_token() -> None:
+    """The last prompt token is always decoded: its logits are not kept."""
+    served = Served(ArithmeticBackend())
+    for number in (1, 2):
+        served.ask(number, prompt_of(1, 20), most=2)
+        served.run()
+    assert served.ends[2].cached_tokens == 19
+    assert served.said[1] == served.said[2]
+
+
+def test_scopes_share_nothing() -> None:
+    """What one scope has sent is not visible in another one's count of cached tokens."""
+    served = Served(ArithmeticBackend())
+    for number, scope in enumerate(("a", "b", "a"), start=1):
+        served.ask(number, prompt_of(1, 30), most=1, scope=scope)
+        served.run()
+    assert [served.ends[n].cached_tokens for n in (1, 2, 3)] == [0, 0, 29]
+
+
+def test_a_short_common_start_does_not_take_another_chats_slot() -> None:
+    """Chats that share only the template's first tokens keep their own slots."""
+    served = Served(ArithmeticBackend())
+    start = prompt_of(9, 10)
+    chats = [start + prompt_of(seed, 20) for seed in (1, 2)]
+    for number, chat in enumerate(chats + chats):
+        served.ask(number, chat, most=1)
+        served.run()
+    assert [served.ends[n].cached_tokens for n in range(4)] == [0, 0, 29, 29]
+
+
+def test_a_model_that_cannot_roll_back_reuses_whole_prefixes_only() -> None:
+    """Recurrent states and sliding windows have no middle to return to."""
+    served = Served(ArithmeticBackend(rolls_back=False))
+    first = prompt_of(1, 20)
+    served.ask(1, first, most=4)
+    served.run()
+    longer = first + served.said[1] + [7]
+    served.ask(2, longer, most=1)
+    served.run()
+    served.ask(3, [*first, 3], most=1)
+    served.run()
+    assert [served.ends[n].cached_tokens for n in (2, 3)] == [23, 0]
+    assert served.said[3] == answer([*first, 3], 1)
+
+
+def test_idle_prefixes_make_room_the_longest_unused_first() -> None:
+    """Cells are taken from the conversation that was away the longest."""
+    served = Served(ArithmeticBackend(slots=3, cells=64), batch=64)
+    for number, seed in enumerate((1, 2, 3), start=1):
+        served.ask(number, prompt_of(seed, 25), most=1)
+        served.run()
+    for number, seed in ((4, 3), (5, 1)):
+        served.ask(number, prompt_of(seed, 25), most=1)
+        served.run()
+    assert served.ends[4].cached_tokens == 24
+    assert served.ends[5].cached_tokens == 0
+
+
+def test_sequences_that_outgrow_the_cells_all_finish() -> None:
+    """The youngest is parked and comes back; nobody fails, nobody's text changes."""
+    served = Served(ArithmeticBackend(slots=4, context=64, cells=64))
+    prompts = [prompt_of(seed, 20) for seed in range(4)]
+    for number, prompt in enumerate(prompts):
+        served.ask(number, prompt, most=40)
+    served.run()
+    assert [served.said[n] for n in range(4)] == [answer(prompt, 40) for prompt in prompts]
+    assert all(end.reason in {"length", "stop"} for end in served.ends.values())
+
+
+def test_a_context_fuller_than_counted_parks_and_goes_on() -> None:
+    """llama.cpp's own word that it is full counts, whatever we have counted."""
+    served = Served(ArithmeticBackend())
+    prompts = [prompt_of(seed, 20) for seed in range(3)]
+    for number, prompt in enumerate(prompts):
+        served.ask(number, prompt)
+    served.step()
+    served.backend.refuses = 2
+    served.run()
+    assert [served.said[n] for n in range(3)] == [answer(prompt, 8) for prompt in prompts]
+
+
+prompts = st.tuples(st.integers(0, 5), st.integers(1, 40))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    requests=st.lists(
+        st.tuples(prompts, st.integers(0, 30), st.integers(0, 6), st.sampled_from("ab")),
+        min_size=1,
+        max_size=12,
+    ),
+    cancels=st.dictionaries(st.integers(0, 11), st.integers(0, 30)),
+    slots=st.integers(1, 4),
+    cells=st.integers(48, 160),
+    rolls_back=st.booleans(),
+)
+def test_every_sequence_gets_exactly_its_own_tokens(
+    requests: list[tuple[tuple[int, int], int, int, str]],
+    cancels: dict[int, int],
+    slots: int,
+    cells: int,
+    rolls_back: bool,
+) -> None:
+    """Whatever arrives, is cancelled, overflows or reuses a prefix: all texts are right."""
+    served = Served(
+        ArithmeticBackend(slots=slots, context=48, cells=cells, rolls_back=rolls_back), batch=16
+    )
+    expected = {}
+    for number, (prompt, most, pause, scope) in enumerate(requests):
+        served.ask(number, prompt_of(*prompt), most, scope)
+        expected[number] = answer(prompt_of(*prompt), min(most, 48 - prompt[1]))
+        for _ in range(pause):
+            served.step()
+        if cancels.get(number, 31) <= 15:
+            served.decoder.cancel(number)
+    served.run()
+    assert served.ends.keys() == expected.keys()
+    for number, end in served.ends.items():
+        said = served.said[number]
+        assert said == expected[number][: len(said)]
+        assert end.reason == "cancelled" or said == expected[number]
+        assert end.prompt_tokens == requests[number][0][1]
+        assert end.completion_tokens == len(said) + (end.reason == "stop")
+    assert sum(map(len, served.backend.held)) <= cells
