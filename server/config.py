@@ -1,7 +1,8 @@
 """Every setting, by section, and where its value comes from.
 
-Flags win over the environment (`ASSISTANTS_<SECTION>__<KEY>`), the environment over the config file,
-the file over the defaults here. A part of the server is handed its own section and never the whole.
+Flags win over the environment (`ASSISTANTS_<SECTION>__<KEY>`), the environment over the config
+file, the file over the defaults here. A part of the server is handed its own section, never the
+whole.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ class Settings(Section):
 
 
 class Entry(NamedTuple):
-    """One value as it was given: `key` is `section.name`, `source` is what the user would look for."""
+    """A value as it was given: `key` is `section.name`, `source` is where the user would look."""
 
     key: str
     value: object
