@@ -21,6 +21,7 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture
 def clock() -> ManualClock:
+    """A clock that stands still unless the test moves it."""
     return ManualClock()
 
 

@@ -65,7 +65,7 @@ class LiveServer:
 
 
 def settings_for(data_dir: Path, **overrides: object) -> Settings:
-    """The defaults on a data folder; keys are `section.key` with a double underscore for the dot."""
+    """The defaults on a data folder; a key is `section__name`."""
     given = {key.replace("__", "."): value for key, value in overrides.items()}
     return load_settings(None, {}, {"server.data_dir": str(data_dir), **given})
 
@@ -98,9 +98,9 @@ async def live_server(
 
 
 async def eventually(read: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
-    """Await `read()` again and again until its value is wanted; for what has no event to wait for."""
+    """Await `read()` until its value is wanted; for what has no event to wait for."""
     async with asyncio.timeout(DEADLINE):
-        while not wanted(value := await read()):
+        while not wanted(value := await read()):  # noqa: ASYNC110 - other processes change it
             await asyncio.sleep(0.01)
     return value
 

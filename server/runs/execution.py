@@ -14,7 +14,8 @@ from functools import partial
 from typing import Literal
 
 from server.chat.template import TemplateError
-from server.chat.turn import TurnParser, Utf8Joiner
+from server.chat.turn import TurnParser
+from server.chat.utf8 import Utf8Joiner
 from server.chat.values import CallArguments, CallStarted, TextDelta, ToolCall, TurnDelta
 from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
