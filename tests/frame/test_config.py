@@ -1,0 +1,160 @@
+"""Settings: where they come from, and what is said of wrong ones."""
+
+import dataclasses
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from server.bundled import bundled_path
+from server.config import (
+    AUTO,
+    ConfigError,
+    EngineSection,
+    RunsSettings,
+    Settings,
+    load_settings,
+    setting_names,
+)
+from server.engine.settings import EngineSettings
+from server.runs.executor import ExecutorSettings
+
+
+def config(folder: Path, text: str) -> Path:
+    """A config file with `text`."""
+    path = folder / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_any_source_the_defaults_hold() -> None:
+    """No file, no environment and no flags give the defaults."""
+    assert load_settings() == Settings()
+
+
+def test_the_config_file_in_the_project_lists_every_setting_with_its_default() -> None:
+    """config.toml has exactly the settings of the code, and changes none of them."""
+    path = bundled_path("config.toml")
+    listed = [
+        f"{section}.{name}"
+        for section, values in tomllib.loads(path.read_text()).items()
+        for name in values
+    ]
+    assert listed == setting_names()
+    assert load_settings(path) == Settings()
+
+
+def test_every_setting_in_the_config_file_is_explained() -> None:
+    """Each line of config.toml that sets something stands under a comment or names itself."""
+    lines = bundled_path("config.toml").read_text().splitlines()
+    bare = [
+        line
+        for before, line in pairwise(lines)
+        if " = " in line and line[0] not in '#"' and not before.startswith("#")
+    ]
+    assert bare == ["flash_attention = true"]
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+    """Each source wins over the ones below it, setting by setting."""
+    path = config(tmp_path, '[server]\nport = 1\nhost = "file"\n[runs]\nexpires_after = 60')
+    environ = {"ASSISTANTS_SERVER__PORT": "2", "ASSISTANTS_SERVER__HOST": "environment"}
+    settings = load_settings(path, environ, {"server.port": 3, "server.data_dir": None})
+    assert settings.server.port == 3
+    assert settings.server.host == "environment"
+    assert settings.server.data_dir == Path("data")
+    assert settings.runs.expires_after == 60
+    assert settings.runs.restarts == 5
+
+
+def test_other_variables_are_left_alone() -> None:
+    """Variables without a section, or of other programs, are no settings."""
+    environ = {"ASSISTANTS_FAILPOINTS": "x", "OTHER__PORT": "1", "PATH": "/bin"}
+    assert load_settings(environ=environ) == Settings()
+
+
+def test_auto_leaves_the_choice_to_the_engine() -> None:
+    """`auto` is the absence of a choice, from the file and from the environment."""
+    settings = load_settings(environ={"ASSISTANTS_ENGINE__CONTEXT": AUTO})
+    assert settings.engine.context is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[server]\nprot = 1", "server.prot is not a setting; did you mean server.port."),
+        ("[serve]\nport = 1", "serve.port is not a setting; did you mean server.port."),
+        ("[zzz]\nqqqqqq = 1", "zzz.qqqqqq is not a setting."),
+        ("port = 1", "port stands in no section; did you mean server.port."),
+        ('[server]\nport = "x"', "server.port should be a valid integer"),
+        ("[server]\nport = 70000", "and not 70000."),
+        ("[streams]\nkeep = 0", "streams.keep should be greater than 0, and not 0."),
+        ("[streams]\nkeep = nan", "streams.keep should be a finite number, and not nan."),
+        ('[logging]\nlevel = "loud"', "logging.level should be 'debug', 'info'"),
+        ("[models]\naliases = 1", "models.aliases should be a valid dictionary"),
+        ("[models.aliases]\nx = 1", "models.aliases should be a valid string"),
+        ("[server\n", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_config_file_is_refused_in_one_sentence(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    """The sentence names the file, the setting, and the nearest one where it is unknown."""
+    path = config(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    assert str(caught.value).startswith(str(path))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_config_file_is_named(tmp_path: Path) -> None:
+    """A file that was asked for and is not there is an error."""
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read: No such file"):
+        load_settings(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ASSISTANTS_SERVER__PROT", "1", "did you mean server.port"),
+        ("ASSISTANTS_SERVER__PORT", "x", "server.port should be a valid integer"),
+        ("ASSISTANTS_MODELS__ALIASES", "{", "models.aliases"),
+    ],
+)
+def test_a_wrong_variable_is_named(variable: str, value: str, said: str) -> None:
+    """What is wrong in the environment is told with the variable's name."""
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_settings(environ={variable: value})
+    assert str(caught.value).startswith(f"{variable}: ")
+
+
+def test_a_wrong_flag_is_named() -> None:
+    """What is wrong on the command line is told with the flag's name."""
+    with pytest.raises(ConfigError, match=r"--port: server\.port should be"):
+        load_settings(overrides={"server.port": -1})
+
+
+def test_aliases_follow_the_model_that_is_served() -> None:
+    """`default` in the aliases is the served model; other ids stand for themselves."""
+    environ = {"ASSISTANTS_MODELS__ALIASES": '{"gpt-*": "default", "o1": "other"}'}
+    models = load_settings(environ=environ).models
+    assert models.aliases_for("mine") == {"gpt-*": "mine", "o1": "other"}
+
+
+def test_settings_cannot_be_changed() -> None:
+    """A section is a value."""
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().server.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("section", "taken"),
+    [(EngineSection(), EngineSettings()), (RunsSettings(), ExecutorSettings())],
+)
+def test_a_section_has_the_names_and_defaults_of_the_part_it_is_for(
+    section: EngineSection | RunsSettings, taken: EngineSettings | ExecutorSettings
+) -> None:
+    """A section can be handed over field by field, and neither side has a default of its own."""
+    assert section.model_dump() == dataclasses.asdict(taken)
