@@ -30,6 +30,7 @@ LARGEST_DEFAULT_CONTEXT = 32_768
 # all memory, and few threads are ever that long at once.
 SMALL_CACHE = 1 << 30
 CONTEXTS_OF_LARGE_MODEL = 4
+CELL_BOOKKEEPING = 128  # bytes llama.cpp spends on a cell besides its keys and values
 
 _ERROR_LEVEL = 4
 _PIECE_BYTES = 256
@@ -241,6 +242,7 @@ class LlamaBackend:
 
     def _create(self, context: int, settings: EngineSettings) -> Any:
         cells = settings.kv_cells or self._affordable_cells(context)
+        self._require_memory(cells)
         pointer = _c.llama_init_from_model(self._model.pointer, self._parameters(cells, settings))
         while not pointer and settings.kv_cells is None and cells > context:
             cells = max(context, cells // 2)
@@ -264,6 +266,16 @@ class LlamaBackend:
         wanted = context * min(self.slots, CONTEXTS_OF_LARGE_MODEL)
         return max(context, min(wanted, available_memory() // 2 // max(1, cell)))
 
+    def _require_memory(self, cells: int) -> None:
+        """Before llama.cpp takes it: a machine that runs out kills whom it likes."""
+        needed = cells * (self._model.bytes_per_cell + CELL_BOOKKEEPING)
+        if not _c.llama_supports_gpu_offload() and needed > available_memory():
+            raise ModelRefused(
+                f"A context of {cells} tokens of {self._model.path} takes {needed >> 20} MiB of "
+                f"memory; {available_memory() >> 20} MiB are free. Set a smaller context or "
+                "fewer kv_cells."
+            )
+
     def _parameters(self, cells: int, settings: EngineSettings) -> Any:
         parameters = _c.llama_context_default_params()
         parameters.n_ctx = cells
@@ -273,7 +285,7 @@ class LlamaBackend:
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.kv_unified = True
         parameters.flash_attn_type = (
-            _c.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            _c.LLAMA_FLASH_ATTN_TYPE_AUTO  # off only where the device has no kernel for it
             if settings.flash_attention
             else _c.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )

@@ -1,0 +1,203 @@
+"""What happens to calls, and to the worker, when one of the two processes fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from server.engine import client as client_module
+from server.engine.client import WorkerEngine
+from server.engine.protocol import EngineCrashed, EngineUnavailable, Span
+from server.engine.settings import EngineSettings
+from tests.engine.calls import ask, chat, endless, first_tokens, read
+
+SETTINGS = EngineSettings(threads=1, slots=4)
+
+
+@pytest.fixture
+async def engine(model_path: Path) -> AsyncIterator[WorkerEngine]:
+    """A worker of the test's own, to be harmed."""
+    engine = WorkerEngine(model_path, name="tiny", settings=SETTINGS)
+    await engine.start()
+    yield engine
+    await engine.stop()
+
+
+async def kill(engine: WorkerEngine, how: signal.Signals = signal.SIGKILL) -> int:
+    """Send the worker a signal; returns whose it was."""
+    assert engine.pid is not None
+    pid = engine.pid
+    os.kill(pid, how)
+    return pid
+
+
+async def test_a_killed_worker_fails_its_calls_and_comes_back(engine: WorkerEngine) -> None:
+    """The live generation raises EngineCrashed; the next one waits for the new worker."""
+    prompt = await engine.tokenize(chat("Talk."))
+    events = aiter(engine.generate(endless(prompt)))
+    await first_tokens(events)
+    pid = await kill(engine)
+    with pytest.raises(EngineCrashed, match="SIGKILL"):
+        async for _ in events:
+            pass
+    assert (await ask(engine, "Hello!")).end.reason == "stop"
+    assert engine.pid not in (None, pid)
+    assert engine.stats.restarts == 1
+
+
+async def test_a_question_to_a_dead_worker_is_asked_again(engine: WorkerEngine) -> None:
+    """Tokenizing has no state to lose: its caller notices nothing but the wait."""
+    before = await engine.tokenize([Span("Hello!", False)])
+    await kill(engine)
+    assert await engine.tokenize([Span("Hello!", False)]) == before
+
+
+async def test_a_worker_that_hangs_is_killed(model_path: Path) -> None:
+    """Without a step for its patience while work is live, it counts as dead."""
+    settings = EngineSettings(threads=1, slots=4, hang_timeout=0.5)
+    engine = WorkerEngine(model_path, name="tiny", settings=settings)
+    await engine.start()
+    try:
+        events = aiter(engine.generate(endless(await engine.tokenize(chat("Talk.")))))
+        await first_tokens(events)
+        await kill(engine, signal.SIGSTOP)
+        with pytest.raises(EngineCrashed, match="hung"):
+            async for _ in events:
+                pass
+        assert (await ask(engine, "Hello!")).data
+    finally:
+        await engine.stop()
+
+
+async def test_an_idle_worker_is_not_taken_for_a_hung_one(model_path: Path) -> None:
+    """Silence is no fault while nothing was asked."""
+    settings = EngineSettings(threads=1, slots=4, hang_timeout=1.0)
+    engine = WorkerEngine(model_path, name="tiny", settings=settings)
+    await engine.start()
+    try:
+        assert (await ask(engine, "Hello!", most=1)).ids
+        patience = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(1.3, patience.set_result, None)
+        await patience
+        assert engine.stats.restarts == 0
+    finally:
+        await engine.stop()
+
+
+async def test_a_worker_that_stays_away_makes_calls_unavailable(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model file that is gone at the restart: calls wait, but not for ever."""
+    monkeypatch.setattr(client_module, "PATIENCE", 0.2)
+    path = tmp_path / "model.gguf"
+    path.symlink_to(model_path)
+    engine = WorkerEngine(path, name="tiny", settings=SETTINGS)
+    await engine.start()
+    try:
+        path.unlink()
+        await kill(engine)
+        with pytest.raises((EngineUnavailable, EngineCrashed)):
+            await read(engine.generate(endless([1, 2, 3])))
+        with pytest.raises(EngineUnavailable):
+            await engine.tokenize([Span("Hello!", False)])
+        path.symlink_to(model_path)
+        monkeypatch.setattr(client_module, "PATIENCE", 30.0)
+        assert (await ask(engine, "Hello!")).data
+    finally:
+        await engine.stop()
+
+
+async def test_stop_ends_the_worker_and_the_calls(model_path: Path) -> None:
+    """The process is gone when stop returns; who still reads is told."""
+    engine = WorkerEngine(model_path, name="tiny", settings=SETTINGS)
+    await engine.start()
+    pid = engine.pid
+    assert pid is not None
+    events = aiter(engine.generate(endless([1, 2, 3])))
+    await first_tokens(events)
+    await engine.stop()
+    with pytest.raises(EngineUnavailable, match="stopped"):
+        async for _ in events:
+            pass
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(EngineUnavailable):
+        await engine.tokenize([Span("Hello!", False)])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "There is no file"),
+        (b"", "not a GGUF file"),
+        (b"%PDF-1.7 and so on", "not a GGUF file"),
+        (b"GGUF" + bytes(64), "cannot load|died while it loaded"),
+    ],
+)
+async def test_a_file_that_is_no_model_is_refused(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    """Each fault has its own sentence, and names the file."""
+    path = tmp_path / "broken.gguf"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EngineUnavailable, match=reason) as refusal:
+        await WorkerEngine(path, name="broken", settings=SETTINGS).start()
+    assert str(path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.97])
+def test_a_truncated_model_is_refused(tmp_path: Path, model_path: Path, share: float) -> None:
+    """Cut off in its header or in its weights: llama.cpp's reason is in the sentence."""
+    path = tmp_path / "half.gguf"
+    content = model_path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(EngineUnavailable, match=r"half\.gguf"):
+        asyncio.run(WorkerEngine(path, name="half", settings=SETTINGS).start())
+
+
+async def test_a_context_that_no_memory_can_hold_is_refused(model_path: Path) -> None:
+    """The sentence says which settings to lower."""
+    settings = EngineSettings(threads=1, kv_cells=1 << 30, context=1 << 30)
+    with pytest.raises(EngineUnavailable, match="MiB are free"):
+        await WorkerEngine(model_path, name="tiny", settings=settings).start()
+
+
+PARENT = """
+import asyncio, sys
+from server.engine.client import WorkerEngine
+from server.engine.settings import EngineSettings
+
+async def main():
+    settings = EngineSettings(threads=1, slots=2)
+    engine = WorkerEngine(sys.argv[1], name="tiny", settings=settings)
+    await engine.start()
+    print(engine.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_a_worker_dies_with_its_parent(model_path: Path) -> None:
+    """A parent that is killed leaves no process behind that would keep the memory."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(model_path)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        watch = os.pidfd_open(worker)
+        try:
+            parent.kill()
+            ended, _, _ = select.select([watch], [], [], 10)
+        finally:
+            os.close(watch)
+    assert ended

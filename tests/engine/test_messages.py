@@ -1,0 +1,73 @@
+"""The two processes' messages, through their frames."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.engine.messages import (
+    Cancel,
+    End,
+    Failure,
+    FrameDecoder,
+    Generate,
+    Load,
+    Loaded,
+    MalformedFrame,
+    Message,
+    Refused,
+    Step,
+    Stop,
+    Token,
+    Tokenize,
+    Tokenized,
+    encode,
+)
+from server.engine.protocol import Request, Sampling, Span
+from server.engine.scripted import SCRIPTED_MODEL
+from server.engine.settings import EngineSettings
+
+MESSAGES: list[Message] = [
+    Load("/models/x.gguf", "x", "A model.", EngineSettings(slots=4)),
+    Generate(1, Request([1, 2, 3], 10, Sampling(seed=1), "project")),
+    Cancel(1),
+    Tokenize(2, (Span("Grüße", True), Span("\x00 \n", False))),
+    Stop(),
+    Loaded(SCRIPTED_MODEL, 16),
+    Refused("It is no model."),
+    Step(
+        tokens=(Token(1, 5, "\xf0\x9f"), Token(2, 6, "a")),
+        ends=(End(1, "stop", 3, 2, 0),),
+        failures=(Failure(3, "too_long", "It is too long."),),
+        live=2,
+        waiting=1,
+        seconds=0.01,
+    ),
+    Tokenized(2, [1, 2]),
+]
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_messages_survive_any_cut_of_the_stream(size: int) -> None:
+    """However the bytes arrive, the same messages come out, in order."""
+    sent = b"".join(map(encode, MESSAGES))
+    decoder = FrameDecoder()
+    received = []
+    for start in range(0, len(sent), size):
+        received += decoder.feed(sent[start : start + size])
+    assert received == MESSAGES
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\xff\xff\xff\xff",
+        b"\x02\x00\x00\x00{}",
+        b"\x01\x00\x00\x00[",
+        b'\x0b\x00\x00\x00["Nope", 1]',
+        b'\x0f\x00\x00\x00["Cancel", {}]  '[:19],
+    ],
+)
+def test_what_is_no_message_is_refused(frame: bytes) -> None:
+    """A peer gone mad is noticed, not believed."""
+    with pytest.raises(MalformedFrame):
+        FrameDecoder().feed(frame)
