@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import server
 from server.engine.machine import physical_cores
@@ -101,8 +102,8 @@ class WorkerProcess(asyncio.Protocol):
         await self._stderr
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # uvloop's transports are not registered as asyncio's
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.heard = asyncio.get_running_loop().time()
