@@ -1,7 +1,7 @@
 """The application, composed in one place: services out of settings, routes over services, serving.
 
-Shutdown is ours: on SIGTERM `/readyz` turns 503, running turns may finish, the rest is queued again,
-the streams get their last events, and only then does the HTTP server stop.
+Shutdown is ours: on SIGTERM `/readyz` turns 503, running turns may finish, the rest is queued
+again, the streams get their last events, and only then does the HTTP server stop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From settings to models: which files there are, their engines, and the names that stand for them."""
+"""From settings to models: which files there are, their engines, and the names they go by."""
 
 from __future__ import annotations
 

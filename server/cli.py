@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import uvloop
+
 from server import __version__, failpoints, logs
 from server.app import create_app, listen, running, serve, stop_on_signals
 from server.catalog import ModelProblem, chosen_model, find_models, open_engines
@@ -72,7 +74,7 @@ def _common(command: argparse.ArgumentParser) -> None:
         help="a GGUF file, or a model's id (default: the bundled tiny model)",
     )
     command.add_argument(
-        "--config", metavar="FILE", type=Path, help="settings file (default: config.toml, if there)"
+        "--config", metavar="FILE", type=Path, help="settings (default: config.toml, if there)"
     )
 
 
@@ -101,8 +103,6 @@ def serve_command(settings: Settings) -> int:
     failpoints.arm_from(os.environ.get("ASSISTANTS_FAILPOINTS", ""))
     engines = open_engines(settings)
     try:
-        import uvloop  # noqa: PLC0415 - the other commands need no event loop
-
         uvloop.run(_serve(settings, engines))
     except (FolderInUse, WrongVersion, EngineUnavailable) as problem:
         raise Refused(str(problem)) from problem
@@ -140,7 +140,7 @@ assistants {__version__}
 Try it:
   from openai import OpenAI
   client = OpenAI(base_url="{url}", api_key="local")
-  assistant = client.beta.assistants.create(model="gpt-4o", instructions="You are a helpful assistant.")
+  assistant = client.beta.assistants.create(model="gpt-4o", instructions="Be helpful.")
   thread = client.beta.threads.create(messages=[{{"role": "user", "content": "Hello!"}}])
   with client.beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as stream:
       for text in stream.text_deltas:

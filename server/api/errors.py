@@ -1,4 +1,4 @@
-"""Every error as OpenAI's error object. This is the only place where an error has an HTTP status."""
+"""Every error as OpenAI's error object. Only here has an error an HTTP status."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def conversation_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> lis
 
 
 def _merged(messages: Sequence[Record], steps: Sequence[Record], model_id: str) -> list[Unit]:
-    """Messages and answered calls in the order they came; text and calls of one turn are one unit."""
+    """Messages and answered calls as they came; text and calls of one turn are one unit."""
     places = [((m.seq, 0, 0), m) for m in messages]
     places += [((s.after_message, 1, s.seq), s) for s in steps]
     units: list[Unit] = []

@@ -1,9 +1,9 @@
 """Numbered events of a run, to any number of open streams, replayable.
 
 An event is encoded once, to the bytes of its server-sent event. A run's log numbers them from 1 in
-the order of the stream; `done` and `error` have no number. The log is bounded: its oldest events are
-folded into a shorter history that only a reader from the start may have. Everything here is owned
-by the loop.
+the order of the stream; `done` and `error` have no number. The log is bounded: its oldest events
+are folded into a shorter history that only a reader from the start may have. Everything here is
+owned by the loop.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Subscription:
         self._log.readers.discard(self)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Whatever is ready, joined; ends after the event that ends the stream. Raises StreamBroken."""
+        """Whatever is ready, joined, to the event that ends the stream. Raises StreamBroken."""
         if self._prelude:
             yield b"".join(self._prelude)
         while True:
@@ -166,7 +166,7 @@ class Subscription:
 
 
 class EventBus:
-    """The logs of all runs. `ring_bytes` bounds one log, `total_bytes` all of those that have ended."""
+    """The logs of all runs. `ring_bytes` bounds one log, `total_bytes` all that have ended."""
 
     def __init__(
         self,

@@ -86,7 +86,7 @@ class RunExecutor:
         self._wake.set()
 
     async def stop(self, grace: float) -> None:
-        """Claim no more; let running turns finish for `grace` seconds, then queue the rest again."""
+        """Claim no more; let turns finish for `grace` seconds, then queue the rest again."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)

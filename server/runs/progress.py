@@ -75,7 +75,7 @@ class Progress:
         return step, message
 
     def end_message(self, tx: Tx, claim: Claim, text: str) -> None:
-        """Complete the open message and its step in mid-turn; the turn's usage is its last step's."""
+        """Complete the open message and its step in mid-turn; the usage is the last step's."""
         held(tx, claim)
         self._close_message(tx, claim.run_id, "completed", text)
         self._close_step(tx, claim.run_id, "completed")
