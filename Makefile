@@ -1,0 +1,74 @@
+# make serve   set up what is missing and start the server     (make serve ARGS="--port 9000")
+# make test    set up what is missing and run every check
+# GPU=cuda     build llama.cpp for an NVIDIA GPU; also vulkan, metal
+# PYTHON=...   the Python to set up with, 3.11 or newer
+
+PYTHON ?= python3
+GPU ?= cpu
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-input
+CREATED := .venv/.created
+SERVES := .venv/.serves-$(GPU)
+TESTS := .venv/.tests
+LOCKS := requirements
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
+
+.PHONY: serve test lint types setup bench lock clean
+.DELETE_ON_ERROR:
+
+serve: $(SERVES)
+	$(BIN)/assistants serve $(ARGS)
+
+test: $(SERVES) $(TESTS) lint
+	$(BIN)/pytest $(ARGS)
+
+lint: $(SERVES) $(TESTS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(SERVES) $(TESTS)
+
+bench: $(SERVES) $(TESTS)
+	$(BIN)/python -m benchmarks.api
+	$(BIN)/python -m benchmarks.streams
+
+$(CREATED):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+			"Name another: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+$(SERVES): $(CREATED) pyproject.toml tools/build_llama.py $(wildcard $(LOCKS)/*.lock)
+	@echo "Installing what the server needs into .venv ..."
+	@$(PIP) --require-hashes -r $(LOCKS)/runtime.lock
+	@wheel=$$($(BIN)/python tools/build_llama.py --gpu $(GPU)) && \
+		$(PIP) --no-deps --no-index --force-reinstall "$$wheel"
+	@$(PIP) --require-hashes --target .venv/build --upgrade -r $(LOCKS)/build.lock
+	@PYTHONPATH=.venv/build $(PIP) --no-deps --no-index --no-build-isolation --editable .
+	@rm -f .venv/.serves-* && touch $@
+
+$(TESTS): $(CREATED) $(LOCKS)/dev.lock
+	@echo "Installing what the checks need into .venv ..."
+	@$(PIP) --require-hashes -r $(LOCKS)/dev.lock
+	@touch $@
+
+# uv is the one tool that is not locked: it makes the locks.
+lock: $(CREATED)
+	$(PIP) 'uv>=0.5'
+	mkdir -p $(LOCKS)
+	$(COMPILE) pyproject.toml --no-emit-package llama-cpp-python -o $(LOCKS)/runtime.lock
+	$(COMPILE) pyproject.toml --no-emit-package llama-cpp-python --extra test --extra dev \
+		-c $(LOCKS)/runtime.lock -o $(LOCKS)/dev.lock
+	$(COMPILE) --group build -o $(LOCKS)/build.lock
+	$(COMPILE) --group llama --no-deps -o $(LOCKS)/llama.lock
+	$(COMPILE) --group llama-build -o $(LOCKS)/llama-build.lock
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find server tests tools -name __pycache__ -prune -exec rm -rf {} +
