@@ -1,0 +1,123 @@
+"""A conversation in the words of chat templates: OpenAI's message and tool objects.
+
+Each string that a person or the model wrote passes through `mark`; the words of the format itself
+(roles, types, the keywords of JSON Schema) do not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from server.chat.values import ChatMessage, ToolCall, ToolSpec
+
+Mark = Callable[[str], str]
+
+# Templates branch on these words and translate them; they are a closed set, not content.
+SCHEMA_WORDS = frozenset(
+    {
+        *("$defs", "$id", "$ref", "$schema", "additionalProperties", "allOf", "anyOf", "const"),
+        *("default", "definitions", "description", "enum", "examples", "exclusiveMaximum"),
+        *("exclusiveMinimum", "format", "items", "maxItems", "maxLength", "maximum", "minItems"),
+        *("minLength", "minimum", "multipleOf", "not", "nullable", "oneOf", "pattern"),
+        *("prefixItems", "properties", "required", "title", "type", "uniqueItems"),
+    }
+)
+TYPE_WORDS = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
+NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
+
+
+def tool_object(tool: ToolSpec, mark: Mark) -> dict[str, Any]:
+    schema = NO_PARAMETERS if tool.parameters is None else tool.parameters
+    function = {
+        "name": mark(tool.name),
+        "description": mark(tool.description or ""),
+        "parameters": _marked(schema, mark, SCHEMA_WORDS),
+    }
+    return {"type": "function", "function": function}
+
+
+def message_object(message: ChatMessage, mark: Mark) -> dict[str, Any]:
+    """`content` is never null: many templates search in it before they look for calls."""
+    fields: dict[str, Any] = {"role": message.role, "content": mark(message.content)}
+    if message.tool_calls:
+        fields["tool_calls"] = [_call_object(call, mark) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        fields["tool_call_id"] = mark(message.tool_call_id)
+    if message.name is not None:
+        fields["name"] = mark(message.name)
+    return fields
+
+
+def _call_object(call: ToolCall, mark: Mark) -> dict[str, Any]:
+    """Arguments are an object where they can be: templates print a string as it is, or quote it."""
+    arguments = json_object(call.arguments)
+    function = {
+        "name": mark(call.name),
+        "arguments": mark(call.arguments) if arguments is None else _marked(arguments, mark),
+    }
+    return {"id": mark(call.id), "type": "function", "function": function}
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """The object that `text` is in JSON, or nothing."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _marked(value: Any, mark: Mark, words: frozenset[str] = frozenset()) -> Any:
+    if isinstance(value, str):
+        return mark(value)
+    if isinstance(value, Mapping):
+        return {
+            key if key in words else mark(key): _type_kept(key, inner, mark, words)
+            for key, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_marked(inner, mark, words) for inner in value]
+    return value
+
+
+def _type_kept(key: str, value: Any, mark: Mark, words: frozenset[str]) -> Any:
+    is_type = words and key == "type" and all(word in TYPE_WORDS for word in _listed(value))
+    return value if is_type else _marked(value, mark, words)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if isinstance(value, str) else [None]
+
+
+def system_folded(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The system's text at the head of the first user message, for models that have no system."""
+    system = [message.content for message in messages if message.role == "system"]
+    rest = [message for message in messages if message.role != "system"]
+    if not system:
+        return rest
+    first = next((i for i, message in enumerate(rest) if message.role == "user"), None)
+    if first is None:
+        return [ChatMessage("user", "\n\n".join(system)), *rest]
+    rest[first] = replace(rest[first], content="\n\n".join([*system, rest[first].content]))
+    return rest
+
+
+def turns_merged(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """One message where a role speaks several times in a row; tool results stay apart."""
+    merged: list[ChatMessage] = []
+    for role, group in groupby(messages, key=lambda message: message.role):
+        turns = list(group)
+        merged.extend(turns if role == "tool" else [_one_turn(turns)])
+    return merged
+
+
+def _one_turn(turns: Sequence[ChatMessage]) -> ChatMessage:
+    return replace(
+        turns[0],
+        content="\n\n".join(turn.content for turn in turns if turn.content),
+        tool_calls=tuple(call for turn in turns for call in turn.tool_calls),
+    )

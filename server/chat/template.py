@@ -1,0 +1,167 @@
+"""The model's own chat template: from a conversation to the pieces of a prompt.
+
+Templates come with the weights and are not trusted. Their rendering is bounded in steps, time and
+size. Knows no token ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jinja2.exceptions import TemplateSyntaxError
+
+from server.chat.conversation import (
+    Mark,
+    message_object,
+    system_folded,
+    tool_object,
+    turns_merged,
+)
+from server.chat.errors import TemplateError, TemplateRefused, TemplateStopped
+from server.chat.marking import split_content
+from server.chat.sandbox import Meter, Sandbox, TemplateLimit, TemplateRaised, metered
+from server.chat.values import ChatMessage, Piece, ToolSpec
+
+__all__ = ["ChatTemplate", "TemplateError", "TemplateRefused", "TemplateStopped"]
+
+MAX_SOURCE = 64 * 1024
+CONTROL_STRING = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,40}\]")
+PROBE = "zyxwprobe"
+PROBE_SECONDS = 0.25
+
+
+def _local_time() -> datetime:
+    return datetime.now().astimezone()
+
+
+class ChatTemplate:
+    """A compiled template. Rendering changes nothing in it, so threads may share one.
+
+    `control` are the model's special tokens as text; those that the template names are known
+    anyway. `supports_system` and `supports_tools`: whether such text reaches the prompt.
+    """
+
+    supports_system: bool
+    supports_tools: bool
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        bos: str = "",
+        eos: str = "",
+        control: Collection[str] = (),
+        now: Callable[[], datetime] = _local_time,
+    ) -> None:
+        self.source = source
+        self.fingerprint = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+        self._tokens = {"bos_token": bos, "eos_token": eos}
+        self._control = {*control, *CONTROL_STRING.findall(source), bos, eos} - {""}
+        self._template = _compiled(source, now)
+        self._no_tools: list[Any] | None = None
+        self._probe()
+
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        add_generation_prompt: bool = True,
+        extra: Mapping[str, Any] | None = None,
+    ) -> list[Piece]:
+        """The prompt, its content told apart. `extra` are variables that only some templates know.
+
+        What a template has no place for is said another way: system text goes into the first user
+        message, and turns of one role are joined where the template insists on alternation.
+        """
+        variables = {**(extra or {}), "add_generation_prompt": add_generation_prompt}
+        shaped = list(messages) if self.supports_system else system_folded(messages)
+        try:
+            return self._pieces(shaped, tools, variables)
+        except TemplateRefused:
+            merged = turns_merged(shaped)
+            if merged == shaped:
+                raise
+            return self._pieces(merged, tools, variables)
+
+    def _probe(self) -> None:
+        """Learn what the template has a place for; one that fails even at `Hello` is of no use."""
+        hello = [ChatMessage("user", "Hello")]
+        try:
+            self._probed(hello)
+        except TemplateStopped:
+            raise
+        except TemplateError:
+            self._no_tools = []  # it loops over the tools without asking whether there are any
+            self._probed(hello)
+        self.supports_system = self._shows([ChatMessage("system", PROBE), *hello])
+        self.supports_tools = self._shows(hello, [ToolSpec(PROBE, "A function.")])
+
+    def _probed(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> str:
+        variables = {"add_generation_prompt": True}
+        return self._text(messages, tools, variables, str, Meter(seconds=PROBE_SECONDS))
+
+    def _shows(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> bool:
+        try:
+            return PROBE in self._probed(messages, tools)
+        except TemplateStopped:
+            raise
+        except TemplateError:
+            return False
+
+    def _pieces(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec], variables: dict[str, Any]
+    ) -> list[Piece]:
+        meter = Meter()
+        return split_content(
+            lambda mark: self._text(messages, tools, variables, mark, meter), self._control
+        )
+
+    def _text(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ToolSpec],
+        variables: Mapping[str, Any],
+        mark: Mark,
+        meter: Meter,
+    ) -> str:
+        values = {
+            **self._tokens,
+            **variables,
+            "messages": [message_object(message, mark) for message in messages],
+            "tools": [tool_object(tool, mark) for tool in tools] or self._no_tools,
+        }
+        with metered(meter):
+            return _rendered(self._template.render, values)
+
+
+def _compiled(source: str, now: Callable[[], datetime]) -> Any:
+    if len(source) > MAX_SOURCE:
+        raise TemplateError(f"The chat template is longer than {MAX_SOURCE // 1024} KiB.")
+    try:
+        return Sandbox(now).from_string(source)
+    except TemplateSyntaxError as error:
+        raise TemplateError(
+            f"The chat template has an error in line {error.lineno}: {error.message}"
+        ) from error
+    except Exception as error:  # deep nesting, absurd numbers: its fault in any case
+        raise TemplateError(f"The chat template cannot be compiled: {_reason(error)}") from error
+
+
+def _rendered(render: Callable[..., str], values: Mapping[str, Any]) -> str:
+    try:
+        return render(values)
+    except TemplateRaised as error:
+        raise TemplateRefused(str(error)) from error
+    except TemplateLimit as error:
+        raise TemplateStopped(f"The chat template was stopped: {error}.") from error
+    except Exception as error:  # a program of others may fail in any way
+        raise TemplateError(f"The chat template failed: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:500]}"
