@@ -146,6 +146,7 @@ async def serve(app: FastAPI, listener: socket.socket, stop: asyncio.Event, grac
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
         )

@@ -32,10 +32,11 @@ class InvalidPrompt(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as token ids, and the most tokens that may follow it."""
+    """A prompt as token ids, the most tokens that may follow it, and whether it opens reasoning."""
 
     ids: list[int]
     max_tokens: int
+    in_reasoning: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,12 @@ class ContextBuilder:
         kept, counted = units, False
         while True:
             messages = [*system, *(message for unit in kept for message in unit)]
-            ids = await self._tokens(model, messages, tools)
+            pieces = await asyncio.to_thread(model.template.render, messages, tools)
+            ids = await model.engine.tokenize([Span(p.text, p.is_template) for p in pieces])
             if len(ids) <= budget.prompt_limit:
                 room = budget.context - len(ids)
-                return Prompt(ids, max(1, min(budget.completion, room)))
+                in_reasoning = model.dialect.opens_reasoning(pieces)
+                return Prompt(ids, max(1, min(budget.completion, room)), in_reasoning)
             if len(kept) <= 1:
                 raise PromptBudgetUnmet
             fewer = kept if counted else await self._fitting(kept, budget.prompt_limit, model)
@@ -109,12 +112,6 @@ class ContextBuilder:
                 self._counts.popitem(last=False)
         self._counts.move_to_end(key)
         return self._counts[key]
-
-    async def _tokens(
-        self, model: Model, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]
-    ) -> list[int]:
-        pieces = await asyncio.to_thread(model.template.render, messages, tools)
-        return await model.engine.tokenize([Span(p.text, p.is_template) for p in pieces])
 
 
 def conversation_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Unit]:

@@ -29,7 +29,13 @@ from server.engine.protocol import (
     Sampling,
 )
 from server.ids import IdSource
-from server.runs.context import ContextBuilder, InvalidPrompt, Prompt, PromptBudgetUnmet
+from server.runs.context import (
+    ContextBuilder,
+    InvalidPrompt,
+    Prompt,
+    PromptBudgetUnmet,
+    tool_specs,
+)
 from server.runs.deltas import MessageDeltas, StepDeltas
 from server.runs.events import EventBus
 from server.runs.models import Model
@@ -92,8 +98,6 @@ class RunExecution:
         self._prompt: Prompt | None = None
         self._tokens: list[int] = []
         self._finished: Finished | None = None
-        functions = [tool["function"]["name"] for tool in run.tools if tool["type"] == "function"]
-        self._parser = TurnParser(model.dialect, functions)
         self._joiner = Utf8Joiner()
         self._message: MessageDeltas | None = None
         self._text: list[str] = []
@@ -145,6 +149,8 @@ class RunExecution:
         self._prompt = await self._context.build(self._run, self._model)
         if self._interrupt is not None:
             return
+        offered = [tool.name for tool in tool_specs(self._run.tools, self._run.tool_choice)]
+        parser = TurnParser(self._model.dialect, offered, in_reasoning=self._prompt.in_reasoning)
         self._generation = self._model.engine.generate(self._request(self._prompt))
         try:
             async for item in self._generation:
@@ -152,11 +158,11 @@ class RunExecution:
                     self._finished = item
                 else:
                     self._tokens.extend(item.ids)
-                    await self._say(self._parser.feed(self._joiner.feed(item.data)))
+                    await self._say(parser.feed(self._joiner.feed(item.data)))
         finally:
             self._generation.cancel()
-        await self._say(self._parser.feed(self._joiner.finish()))
-        await self._say(self._parser.finish())
+        await self._say(parser.feed(self._joiner.finish()))
+        await self._say(parser.finish())
 
     def _request(self, prompt: Prompt) -> Request:
         run = self._run
