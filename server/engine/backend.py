@@ -58,6 +58,10 @@ class Backend(Protocol):
         """Keep only the first `length` tokens of a slot; 0 empties it, which always works."""
         ...
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let an empty slot begin with another one's first tokens. Only if `rolls_back`."""
+        ...
+
     def interrupt(self) -> None:
         """Make a decode that is running now end ABORTED. From any thread."""
         ...

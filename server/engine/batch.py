@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Part(NamedTuple):
+    """The next tokens of one sequence; `output` asks for the logits after the last one."""
+
+    slot: int
+    position: int
+    tokens: Sequence[int]
+    output: bool
 
 
 class Batch:
     """Filled anew for every step by the decode loop, which owns it."""
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
         self.size = 0
         self.tokens = np.zeros(capacity, np.int32)
         self.positions = np.zeros(capacity, np.int32)
@@ -23,16 +32,25 @@ class Batch:
             np.arange(capacity, dtype=np.uintp) * self.slots.itemsize + self.slots.ctypes.data
         ).astype(np.uintp)
 
-    def clear(self) -> None:
-        self.size = 0
-
-    def add(self, slot: int, position: int, tokens: Sequence[int], *, output: bool) -> int:
-        """Append tokens of one sequence; returns the row of the last one, where logits may be."""
-        start, end = self.size, self.size + len(tokens)
-        self.tokens[start:end] = tokens
-        self.positions[start:end] = range(position, position + len(tokens))
-        self.slots[start:end] = slot
-        self.outputs[start:end] = 0
-        self.outputs[end - 1] = output
-        self.size = end
-        return end - 1
+    def fill(self, parts: Iterable[Part]) -> list[int]:
+        """Replace the content; returns each part's last row, where its logits may be."""
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        outputs: list[bool] = []
+        rows = []
+        for part in parts:
+            count = len(part.tokens)
+            tokens += part.tokens
+            positions += range(part.position, part.position + count)
+            slots += [part.slot] * count
+            outputs += [False] * (count - 1)
+            outputs.append(part.output)
+            rows.append(len(tokens) - 1)
+        self.size = size = len(tokens)
+        # One assignment an array: at one a sequence, these would cost more than all the rest.
+        self.tokens[:size] = tokens
+        self.positions[:size] = positions
+        self.slots[:size] = slots
+        self.outputs[:size] = outputs
+        return rows

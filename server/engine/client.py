@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -47,7 +47,29 @@ FIRST_BACKOFF: Final = 0.1
 LONGEST_BACKOFF: Final = 10.0
 STEADY_LIFE: Final = 60.0  # a worker that lived this long is not in a crash loop
 PATIENCE: Final = 30.0  # how long a call waits for a worker to come back
+QUESTION_TRIES: Final = 2  # it may be what killed the worker
 HANG_STEPS: Final = 20  # a step this many times longer than the last one is a hang
+
+
+@dataclass(slots=True)
+class _Question:
+    """Something to tokenize. It has no state in the worker, so a new one can be asked again."""
+
+    message: Tokenize
+    answer: asyncio.Future[list[int]]
+    times_asked: int = 0
+
+    def ask(self, worker: WorkerProcess) -> None:
+        self.times_asked += 1
+        worker.send(self.message)
+
+    def settle(self, ids: list[int]) -> None:
+        if not self.answer.done():
+            self.answer.set_result(ids)
+
+    def fail(self, error: EngineError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class WorkerEngine:
@@ -68,7 +90,7 @@ class WorkerEngine:
         self._keeper: asyncio.Task[None] | None = None
         self._numbers = count(1)
         self._generations: dict[int, WorkerGeneration] = {}
-        self._questions: dict[int, tuple[Tokenize, asyncio.Future[list[int]]]] = {}
+        self._questions: dict[int, _Question] = {}
         self._stats = EngineStats()
 
     @property
@@ -108,17 +130,17 @@ class WorkerEngine:
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]:
         self._require_running()
-        question = Tokenize(next(self._numbers), tuple(spans))
-        answer = asyncio.get_running_loop().create_future()
-        self._questions[question.number] = (question, answer)
+        number = next(self._numbers)
+        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        question = self._questions[number] = _Question(Tokenize(number, tuple(spans)), answer)
         if self._worker is not None:
-            self._worker.send(question)
+            question.ask(self._worker)
         try:
             return await asyncio.wait_for(answer, PATIENCE)
         except TimeoutError:
             raise EngineUnavailable("The model's worker does not answer.") from None
         finally:
-            del self._questions[question.number]
+            del self._questions[number]
 
     def generate(self, request: Request) -> WorkerGeneration:
         return WorkerGeneration(self, next(self._numbers), request, PATIENCE)
@@ -194,33 +216,34 @@ class WorkerEngine:
         self._worker, self._loaded = worker, worker.loaded
         for generation in self._generations.values():
             self._send(worker, generation)
-        for question, _ in self._questions.values():
-            worker.send(question)
+        for question in self._questions.values():
+            question.ask(worker)
 
     def _mourn(self, error: EngineCrashed) -> None:
-        """Fail what the dead worker was decoding. Questions have no state: they are asked again."""
+        """Fail what the dead worker was decoding; questions fail when they were asked twice."""
         self._stats = replace(self._stats, live=0, waiting=0)
         for number, generation in list(self._generations.items()):
             if generation.sent:
                 del self._generations[number]
                 generation.end(error)
+        for question in self._questions.values():
+            if question.times_asked >= QUESTION_TRIES:
+                question.fail(error)
 
     def _fail_calls(self, error: EngineError) -> None:
         for generation in self._generations.values():
             generation.end(error)
         self._generations.clear()
-        for _, answer in self._questions.values():
-            if not answer.done():
-                answer.set_exception(error)
+        for question in self._questions.values():
+            question.fail(error)
 
     def _receive(self, message: Step | Tokenized) -> None:
         match message:
             case Step():
                 self._apply(message)
             case Tokenized(number, ids):
-                _, answer = self._questions.get(number, (None, None))
-                if answer is not None and not answer.done():
-                    answer.set_result(ids)
+                if question := self._questions.get(number):
+                    question.settle(ids)
 
     def _apply(self, step: Step) -> None:
         for token in step.tokens:

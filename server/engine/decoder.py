@@ -6,12 +6,12 @@ Works on token ids. Knows nothing of messages, tools, rows or HTTP, nor of proce
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from server.engine.backend import Backend, Outcome
-from server.engine.batch import Batch
-from server.engine.kv_cache import KVCache, Slot
+from server.engine.batch import Batch, Part
+from server.engine.kv_cache import KVCache
 from server.engine.messages import End, Failure, FailureKind, Step, Token
 from server.engine.protocol import FinishReason, Request
 from server.engine.scheduler import Scheduler, Share
@@ -92,16 +92,16 @@ class Decoder:
         )
 
     def _decode(self, shares: list[Share]) -> None:
-        rows = self._fill(shares)
+        rows = self._batch.fill(map(_part, shares))
         started = self._clock()
         match self._run(shares):
             case Outcome.DONE:
-                prompt = sum(share.count for share in shares if not share.sequence.streams)
+                prompt = sum(share.count for share in shares if share.count > 1)
                 self._scheduler.observe(prompt, self._clock() - started)
                 self._advance(shares, rows)
             case Outcome.ABORTED:
                 for share in shares:
-                    self._cache.restore(_slot(share.sequence))
+                    self._cache.restore(share.slot)
             case Outcome.FULL:
                 self._relieve()
 
@@ -114,24 +114,11 @@ class Decoder:
         finally:
             self._long = frozenset()
 
-    def _fill(self, shares: Iterable[Share]) -> list[int]:
-        """Put the shares into the batch; returns the row that each one's logits will be in."""
-        self._batch.clear()
-        rows = []
-        for share in shares:
-            slot = _slot(share.sequence)
-            start = len(slot.tokens)
-            tokens = share.sequence.tokens[start : start + share.count]
-            rows.append(self._batch.add(slot.index, start, tokens, output=share.completes))
-        return rows
-
     def _advance(self, shares: list[Share], rows: list[int]) -> None:
         for share, row in zip(shares, rows, strict=True):
-            sequence, completes = share.sequence, share.completes
-            slot = _slot(sequence)
-            start = len(slot.tokens)
-            slot.tokens += sequence.tokens[start : start + share.count]
-            if completes:
+            sequence = share.sequence
+            share.slot.tokens += _tokens(share)
+            if share.completes:
                 self._append(sequence, sequence.sampler.pick(self._backend.logits(row)))
 
     def _append(self, sequence: Sequence, token: int) -> None:
@@ -193,12 +180,16 @@ class _Report:
         return not (self.tokens or self.ends or self.failures)
 
 
-def _slot(sequence: Sequence) -> Slot:
-    assert sequence.slot is not None, "only sequences with a slot are planned"
-    return sequence.slot
+def _part(share: Share) -> Part:
+    return Part(share.slot.index, len(share.slot.tokens), _tokens(share), share.completes)
+
+
+def _tokens(share: Share) -> list[int]:
+    start = len(share.slot.tokens)
+    return share.sequence.tokens[start : start + share.count]
 
 
 def _long_prompts(shares: list[Share]) -> frozenset[int]:
     if sum(share.count for share in shares) < LONG_STEP:
         return frozenset()
-    return frozenset(share.sequence.number for share in shares if not share.sequence.streams)
+    return frozenset(share.sequence.number for share in shares if share.count > 1)

@@ -12,8 +12,7 @@ from itertools import count
 
 from server.engine.backend import Backend
 
-# Every chat starts with the same few tokens of its template; sharing those saves nothing, and takes
-# the slot of another chat that may return.
+# Every chat starts with the same few tokens of its template; sharing those saves nothing.
 SHORTEST_PREFIX = 16
 
 
@@ -45,9 +44,16 @@ class KVCache:
         idle = [slot for slot in self._slots if not slot.busy]
         if not idle:
             return None
-        lengths = {slot.index: self._reusable(slot, tokens, scope) for slot in idle}
-        slot = max(idle, key=lambda slot: (lengths[slot.index], not slot.tokens, -slot.used))
-        self.cut(slot, lengths[slot.index])
+        prefixes = [(self._reusable(slot, tokens, scope), slot) for slot in self._slots]
+        length, donor = max(prefixes, key=lambda prefix: (prefix[0], not prefix[1].busy))
+        slot = min(
+            idle, key=lambda slot: (slot is donor and length > 0, bool(slot.tokens), slot.used)
+        )
+        if slot is donor or (not donor.busy and len(donor.tokens) <= 2 * length):
+            slot = donor
+            self.cut(slot, length)
+        else:
+            self._fork(donor, slot, length)
         slot.scope, slot.busy = scope, True
         return slot
 
@@ -80,12 +86,22 @@ class KVCache:
         self.cut(min(idle, key=lambda slot: slot.used), 0)
         return True
 
+    def _fork(self, donor: Slot, slot: Slot, length: int) -> None:
+        """Share a prefix, where taking the donor's slot would throw away most of another chat.
+
+        Shared cells are counted for each slot that has them: too many, never too few.
+        """
+        self.cut(slot, 0)
+        if length:
+            self._backend.copy(donor.index, slot.index, length)
+            slot.tokens += donor.tokens[:length]
+
     def _reusable(self, slot: Slot, tokens: Sequence[int], scope: str) -> int:
         if slot.scope != scope:
             return 0
         # At least one token is decoded again: logits are not part of what is kept.
         length = min(common_prefix(slot.tokens, tokens), len(tokens) - 1)
-        if length < len(slot.tokens) and not self._backend.rolls_back:
+        if (slot.busy or length < len(slot.tokens)) and not self._backend.rolls_back:
             return 0
         return length if length >= SHORTEST_PREFIX else 0
 

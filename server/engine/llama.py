@@ -80,6 +80,8 @@ class Model:
         self.pointer = _c.llama_model_load_from_file(path.encode(), parameters)
         if not self.pointer:
             raise ModelRefused(f"llama.cpp cannot load {path}: {log.cause}.")
+        if _c.llama_model_has_encoder(self.pointer) or _c.llama_model_is_diffusion(self.pointer):
+            raise ModelRefused(f"{path} is not a model that writes text from left to right.")
         self.vocabulary = ModelVocabulary(self.pointer)
 
     @property
@@ -125,6 +127,9 @@ class ModelVocabulary:
         self._pointer = _c.llama_model_get_vocab(model)
         self._pieces: dict[int, bytes] = {}
         self.size = int(_c.llama_vocab_n_tokens(self._pointer))
+        self._turn_ends = frozenset(
+            token for token in range(self.size) if _c.llama_vocab_is_eog(self._pointer, token)
+        )
         if _c.llama_vocab_type(self._pointer) == _c.LLAMA_VOCAB_TYPE_NONE:
             raise ModelRefused("The model has no vocabulary, so it cannot read or write text.")
 
@@ -153,7 +158,7 @@ class ModelVocabulary:
         return list(ids[:count])
 
     def ends_turn(self, token: int) -> bool:
-        return bool(_c.llama_vocab_is_eog(self._pointer, token))
+        return token in self._turn_ends
 
     def text(self, token: int) -> bytes:
         """The bytes of a generated token: markers as they are spelled, ends of a turn as none."""
@@ -232,6 +237,9 @@ class LlamaBackend:
     def cut(self, slot: int, length: int) -> None:
         if not _c.llama_memory_seq_rm(self._memory, slot, length or -1, -1):
             raise DecodeFailed(f"slot {slot} could not be cut to {length} tokens")
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        _c.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
     def interrupt(self) -> None:
         self._abort.set()

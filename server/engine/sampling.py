@@ -6,6 +6,8 @@ what makes a token cost microseconds.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,48 +28,44 @@ class Sampler:
 
     def pick(self, logits: Logits) -> int:
         best = int(logits.argmax())
-        if self._sampling.temperature <= 0 or not np.isfinite(logits[best]):
+        highest = float(logits[best])
+        if self._sampling.temperature <= 0 or not math.isfinite(highest):
             return best
-        ids, scores = self._candidates(logits, float(logits[best]))
-        weights = np.exp((scores - scores[0]) / self._sampling.temperature)
-        totals = np.cumsum(weights)
-        return int(ids[np.searchsorted(totals, self._random.random() * totals[-1], side="right")])
+        ids = self._top(logits, highest)
+        scores = logits[ids].astype(np.float64) - highest
+        if self._cuts_by_share:
+            order = scores.argsort()[::-1]
+            kept = order[: self._likely(scores[order])]
+            ids, scores = ids[kept], scores[kept]
+        totals = np.exp(scores / self._sampling.temperature).cumsum()
+        return int(ids[totals.searchsorted(self._random.random() * totals[-1], side="right")])
 
-    def _candidates(
-        self, logits: Logits, best: float
-    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-        """Ids and logits of the tokens that may be drawn, best first."""
-        ids = self._top(logits, best)
-        scores = logits[ids].astype(np.float64)
-        order = np.argsort(-scores, kind="stable")
-        ids, scores = ids[order], scores[order]
-        kept = self._likely(scores)
-        return ids[:kept], scores[:kept]
-
-    def _top(self, logits: Logits, best: float) -> npt.NDArray[np.intp]:
+    def _top(self, logits: Logits, highest: float) -> npt.NDArray[np.intp]:
+        """Ids of the top_k best tokens, in any order."""
         wanted = self._sampling.top_k
         if not 0 < wanted < len(logits):
-            return np.flatnonzero(logits > -np.inf)
-        ids = np.flatnonzero(logits >= best - self._reach)
+            return (logits > -np.inf).nonzero()[0]
+        ids = (logits >= highest - self._reach).nonzero()[0]
         while len(ids) < wanted and self._reach < _WIDEST_REACH:
             self._reach *= 1.5
-            ids = np.flatnonzero(logits >= best - self._reach)
+            ids = (logits >= highest - self._reach).nonzero()[0]
         if len(ids) > 8 * wanted:
             self._reach *= 0.9
         if len(ids) <= wanted:
             return ids
-        return ids[np.argpartition(logits[ids], -wanted)[-wanted:]]
+        return ids[logits[ids].argpartition(-wanted)[-wanted:]]
+
+    @property
+    def _cuts_by_share(self) -> bool:
+        return self._sampling.top_p < 1 or self._sampling.min_p > 0
 
     def _likely(self, scores: npt.NDArray[np.float64]) -> int:
-        """How many of the sorted candidates top_p and min_p leave; always at least one."""
-        sampling = self._sampling
-        if sampling.top_p >= 1 and sampling.min_p <= 0:
-            return len(scores)
-        shares = np.exp(scores - scores[0])
-        shares /= shares.sum()
+        """How many of the candidates, best first, top_p and min_p leave; always at least one."""
+        shares = np.exp(scores)
         kept = len(shares)
-        if sampling.top_p < 1:
-            kept = int(np.searchsorted(np.cumsum(shares), sampling.top_p)) + 1
-        if sampling.min_p > 0:
-            kept = min(kept, int((shares >= sampling.min_p * shares[0]).sum()))
-        return max(1, min(kept, len(shares)))
+        if self._sampling.top_p < 1:
+            totals = shares.cumsum()
+            kept = int(totals.searchsorted(self._sampling.top_p * totals[-1])) + 1
+        if self._sampling.min_p > 0:
+            kept = min(kept, int((shares >= self._sampling.min_p).sum()))
+        return max(1, kept)

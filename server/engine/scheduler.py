@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from server.engine.backend import Backend
-from server.engine.kv_cache import KVCache
+from server.engine.kv_cache import KVCache, Slot
 from server.engine.sequence import Sequence
 
 # Cells kept free for each live sequence to grow into before another one is admitted: a parked
@@ -26,12 +26,9 @@ class Share:
     """What one sequence contributes to a step: its next `count` undecoded tokens."""
 
     sequence: Sequence
+    slot: Slot
     count: int
-
-    @property
-    def completes(self) -> bool:
-        """Whether the sequence's next token can be sampled after it."""
-        return self.count == self.sequence.undecoded
+    completes: bool  # nothing is left undecoded, so its next token can be sampled
 
 
 class Scheduler:
@@ -97,14 +94,19 @@ class Scheduler:
         self._seconds_per_token = past + _SMOOTHING * (measured - past)
 
     def _shares(self) -> list[Share]:
-        streams = [sequence for sequence in self.running if sequence.streams]
-        prompts = [sequence for sequence in self.running if not sequence.streams]
-        shares = [Share(sequence, 1) for sequence in streams]
-        budget = self._chunk(len(streams))
-        for sequence in prompts:
-            count = min(budget, sequence.undecoded)
-            if count > 0:
-                shares.append(Share(sequence, count))
+        shares: list[Share] = []
+        prompts: list[tuple[Sequence, Slot, int]] = []
+        for sequence in self.running:
+            slot = sequence.held
+            left = len(sequence.tokens) - len(slot.tokens)
+            if left == 1:
+                shares.append(Share(sequence, slot, 1, completes=True))
+            else:
+                prompts.append((sequence, slot, left))
+        budget = self._chunk(len(shares))
+        for sequence, slot, left in prompts:
+            if count := min(budget, left):
+                shares.append(Share(sequence, slot, count, completes=count == left))
                 budget -= count
         return shares
 

@@ -39,13 +39,11 @@ class Sequence:
         return len(self.tokens) - self.prompt_tokens
 
     @property
-    def undecoded(self) -> int:
-        """Tokens that are not in the slot yet. A live stream has one, a prompt has many."""
-        return len(self.tokens) - (len(self.slot.tokens) if self.slot else 0)
-
-    @property
-    def streams(self) -> bool:
-        return self.completion_tokens > 0 and self.undecoded == 1
+    def held(self) -> Slot:
+        """The slot of a sequence that is known to have one."""
+        if self.slot is None:
+            raise ValueError(f"sequence {self.number} has no slot")
+        return self.slot
 
     @property
     def full(self) -> bool:

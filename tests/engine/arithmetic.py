@@ -75,6 +75,11 @@ class ArithmeticBackend:
         assert length == 0 or self.rolls_back, "this model cannot be cut in the middle"
         del self.held[slot][length:]
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        assert self.rolls_back
+        assert not self.held[target]
+        self.held[target] = self.held[source][:length]
+
     def interrupt(self) -> None:
         self.interrupts += 1
 

@@ -52,6 +52,6 @@ async def first_tokens(events: object) -> Tokens:
     return event
 
 
-def endless(prompt: list[int], most: int = 3000, temperature: float = 5.0) -> Request:
+def endless(prompt: list[int], most: int = 3000, seed: int = 7) -> Request:
     """A request that is most unlikely to end by itself soon."""
-    return Request(prompt, most, Sampling(temperature=temperature, top_k=0, seed=7))
+    return Request(prompt, most, Sampling(temperature=5.0, top_k=0, seed=seed))

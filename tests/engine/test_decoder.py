@@ -209,6 +209,24 @@ def test_a_short_common_start_does_not_take_another_chats_slot() -> None:
     assert [served.ends[n].cached_tokens for n in range(4)] == [0, 0, 29, 29]
 
 
+def test_a_new_chat_forks_from_one_that_shares_its_instructions() -> None:
+    """The common start is decoded once, and the chat that had it first keeps its own rest."""
+    served = Served(ArithmeticBackend(context=128))
+    instructions = prompt_of(9, 20)
+    chats = [instructions + prompt_of(seed, 30) for seed in (1, 2, 3)]
+    served.ask(0, chats[0], most=20)
+    for _ in range(5):
+        served.step()
+    served.ask(1, chats[1], most=1)
+    served.run()
+    served.ask(2, chats[2], most=1)
+    served.run()
+    served.ask(3, chats[0] + [5], most=1)
+    served.run()
+    assert [served.ends[n].cached_tokens for n in range(4)] == [0, 20, 20, 50]
+    assert [served.said[n] for n in (1, 2)] == [answer(chat, 1) for chat in chats[1:]]
+
+
 def test_a_model_that_cannot_roll_back_reuses_whole_prefixes_only() -> None:
     """Recurrent states and sliding windows have no middle to return to."""
     served = Served(ArithmeticBackend(rolls_back=False))

@@ -15,9 +15,9 @@ import pytest
 
 from server.engine import client as client_module
 from server.engine.client import WorkerEngine
-from server.engine.protocol import EngineCrashed, EngineUnavailable, Span
+from server.engine.protocol import EngineCrashed, EngineUnavailable, Span, Tokens
 from server.engine.settings import EngineSettings
-from tests.engine.calls import ask, chat, endless, first_tokens, read
+from tests.engine.calls import Said, ask, endless, read
 
 SETTINGS = EngineSettings(threads=1, slots=4)
 
@@ -39,18 +39,39 @@ async def kill(engine: WorkerEngine, how: signal.Signals = signal.SIGKILL) -> in
     return pid
 
 
+async def call_a_frozen_worker(engine: WorkerEngine) -> asyncio.Task[Said]:
+    """A call that was sent, to a worker that will not get to answer it."""
+    await kill(engine, signal.SIGSTOP)
+    reader = asyncio.create_task(read(engine.generate(endless([1, 2, 3]))))
+    await asyncio.sleep(0)
+    return reader
+
+
 async def test_a_killed_worker_fails_its_calls_and_comes_back(engine: WorkerEngine) -> None:
     """The live generation raises EngineCrashed; the next one waits for the new worker."""
-    prompt = await engine.tokenize(chat("Talk."))
-    events = aiter(engine.generate(endless(prompt)))
-    await first_tokens(events)
+    reader = await call_a_frozen_worker(engine)
     pid = await kill(engine)
     with pytest.raises(EngineCrashed, match="SIGKILL"):
-        async for _ in events:
-            pass
+        await reader
     assert (await ask(engine, "Hello!")).end.reason == "stop"
     assert engine.pid not in (None, pid)
     assert engine.stats.restarts == 1
+
+
+async def test_a_stream_that_is_cut_off_keeps_what_it_said(engine: WorkerEngine) -> None:
+    """Tokens that arrived before the death are handed out before the error."""
+    for seed in range(10):  # on a busy machine one may be over before its worker is
+        generation = engine.generate(endless([1, 2, 3], seed=seed))
+        said = 0
+        try:
+            async for event in generation:
+                if isinstance(event, Tokens) and not said:
+                    await kill(engine)
+                said += isinstance(event, Tokens)
+        except EngineCrashed:
+            assert said
+            return
+    raise AssertionError("none of ten was cut off")
 
 
 async def test_a_question_to_a_dead_worker_is_asked_again(engine: WorkerEngine) -> None:
@@ -66,12 +87,9 @@ async def test_a_worker_that_hangs_is_killed(model_path: Path) -> None:
     engine = WorkerEngine(model_path, name="tiny", settings=settings)
     await engine.start()
     try:
-        events = aiter(engine.generate(endless(await engine.tokenize(chat("Talk.")))))
-        await first_tokens(events)
-        await kill(engine, signal.SIGSTOP)
+        reader = await call_a_frozen_worker(engine)
         with pytest.raises(EngineCrashed, match="hung"):
-            async for _ in events:
-                pass
+            await reader
         assert (await ask(engine, "Hello!")).data
     finally:
         await engine.stop()
@@ -121,12 +139,11 @@ async def test_stop_ends_the_worker_and_the_calls(model_path: Path) -> None:
     await engine.start()
     pid = engine.pid
     assert pid is not None
-    events = aiter(engine.generate(endless([1, 2, 3])))
-    await first_tokens(events)
+    reader = asyncio.create_task(read(engine.generate(endless([1, 2, 3]))))
+    await asyncio.sleep(0)
     await engine.stop()
     with pytest.raises(EngineUnavailable, match="stopped"):
-        async for _ in events:
-            pass
+        await reader
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     with pytest.raises(EngineUnavailable):

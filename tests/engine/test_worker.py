@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from server.engine.client import WorkerEngine
+from server.engine.generation import WorkerGeneration
 from server.engine.protocol import EngineError, Finished, PromptTooLong, Request, Sampling, Span
 from server.engine.settings import EngineSettings
 from tests.engine.calls import GREEDY, ask, chat, endless, first_tokens, read
@@ -68,11 +69,14 @@ async def test_sixteen_streams_say_what_each_says_alone(engine: WorkerEngine) ->
 
 
 async def test_a_seed_makes_a_sampled_answer_repeatable(engine: WorkerEngine) -> None:
-    """The same seed draws the same tokens; another one draws others."""
+    """The same seed draws the same tokens; another one draws others.
+
+    Each in a scope of its own: a cached prefix would change the rounding, and so, rarely, a token.
+    """
     prompt = await engine.tokenize(chat("Tell me something."))
     said = [
-        await read(engine.generate(Request(prompt, 24, Sampling(temperature=2.0, seed=seed))))
-        for seed in (1, 1, 2)
+        await read(engine.generate(Request(prompt, 24, Sampling(2.0, seed=seed), scope)))
+        for seed, scope in ((1, "a"), (1, "b"), (2, "c"))
     ]
     assert said[0].ids == said[1].ids != said[2].ids
 
@@ -120,18 +124,25 @@ async def test_a_returning_thread_pays_for_its_new_tokens_only(engine: WorkerEng
 
 async def test_cancel_ends_a_stream_and_keeps_its_text(engine: WorkerEngine) -> None:
     """What was written until then arrives, then the end, with true counts."""
-    generation = engine.generate(endless(await engine.tokenize(chat("Talk."))))
-    events = aiter(generation)
-    seen = list((await first_tokens(events)).ids)
-    generation.cancel()
-    generation.cancel()
-    async for event in events:
+    prompt = await engine.tokenize(chat("Talk."))
+    for seed in range(10):  # on a busy machine one may be over before it is cancelled
+        ids, end = await begin_and_cancel(engine.generate(endless(prompt, seed=seed)))
+        assert end.completion_tokens == len(ids) + (end.reason == "stop")
+        if end.reason == "cancelled":
+            return
+    raise AssertionError("none of ten was cancelled")
+
+
+async def begin_and_cancel(generation: WorkerGeneration) -> tuple[list[int], Finished]:
+    """Read the first tokens, cancel, and read on to the end."""
+    ids: list[int] = []
+    async for event in generation:
         if isinstance(event, Finished):
-            end = event
-        else:
-            seen += event.ids
-    assert end.reason == "cancelled"
-    assert end.completion_tokens == len(seen) < 3000
+            return ids, event
+        ids += event.ids
+        generation.cancel()
+        generation.cancel()
+    raise AssertionError("a generation ended without Finished")
 
 
 async def test_cancel_before_the_first_read_costs_nothing(engine: WorkerEngine) -> None:

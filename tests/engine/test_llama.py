@@ -1,0 +1,110 @@
+"""The context over llama.cpp: what the scheduler relies on, shown on a real model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server.engine.backend import Logits, Outcome
+from server.engine.batch import Batch, Part
+from server.engine.llama import DecodeFailed, ErrorLog, LlamaBackend, Model
+from server.engine.settings import EngineSettings
+
+SETTINGS = EngineSettings(slots=4, context=1024, kv_cells=1024, threads=1, gpu_layers=0)
+
+
+@pytest.fixture(scope="module")
+def backend(model_path: Path) -> Iterator[LlamaBackend]:
+    """One small context in this process."""
+    backend = LlamaBackend(Model(str(model_path), SETTINGS, ErrorLog()), SETTINGS)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(autouse=True)
+def _empty(backend: LlamaBackend) -> None:
+    for slot in range(backend.slots):
+        backend.cut(slot, 0)
+
+
+def decode(backend: LlamaBackend, slot: int, position: int, tokens: list[int]) -> Logits | Outcome:
+    """One sequence's tokens in one step: its logits, or why there are none."""
+    batch = Batch(512)
+    (row,) = batch.fill([Part(slot, position, tokens, True)])
+    outcome = backend.decode(batch)
+    return backend.logits(row).copy() if outcome is Outcome.DONE else outcome
+
+
+def prompt(length: int, seed: int = 1) -> list[int]:
+    """Plain tokens."""
+    return np.random.default_rng(seed).integers(300, 1500, length).tolist()
+
+
+def test_a_prompt_in_chunks_is_the_prompt_at_once(backend: LlamaBackend) -> None:
+    """The same logits, but for the rounding of another batch shape."""
+    tokens = prompt(60)
+    whole = decode(backend, 0, 0, tokens)
+    for start in range(0, 60, 7):
+        chunked = decode(backend, 1, start, tokens[start : start + 7])
+    assert np.abs(whole - chunked).max() < 0.1 * np.std(whole)
+
+
+def test_a_cut_slot_goes_on_as_if_the_rest_had_never_been(backend: LlamaBackend) -> None:
+    """What a prefix cache needs."""
+    tokens = prompt(40)
+    whole = decode(backend, 0, 0, tokens)
+    decode(backend, 1, 0, tokens[:30] + prompt(20, seed=2))
+    backend.cut(1, 30)
+    assert np.abs(whole - decode(backend, 1, 30, tokens[30:])).max() < 0.1 * np.std(whole)
+
+
+def test_a_copied_prefix_goes_on_like_its_own(backend: LlamaBackend) -> None:
+    """Two sequences that share cells: one may go, the other keeps them."""
+    tokens = prompt(40)
+    whole = decode(backend, 0, 0, tokens)
+    backend.copy(0, 1, 30)
+    backend.cut(0, 0)
+    assert np.abs(whole - decode(backend, 1, 30, tokens[30:])).max() < 0.1 * np.std(whole)
+
+
+def test_a_batch_without_room_changes_nothing(backend: LlamaBackend) -> None:
+    """FULL, and the step after it finds all as it was."""
+    decode(backend, 0, 0, prompt(500))
+    decode(backend, 1, 0, prompt(500))
+    assert decode(backend, 2, 0, prompt(100)) is Outcome.FULL
+    assert isinstance(decode(backend, 1, 500, prompt(10)), np.ndarray)
+
+
+def test_an_interrupted_step_can_be_taken_back_and_done_again(backend: LlamaBackend) -> None:
+    """ABORTED from another thread, in the middle of a prompt; the kept prefix is unharmed."""
+    tokens = prompt(500)
+    whole = decode(backend, 0, 0, tokens)
+    decode(backend, 1, 0, tokens[:20])
+    done = threading.Event()
+
+    def keep_interrupting() -> None:
+        while not done.is_set():
+            backend.interrupt()
+
+    thread = threading.Thread(target=keep_interrupting)
+    thread.start()
+    try:
+        outcome = decode(backend, 1, 20, tokens[20:])
+    finally:
+        done.set()
+        thread.join()
+    assert outcome is Outcome.ABORTED
+    backend.cut(1, 20)
+    again = decode(backend, 1, 20, tokens[20:])
+    assert np.abs(whole - again).max() < 0.1 * np.std(whole)
+
+
+def test_an_impossible_batch_raises(backend: LlamaBackend) -> None:
+    """A hole in a sequence is a fault of ours: the worker is to die of it, not to guess."""
+    decode(backend, 0, 0, prompt(3))
+    with pytest.raises(DecodeFailed):
+        decode(backend, 0, 50, prompt(3))
