@@ -21,7 +21,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.filters import FILTERS
 from jinja2.parser import Parser
-from jinja2.runtime import BlockReference, Context, LoopContext, Macro
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.tests import TESTS
 from jinja2.utils import Namespace
@@ -62,10 +62,21 @@ ATTRIBUTES: tuple[tuple[type, frozenset[str]], ...] = (
 # These filters work on the text of their operand, on its elements, on all it holds, on none.
 TEXT_FILTERS = ("capitalize", "e", "escape", "lower", "safe", "string", "trim", "upper")
 SURFACE_FILTERS = (
-    *("float", "int", "list", "map", "reject", "rejectattr", "reverse", "select", "selectattr"),
+    *(
+        "attr",
+        "float",
+        "int",
+        "list",
+        "map",
+        "reject",
+        "rejectattr",
+        "reverse",
+        "select",
+        "selectattr",
+    ),
     "truncate",
 )
-CONSTANT_FILTERS = ("abs", "attr", "count", "d", "default", "first", "items", "last", "length")
+CONSTANT_FILTERS = ("abs", "count", "d", "default", "first", "items", "last", "length")
 DEEP_FILTERS = ("dictsort", "max", "min", "sort", "unique")
 COMPARING_TESTS = frozenset(TESTS) & {
     *("in", "==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", ">=", "ge"),
@@ -178,8 +189,9 @@ def _comparable(value: Any) -> Any:
 
 
 def _scalar(value: Any) -> Any:
-    if isinstance(value, tuple):
-        raise SecurityError("a tuple is not a key")
+    """A key: hashing a tuple, or naming a list in an error, would go as deep as they do."""
+    if not isinstance(value, (str, int, float, Undefined, type(None))):
+        raise SecurityError(f"a {type(value).__name__} is not a key")
     return value
 
 

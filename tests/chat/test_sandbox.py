@@ -78,6 +78,8 @@ HUGE = [
     NESTED + "{{ [[ns.x], [ns.y]] | map('first') | sort }}",
     NESTED + "{{ '%s' % ns.x }}{{ '{}'.format(ns.x) }}",
     NESTED + "{{ raise_exception(ns.x) }}",
+    NESTED + "{{ {}[ns.x].a }}",
+    NESTED + "{{ 'a' | attr(ns.x) }}",
     TUPLES + "{{ {ns.x: 1} }}",
     TUPLES + "{{ {}[ns.x] }}",
     TUPLES + "{{ {}.get(ns.x) }}",
