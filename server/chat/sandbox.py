@@ -62,19 +62,8 @@ ATTRIBUTES: tuple[tuple[type, frozenset[str]], ...] = (
 # These filters work on the text of their operand, on its elements, on all it holds, on none.
 TEXT_FILTERS = ("capitalize", "e", "escape", "lower", "safe", "string", "trim", "upper")
 SURFACE_FILTERS = (
-    *(
-        "attr",
-        "float",
-        "int",
-        "list",
-        "map",
-        "reject",
-        "rejectattr",
-        "reverse",
-        "select",
-        "selectattr",
-    ),
-    "truncate",
+    *("attr", "float", "int", "list", "map", "reject", "rejectattr"),
+    *("reverse", "select", "selectattr", "truncate"),
 )
 CONSTANT_FILTERS = ("abs", "count", "d", "default", "first", "items", "last", "length")
 DEEP_FILTERS = ("dictsort", "max", "min", "sort", "unique")
