@@ -8,6 +8,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+DEPENDENT = ("turn", "run_step", "run", "message")
+FREE = ("tombstone", "thread", "idempotency", "assistant")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -29,6 +32,7 @@ def upgrade() -> None:
         sa.Column("response_format", sa.JSON(none_as_null=True), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_assistant")),
         sa.UniqueConstraint("id", name=op.f("uq_assistant_id")),
+        sqlite_autoincrement=True,
     )
     op.create_index(
         op.f("ix_assistant_project_id_seq"), "assistant", ["project_id", "seq"], unique=False
@@ -71,6 +75,8 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tombstone")),
     )
+    op.create_index(op.f("ix_tombstone_scope"), "tombstone", ["scope"], unique=False)
+
     op.create_table(
         "message",
         sa.Column("seq", sa.Integer(), nullable=False),
@@ -166,10 +172,10 @@ def upgrade() -> None:
         ["thread_id"],
         unique=True,
         sqlite_where=sa.text(
-            "status IN ('queued', 'in_progress', 'requires_action', 'cancelling') AND held = 0"
+            "status IN ('queued', 'in_progress', 'requires_action', 'cancelling') AND NOT held"
         ),
         postgresql_where=sa.text(
-            "status IN ('queued', 'in_progress', 'requires_action', 'cancelling') AND held = 0"
+            "status IN ('queued', 'in_progress', 'requires_action', 'cancelling') AND NOT held"
         ),
     )
 
@@ -231,50 +237,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_turn")),
     )
     op.create_index(op.f("ix_turn_run_id_ordinal"), "turn", ["run_id", "ordinal"], unique=True)
+    op.create_index(op.f("ix_turn_step_id"), "turn", ["step_id"], unique=False)
 
 
 def downgrade() -> None:
-    op.drop_index(op.f("ix_turn_run_id_ordinal"), table_name="turn")
-
-    op.drop_table("turn")
-    op.drop_index(op.f("ix_run_step_thread_id_seq"), table_name="run_step")
-    op.drop_index(op.f("ix_run_step_run_id_seq"), table_name="run_step")
-
-    op.drop_table("run_step")
-    op.drop_index(
-        "uq_run_active_thread",
-        sqlite_where=sa.text(
-            "status IN ('queued', 'in_progress', 'requires_action', 'cancelling') AND held = 0"
-        ),
-        postgresql_where=sa.text(
-            "status IN ('queued', 'in_progress', 'requires_action', 'cancelling') AND held = 0"
-        ),
-        table_name="run",
-    )
-    op.drop_index(op.f("ix_run_thread_id_seq"), table_name="run")
-    op.drop_index(
-        "ix_run_active",
-        sqlite_where=sa.text(
-            "status IN ('queued', 'in_progress', 'requires_action', 'cancelling')"
-        ),
-        postgresql_where=sa.text(
-            "status IN ('queued', 'in_progress', 'requires_action', 'cancelling')"
-        ),
-        table_name="run",
-    )
-
-    op.drop_table("run")
-    op.drop_index(op.f("ix_message_thread_id_seq"), table_name="message")
-    op.drop_index(op.f("ix_message_run_id"), table_name="message")
-
-    op.drop_table("message")
-    op.drop_table("tombstone")
-    op.drop_index(op.f("ix_thread_project_id_seq"), table_name="thread")
-
-    op.drop_table("thread")
-    op.drop_index(op.f("ix_idempotency_project_id_key"), table_name="idempotency")
-
-    op.drop_table("idempotency")
-    op.drop_index(op.f("ix_assistant_project_id_seq"), table_name="assistant")
-
-    op.drop_table("assistant")
+    for table in DEPENDENT + FREE:
+        op.drop_table(table)

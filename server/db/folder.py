@@ -32,7 +32,7 @@ class DataFolder:
 
 def _lock(path: Path) -> IO[str]:
     """An open, locked file that holds our process id; the kernel unlocks it if we die."""
-    file = path.open("a+", encoding="ascii")  # noqa: SIM115 - it stays open for as long as we run
+    file = path.open("a+", encoding="ascii")  # it stays open for as long as we run
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

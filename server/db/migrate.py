@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from server.bundled import bundled_path
-from server.db.database import open_engine
+from server.db.connection import open_engine
 
 
 class WrongVersion(Exception):

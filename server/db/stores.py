@@ -1,6 +1,7 @@
-"""The queries, one store a table; a query's name is its sentence. Core statements, no objects.
+"""The queries, one store a table; a query's name is its sentence. Core rows, no objects.
 
 Every look-up by a caller carries the project, so that a foreign id is as unknown as a made-up one.
+The statements themselves are in `statements`.
 """
 
 from __future__ import annotations
@@ -10,23 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    Select,
-    Table,
-    and_,
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Row, Table
 
-from server.db import tables
-from server.db.tables import ACTIVE, core
+from server.db import statements, tables
+from server.db.tables import core
 
 Record = Row[Any]
 Values = Mapping[str, Any]
@@ -69,63 +57,64 @@ class Store:
 
     def insert(self, values: Values) -> Record:
         """Add a row and return it, with its `seq`."""
-        return self.connection.execute(insert(self.table).returning(self.table), values).one()
+        return self.connection.execute(statements.insert_into(self.table), values).one()
+
+    def update(self, seq: int, changes: Values) -> Record:
+        """Replace values of a row that exists and return it; JSON is replaced as a whole."""
+        return self.connection.execute(
+            statements.update_of(self.table), {"at_seq": seq, **changes}
+        ).one()
 
     def by_id(self, object_id: str) -> Record | None:
         """Whoever owns it; for code that was not called by a client."""
-        return self.first(self.table.c.id == object_id)
+        return self.first(id=object_id)
 
-    def first(self, *where: ColumnElement[bool]) -> Record | None:
-        return self.connection.execute(select(self.table).where(*where)).first()
+    def first(self, **wanted: Any) -> Record | None:
+        """The oldest row with these values."""
+        return self.connection.execute(statements.equal(self.table, *wanted), wanted).first()
+
+    def every(self, **wanted: Any) -> Sequence[Record]:
+        """All rows with these values, oldest first."""
+        return self.connection.execute(statements.equal(self.table, *wanted), wanted).all()
 
     def page(self, parent_id: str, part: Slice, *where: ColumnElement[bool]) -> Page:
-        """A part of the list under `parent_id`. Raises UnknownCursor."""
-        within = self.table.c[self.parent] == parent_id
-        return self._rows(select(self.table).where(within, *where), parent_id, part)
+        """A part of the list under `parent_id`: the page next to `before` where it alone is given.
+
+        Raises UnknownCursor.
+        """
+        wanted: dict[str, Any] = {"parent": parent_id, "most": part.limit + 1}
+        if part.after:
+            wanted["after"] = self._position(parent_id, part.after)
+        if part.before:
+            wanted["before"] = self._position(parent_id, part.before)
+        query = statements.between(
+            self.table, self.parent, part.order, "after" in wanted, "before" in wanted
+        )
+        found = self.connection.execute(query.where(*where) if where else query, wanted).all()
+        rows = found[: part.limit]
+        backwards = "before" in wanted and "after" not in wanted
+        return Page(rows[::-1] if backwards else rows, len(found) > part.limit)
 
     def bury(self, row: Record) -> None:
         """Delete a row that is listed, and remember where it stood."""
-        self.connection.execute(delete(self.table).where(self.table.c.seq == row.seq))
+        self.connection.execute(statements.delete_from(self.table), {"at_seq": row.seq})
         self.connection.execute(
-            insert(_TOMBSTONE),
+            statements.BURY,
             {
                 "id": row.id,
                 "project_id": row.project_id,
-                "scope": f"{self.table.name}:{row._mapping[self.parent]}",
+                "scope": statements.scope(self.table, row._mapping[self.parent]),
                 "position": row.seq,
             },
         )
 
-    def _rows(self, query: Select[Any], parent_id: str, part: Slice) -> Page:
-        """Backwards from `before` where it alone is given: the page next to the cursor."""
-        seq = self.table.c.seq
-        after = self._position(parent_id, part.after) if part.after else None
-        before = self._position(parent_id, part.before) if part.before else None
-        ascending = part.order == "asc"
-        if after is not None:
-            query = query.where(seq > after if ascending else seq < after)
-        if before is not None:
-            query = query.where(seq < before if ascending else seq > before)
-        backwards = before is not None and after is None
-        forwards = seq.asc() if ascending != backwards else seq.desc()
-        found = self.connection.execute(query.order_by(forwards).limit(part.limit + 1)).all()
-        rows = list(found[: part.limit])
-        return Page(rows[::-1] if backwards else rows, len(found) > part.limit)
-
     def _position(self, parent_id: str, object_id: str) -> int:
-        live = select(self.table.c.seq).where(
-            self.table.c.id == object_id, self.table.c[self.parent] == parent_id
-        )
-        buried = select(_TOMBSTONE.c.position).where(
-            _TOMBSTONE.c.id == object_id, _TOMBSTONE.c.scope == f"{self.table.name}:{parent_id}"
-        )
-        seq = self.connection.scalar(live) or self.connection.scalar(buried)
-        if seq is None:
+        wanted = {"id": object_id, "parent": parent_id}
+        wanted["scope"] = statements.scope(self.table, parent_id)
+        place = self.connection.scalar(statements.position(self.table, self.parent), wanted)
+        if place is None:
             raise UnknownCursor(object_id)
-        return int(seq)
-
-
-_TOMBSTONE = core(tables.Tombstone)
+        return int(place)
 
 
 class Assistants(Store):
@@ -135,10 +124,7 @@ class Assistants(Store):
     parent = "project_id"
 
     def get(self, project: str, assistant_id: str) -> Record | None:
-        return self.first(self.table.c.id == assistant_id, self.table.c.project_id == project)
-
-    def update(self, seq: int, changes: Values) -> Record:
-        return _updated(self.connection, self.table, seq, changes)
+        return self.first(id=assistant_id, project_id=project)
 
 
 class Threads(Store):
@@ -148,20 +134,18 @@ class Threads(Store):
     parent = "project_id"
 
     def get(self, project: str, thread_id: str) -> Record | None:
-        return self.first(self.table.c.id == thread_id, self.table.c.project_id == project)
-
-    def update(self, seq: int, changes: Values) -> Record:
-        return _updated(self.connection, self.table, seq, changes)
+        return self.first(id=thread_id, project_id=project)
 
     def delete(self, seq: int) -> None:
-        """With everything in it: messages, runs, steps and turns."""
-        self.connection.execute(delete(self.table).where(self.table.c.seq == seq))
+        """With everything in it: messages and their tombstones, runs, steps and turns."""
+        thread_id = self.connection.scalar(statements.delete_from(self.table), {"at_seq": seq})
+        buried = {"scope": statements.scope(Messages.table, str(thread_id))}
+        self.connection.execute(statements.FORGET, buried)
 
     def with_active_run(self, project: str, thread_id: str) -> Record | None:
         """The thread's `seq`, and `run_id` of its active run or None; one query."""
-        return self.connection.execute(
-            _THREAD_AND_RUN, {"thread": thread_id, "project": project}
-        ).first()
+        wanted = {"thread": thread_id, "project": project}
+        return self.connection.execute(statements.THREAD_AND_RUN, wanted).first()
 
 
 class Messages(Store):
@@ -171,34 +155,24 @@ class Messages(Store):
     parent = "thread_id"
 
     def get(self, project: str, thread_id: str, message_id: str) -> Record | None:
-        c = self.table.c
-        return self.first(c.id == message_id, c.thread_id == thread_id, c.project_id == project)
-
-    def update(self, seq: int, changes: Values) -> Record:
-        return _updated(self.connection, self.table, seq, changes)
+        return self.first(id=message_id, thread_id=thread_id, project_id=project)
 
     def of_run(self, run_id: str) -> Sequence[Record]:
-        query = select(self.table).where(self.table.c.run_id == run_id)
-        return self.connection.execute(query.order_by(self.table.c.seq)).all()
+        return self.every(run_id=run_id)
 
     def in_progress(self, run_id: str) -> Record | None:
-        return self.first(self.table.c.run_id == run_id, self.table.c.status == "in_progress")
+        return self.first(run_id=run_id, status="in_progress")
 
     def newest(self, thread_id: str, limit: int) -> Sequence[Record]:
         """The newest messages of a thread, oldest of them first."""
-        query = select(self.table).where(self.table.c.thread_id == thread_id)
-        rows = self.connection.execute(query.order_by(self.table.c.seq.desc()).limit(limit)).all()
-        return rows[::-1]
+        return self.page(thread_id, Slice(limit, "desc")).rows[::-1]
 
     def newest_seq(self, thread_id: str) -> int:
         """0 in an empty thread."""
-        query = select(func.max(self.table.c.seq)).where(self.table.c.thread_id == thread_id)
-        return self.connection.scalar(query) or 0
+        return self.connection.scalar(statements.NEWEST_MESSAGE, {"thread": thread_id}) or 0
 
     def any_from_user(self, thread_id: str) -> bool:
-        c = self.table.c
-        query = select(c.seq).where(c.thread_id == thread_id, c.role == "user").limit(1)
-        return self.connection.scalar(query) is not None
+        return self.first(thread_id=thread_id, role="user") is not None
 
 
 class Runs(Store):
@@ -208,47 +182,39 @@ class Runs(Store):
     parent = "thread_id"
 
     def get(self, project: str, thread_id: str, run_id: str) -> Record | None:
-        c = self.table.c
-        return self.first(c.id == run_id, c.thread_id == thread_id, c.project_id == project)
+        return self.first(id=run_id, thread_id=thread_id, project_id=project)
 
     def active_in_thread(self, thread_id: str) -> Record | None:
-        c = self.table.c
-        return self.first(c.thread_id == thread_id, c.status.in_(ACTIVE), c.held.is_(False))
+        return self.connection.execute(statements.ACTIVE_IN_THREAD, {"thread": thread_id}).first()
 
     def next_queued(self, model_ids: Sequence[str]) -> Record | None:
         """The oldest run that waits for one of these models."""
-        c = self.table.c
-        query = select(self.table).where(
-            c.status == "queued", c.held.is_(False), c.model_id.in_(model_ids)
-        )
-        return self.connection.execute(query.order_by(c.seq).limit(1)).first()
+        wanted = {"models": list(model_ids)}
+        return self.connection.execute(statements.NEXT_QUEUED, wanted).first()
 
     def active(self) -> Sequence[Record]:
         """All active runs of all projects, oldest first."""
-        query = select(self.table).where(self.table.c.status.in_(ACTIVE))
-        return self.connection.execute(query.order_by(self.table.c.seq)).all()
+        return self.connection.execute(statements.ALL_ACTIVE).all()
 
     def count_by_status(self) -> dict[str, int]:
         """How many active runs there are, by status."""
-        c = self.table.c
-        query = select(c.status, func.count()).where(c.status.in_(ACTIVE)).group_by(c.status)
-        return dict(self.connection.execute(query).tuples().all())
+        return dict(self.connection.execute(statements.COUNT_BY_STATUS).tuples().all())
 
     def update(self, seq: int, changes: Values) -> Record:
         """Everything but the status, which only `runs.state.move` may write."""
         assert "status" not in changes
-        return _updated(self.connection, self.table, seq, changes)
+        return super().update(seq, changes)
 
     def update_if(
         self, run_id: str, status: str, fence: int | None, changes: Values
     ) -> Record | None:
         """Change the run if it still has this status, and this fence where one is given."""
-        c = self.table.c
-        where = and_(c.id == run_id, c.status == status)
+        still: dict[str, Any] = {"id": run_id, "status": status}
         if fence is not None:
-            where = and_(where, c.fence == fence)
-        statement = update(self.table).where(where).values(changes).returning(self.table)
-        return self.connection.execute(statement).first()
+            still["fence"] = fence
+        query = statements.update_where(self.table, *still)
+        wanted = {f"at_{name}": value for name, value in still.items()}
+        return self.connection.execute(query, {**wanted, **changes}).first()
 
 
 class Steps(Store):
@@ -258,32 +224,19 @@ class Steps(Store):
     parent = "run_id"
 
     def get(self, project: str, thread_id: str, run_id: str, step_id: str) -> Record | None:
-        c = self.table.c
-        return self.first(
-            c.id == step_id, c.run_id == run_id, c.thread_id == thread_id, c.project_id == project
-        )
+        return self.first(id=step_id, run_id=run_id, thread_id=thread_id, project_id=project)
 
     def of_run(self, run_id: str) -> Sequence[Record]:
-        query = select(self.table).where(self.table.c.run_id == run_id)
-        return self.connection.execute(query.order_by(self.table.c.seq)).all()
+        return self.every(run_id=run_id)
 
     def in_progress(self, run_id: str) -> Record | None:
         """The run's open step; it has one at most."""
-        return self.first(self.table.c.run_id == run_id, self.table.c.status == "in_progress")
+        return self.first(run_id=run_id, status="in_progress")
 
     def answered_calls(self, thread_id: str, after_message: int) -> Sequence[Record]:
         """Completed tool steps of a thread that began at or after a message, in order."""
-        c = self.table.c
-        query = select(self.table).where(
-            c.thread_id == thread_id,
-            c.type == "tool_calls",
-            c.status == "completed",
-            c.after_message >= after_message,
-        )
-        return self.connection.execute(query.order_by(c.seq)).all()
-
-    def update(self, seq: int, changes: Values) -> Record:
-        return _updated(self.connection, self.table, seq, changes)
+        wanted = {"thread": thread_id, "oldest": after_message}
+        return self.connection.execute(statements.ANSWERED_CALLS, wanted).all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,16 +257,13 @@ class Turns(Store):
     parent = "run_id"
 
     def spent_by_run(self, run_id: str) -> Spent:
-        return self._spent(self.table.c.run_id == run_id)
+        return self._spent(run_id=run_id)
 
     def spent_by_step(self, step_id: str) -> Spent:
-        return self._spent(self.table.c.step_id == step_id)
+        return self._spent(step_id=step_id)
 
-    def _spent(self, where: ColumnElement[bool]) -> Spent:
-        c = self.table.c
-        sums = (c.prompt_tokens, c.completion_tokens, c.cached_tokens, c.reasoning_tokens)
-        query = select(*(func.coalesce(func.sum(column), 0) for column in sums), func.count())
-        row: Any = self.connection.execute(query.where(where)).one()
+    def _spent(self, **wanted: Any) -> Spent:
+        row: Any = self.connection.execute(statements.spent(*wanted), wanted).one()
         return Spent(*row)
 
 
@@ -346,22 +296,3 @@ class Stores:
     @cached_property
     def turns(self) -> Turns:
         return Turns(self.connection)
-
-
-def _updated(connection: Connection, table: Table, seq: int, changes: Values) -> Record:
-    statement = update(table).where(table.c.seq == seq).values(changes).returning(table)
-    return connection.execute(statement).one()
-
-
-def _thread_and_run() -> Select[Any]:
-    thread, run = Threads.table, Runs.table
-    active = and_(run.c.thread_id == thread.c.id, run.c.status.in_(ACTIVE), run.c.held.is_(False))
-    query = select(thread.c.seq, run.c.id.label("run_id")).select_from(
-        thread.outerjoin(run, active)
-    )
-    return query.where(
-        thread.c.id == bindparam("thread"), thread.c.project_id == bindparam("project")
-    )
-
-
-_THREAD_AND_RUN = _thread_and_run()

@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, MetaData, Table, text
 from sqlmodel import Field, SQLModel
 
-ACTIVE = ("queued", "in_progress", "requires_action", "cancelling")
-_ACTIVE_SQL = "status IN ('queued', 'in_progress', 'requires_action', 'cancelling')"
+# Indexes and queries share these words: SQLite uses a partial index only for its own condition.
+IS_ACTIVE = text("status IN ('queued', 'in_progress', 'requires_action', 'cancelling')")
+AT_WORK = text(f"{IS_ACTIVE.text} AND NOT held")
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -36,10 +37,10 @@ def _parent(column: str, *, index: bool = False) -> Any:
 
 
 class Assistant(SQLModel, table=True):
-    """An assistant."""
+    """An assistant. A `seq` is never used again: a tombstone may stand at it."""
 
     __tablename__ = "assistant"
-    __table_args__ = (Index(None, "project_id", "seq"),)
+    __table_args__ = (Index(None, "project_id", "seq"), {"sqlite_autoincrement": True})
 
     seq: int | None = Field(default=None, primary_key=True)
     id: str = Field(unique=True)
@@ -89,15 +90,15 @@ class Run(SQLModel, table=True):
             "uq_run_active_thread",
             "thread_id",
             unique=True,
-            sqlite_where=text(f"{_ACTIVE_SQL} AND held = 0"),
-            postgresql_where=text(f"{_ACTIVE_SQL} AND held = 0"),
+            sqlite_where=AT_WORK,
+            postgresql_where=AT_WORK,
         ),
         Index(
             "ix_run_active",
             "status",
             "seq",
-            sqlite_where=text(_ACTIVE_SQL),
-            postgresql_where=text(_ACTIVE_SQL),
+            sqlite_where=IS_ACTIVE,
+            postgresql_where=IS_ACTIVE,
         ),
     )
 
@@ -144,7 +145,7 @@ class Run(SQLModel, table=True):
 
 
 class Message(SQLModel, table=True):
-    """A message of a thread. A `seq` is never used again: steps refer to it by `after_message`."""
+    """A message of a thread. A `seq` is never used again: tombstones and steps refer to it."""
 
     __tablename__ = "message"
     __table_args__ = (Index(None, "thread_id", "seq"), {"sqlite_autoincrement": True})
@@ -207,7 +208,7 @@ class Turn(SQLModel, table=True):
 
     seq: int | None = Field(default=None, primary_key=True)
     run_id: str = _parent("run.id")
-    step_id: str | None = None
+    step_id: str | None = Field(default=None, index=True)
     ordinal: int
     created_at: int
     model_fingerprint: str
@@ -242,7 +243,7 @@ class Tombstone(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     project_id: str
-    scope: str
+    scope: str = Field(index=True)
     position: int
 
 

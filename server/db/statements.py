@@ -1,0 +1,133 @@
+"""The SQL of the stores, as SQLAlchemy statements that are built once.
+
+Building a statement anew costs four times its execution. Those that differ by table or by columns
+come from cached functions, the rest are constants; all values are bound when they are executed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Select, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert, ReturningUpdate
+
+from server.db import tables
+from server.db.tables import AT_WORK, IS_ACTIVE, core
+
+_message = core(tables.Message)
+_run = core(tables.Run)
+_step = core(tables.Step)
+_thread = core(tables.Thread)
+_tombstone = core(tables.Tombstone)
+_turn = core(tables.Turn)
+
+
+@cache
+def insert_into(table: Table) -> ReturningInsert[Any]:
+    return insert(table).returning(table)
+
+
+@cache
+def equal(table: Table, *names: str) -> Select[Any]:
+    """The rows whose columns of these names have the values given, oldest first."""
+    same = (table.c[name] == bindparam(name) for name in names)
+    return select(table).where(*same).order_by(table.c.seq)
+
+
+def update_of(table: Table) -> ReturningUpdate[Any]:
+    """Of the row at `at_seq`."""
+    return update_where(table, "seq")
+
+
+@cache
+def update_where(table: Table, *names: str) -> ReturningUpdate[Any]:
+    """Of the rows whose columns of these names have the values `at_<name>`."""
+    same = (table.c[name] == bindparam(f"at_{name}") for name in names)
+    return update(table).where(*same).returning(table)
+
+
+@cache
+def delete_from(table: Table) -> ReturningDelete[Any]:
+    """Of the row at `at_seq`; returns its id."""
+    return delete(table).where(table.c.seq == bindparam("at_seq")).returning(table.c.id)
+
+
+@cache
+def between(table: Table, parent: str, order: str, after: bool, before: bool) -> Select[Any]:
+    """At most `most` rows under `parent`, from the cursor on: backwards from a lone `before`."""
+    seq, ascending, backwards = table.c.seq, order == "asc", before and not after
+    query = select(table).where(table.c[parent] == bindparam("parent"))
+    if after:
+        query = query.where(_beyond(seq, "after", ascending))
+    if before:
+        query = query.where(_beyond(seq, "before", not ascending))
+    first = seq.asc() if ascending != backwards else seq.desc()
+    return query.order_by(first).limit(bindparam("most"))
+
+
+def _beyond(seq: Any, cursor: str, upwards: bool) -> Any:
+    return seq > bindparam(cursor) if upwards else seq < bindparam(cursor)
+
+
+@cache
+def position(table: Table, parent: str) -> Select[Any]:
+    """Where `id` stands in the list under `parent`, or stood before it was deleted."""
+    live = select(table.c.seq).where(
+        table.c.id == bindparam("id"), table.c[parent] == bindparam("parent")
+    )
+    buried = select(_tombstone.c.position).where(
+        _tombstone.c.id == bindparam("id"), _tombstone.c.scope == bindparam("scope")
+    )
+    return select(func.coalesce(live.scalar_subquery(), buried.scalar_subquery()))
+
+
+def scope(table: Table, parent_id: str) -> str:
+    """The name of a list among the tombstones."""
+    return f"{table.name}:{parent_id}"
+
+
+@cache
+def spent(*names: str) -> Select[Any]:
+    """The sums over the turns whose columns of these names have the values given."""
+    c = _turn.c
+    counts = (c.prompt_tokens, c.completion_tokens, c.cached_tokens, c.reasoning_tokens)
+    sums = (func.coalesce(func.sum(count), 0) for count in counts)
+    return select(*sums, func.count()).where(*(c[name] == bindparam(name) for name in names))
+
+
+BURY = insert(_tombstone)
+FORGET = delete(_tombstone).where(_tombstone.c.scope == bindparam("scope"))
+
+THREAD_AND_RUN: Select[Any] = (
+    select(_thread.c.seq, _run.c.id.label("run_id"))
+    .select_from(_thread.outerjoin(_run, (_run.c.thread_id == _thread.c.id) & AT_WORK))
+    .where(_thread.c.id == bindparam("thread"), _thread.c.project_id == bindparam("project"))
+)
+
+NEWEST_MESSAGE = select(func.max(_message.c.seq)).where(_message.c.thread_id == bindparam("thread"))
+
+ACTIVE_IN_THREAD = select(_run).where(_run.c.thread_id == bindparam("thread"), AT_WORK)
+NEXT_QUEUED = (
+    select(_run)
+    .where(
+        AT_WORK,
+        _run.c.status == "queued",
+        _run.c.model_id.in_(bindparam("models", expanding=True)),
+    )
+    .order_by(_run.c.seq)
+    .limit(1)
+)
+ALL_ACTIVE = select(_run).where(IS_ACTIVE).order_by(_run.c.seq)
+COUNT_BY_STATUS = select(_run.c.status, func.count()).where(IS_ACTIVE).group_by(_run.c.status)
+
+ANSWERED_CALLS = (
+    select(_step)
+    .where(
+        _step.c.thread_id == bindparam("thread"),
+        _step.c.type == "tool_calls",
+        _step.c.status == "completed",
+        _step.c.after_message >= bindparam("oldest"),
+    )
+    .order_by(_step.c.seq)
+)

@@ -1,0 +1,88 @@
+"""A unit of work: a plain synchronous function over one transaction, and the way of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from server.clock import Clock
+from server.db.connection import translated
+from server.db.stores import Stores
+from server.ids import IdSource
+
+log = logging.getLogger(__name__)
+
+Hook = Callable[[], None]
+
+
+class Tx(Stores):
+    """One transaction: the stores, the time of its start, and what to do once it is committed."""
+
+    def __init__(self, connection: Connection, clock: Clock, ids: IdSource) -> None:
+        super().__init__(connection)
+        self.ids = ids
+        self.now = clock.now()
+        self.hooks: list[Hook] = []
+
+    def after_commit(self, hook: Hook) -> None:
+        """Call `hook` on the event loop once this unit is durable."""
+        self.hooks.append(hook)
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """Work in a queue. The thread that took it attempts it, then the caller's loop settles it."""
+
+    work: Callable[[Tx], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    hooks: Sequence[Hook] = ()
+    result: Any = None
+    error: Exception | None = None
+
+    def attempt(self, tx: Tx) -> None:
+        """Do the work, anew if it was done before; an error is kept for the caller."""
+        try:
+            self.result, self.hooks, self.error = self.work(tx), tx.hooks, None
+        except Exception as error:  # noqa: BLE001 - the caller gets it, the thread lives on
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Have the caller get this error, and nobody a result."""
+        self.result, self.hooks, self.error = None, (), translated(error)
+
+    def settle(self) -> None:
+        """Runs on the loop: the hooks first, so that they precede the caller's next step."""
+        for hook in self.hooks:
+            try:
+                hook()
+            except Exception:
+                log.exception("after_commit_failed")
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+def settle(units: Iterable[Unit]) -> None:
+    """Answer the units on their loops, in this order, with one wake-up for each loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Unit]] = {}
+    for unit in units:
+        by_loop.setdefault(unit.loop, []).append(unit)
+    for loop, members in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle_all, members)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            log.warning("answer_lost", extra={"units": len(members)})
+
+
+def _settle_all(units: list[Unit]) -> None:
+    for unit in units:
+        unit.settle()
