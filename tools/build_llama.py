@@ -130,6 +130,8 @@ def build(recipe: Recipe, folder: Path) -> Path:
     require_compilers()
     say("Building llama.cpp for this machine, once: about 2-4 minutes on two cores ...")
     log = folder / "build.log"
+    for left_by_a_killed_build in folder.glob("build-*/"):
+        shutil.rmtree(left_by_a_killed_build)
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as work:
         run_build(recipe, Path(work), log)
         built = existing_wheel(Path(work))
