@@ -12,6 +12,8 @@ import pytest
 from server.engine.scripted import ScriptedEngine
 from tests.support import LiveServer, ManualClock, live_server
 
+pytest_plugins = ["tests.covering"]
+
 
 @pytest.fixture
 def engine() -> ScriptedEngine:

@@ -1,0 +1,280 @@
+"""What every answer must look like, and the smallest requests, for the tests of this folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.support import LiveServer
+
+Json = dict[str, Any]
+
+KEYS = {
+    "assistant": "id object created_at name description model instructions tools top_p temperature "
+    "reasoning_effort tool_resources metadata response_format",
+    "assistant.deleted": "id object deleted",
+    "list": "object data first_id last_id has_more",
+    "model": "id object created owned_by",
+    "thread": "id object created_at metadata tool_resources",
+    "thread.deleted": "id object deleted",
+    "thread.message": "id object created_at assistant_id thread_id run_id status "
+    "incomplete_details incomplete_at completed_at role content attachments metadata",
+    "thread.message.deleted": "id object deleted",
+    "thread.run": "id object created_at assistant_id thread_id status started_at expires_at "
+    "cancelled_at failed_at completed_at required_action last_error model instructions tools "
+    "tool_resources metadata temperature top_p reasoning_effort max_completion_tokens "
+    "max_prompt_tokens truncation_strategy incomplete_details usage response_format tool_choice "
+    "parallel_tool_calls",
+    "thread.run.step": "id object created_at run_id assistant_id thread_id type status "
+    "cancelled_at completed_at expires_at expired_at failed_at last_error step_details usage "
+    "metadata",
+}
+USAGE = (
+    "prompt_tokens completion_tokens total_tokens prompt_token_details completion_tokens_details"
+)
+PREFIXES = {
+    "assistant": "asst",
+    "assistant.deleted": "asst",
+    "thread": "thread",
+    "thread.deleted": "thread",
+    "thread.message": "msg",
+    "thread.message.deleted": "msg",
+    "thread.run": "run",
+    "thread.run.step": "step",
+}
+HELLO = {"role": "user", "content": "Hello!"}
+
+
+def answer_of(response: httpx.Response, status: int = 200) -> Any:
+    """The JSON of an answer, whose status, bytes and headers are as the hosted API's."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    value = json.loads(response.text)
+    assert response.text == json.dumps(value, indent=2, ensure_ascii=False)
+    assert re.fullmatch("req_[0-9a-f]{32}", response.headers["x-request-id"])
+    assert response.headers["openai-processing-ms"].isdigit()
+    assert response.headers["openai-version"] == "2020-10-01"
+    if status >= 400:
+        assert list(value) == ["error"]
+        assert list(value["error"]) == ["message", "type", "param", "code"]
+    else:
+        assert_objects(value)
+    return value
+
+
+def error_of(response: httpx.Response, status: int = 400) -> Json:
+    """The error object of an answer."""
+    error: Json = answer_of(response, status)["error"]
+    return error
+
+
+def refused(
+    response: httpx.Response, message: str, param: str | None, code: str | None, status: int = 400
+) -> None:
+    """The answer is exactly this error of the caller's."""
+    assert error_of(response, status) == {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": param,
+        "code": code,
+    }
+
+
+def assert_objects(value: Any) -> None:
+    """Every object within an answer has its keys in the wire's order, and an id of its form."""
+    for each in _objects(value):
+        kind = each["object"]
+        if kind == "list" and each["data"] and each["data"][0]["object"] == "model":
+            assert list(each) == ["object", "data"]
+            continue
+        assert " ".join(each) == KEYS[kind]
+        if kind in PREFIXES:
+            assert re.fullmatch(PREFIXES[kind] + "_[A-Za-z0-9]{24}", each["id"])
+        if each.get("usage"):
+            assert " ".join(each["usage"]) == USAGE
+        if kind == "list":
+            ids = [item["id"] for item in each["data"]]
+            assert (each["first_id"], each["last_id"]) == ((ids or [None])[0], (ids or [None])[-1])
+
+
+def _objects(value: Any) -> Iterator[Json]:
+    if isinstance(value, dict):
+        if value.get("object") in KEYS:
+            yield value
+        for part in value.values():
+            yield from _objects(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _objects(part)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A server with one of everything: a thread whose run has answered its message."""
+
+    server: LiveServer
+    http: httpx.AsyncClient
+    assistant_id: str
+    thread_id: str
+    message_id: str
+    run_id: str
+    step_id: str
+
+    def url(self, route: str) -> str:
+        """The URL of a route such as `GET /v1/threads/{thread_id}`, on what is here."""
+        path = route.partition(" ")[2]
+        return path.format(
+            assistant_id=self.assistant_id,
+            thread_id=self.thread_id,
+            message_id=self.message_id,
+            run_id=self.run_id,
+            step_id=self.step_id,
+            model="gpt-4o",
+        )
+
+    async def send(self, route: str, body: Json | None = None, **options: Any) -> httpx.Response:
+        """Call a route on what is here."""
+        return await self.http.request(
+            route.partition(" ")[0], self.url(route), json=body, **options
+        )
+
+    async def create(self, path: str, body: Json | None = None) -> Json:
+        """A new object."""
+        created: Json = answer_of(await self.http.post(path, json=body))
+        return created
+
+    async def thread(self, *messages: Json) -> str:
+        """The id of a new thread."""
+        created = await self.create("/v1/threads", {"messages": list(messages)})
+        return str(created["id"])
+
+    async def post(self, route: str, body: Json) -> httpx.Response:
+        """Send to a `POST` route on something new, so that nothing else is changed.
+
+        What the route cannot do without is added to the body.
+        """
+        path = route.partition(" ")[2]
+        smallest = dict(SMALLEST.get(route, {}))
+        if "assistant_id" in smallest:
+            smallest["assistant_id"] = self.assistant_id
+        if path == "/v1/assistants/{assistant_id}":
+            assistant = await self.create("/v1/assistants", {"model": "gpt-4o"})
+            path = f"/v1/assistants/{assistant['id']}"
+        elif "{run_id}" not in path and "{thread_id}" in path:
+            thread_id = await self.thread(HELLO)
+            path = path.replace("{thread_id}", thread_id)
+            if "{message_id}" in path:
+                message = await self.create(f"/v1/threads/{thread_id}/messages", HELLO)
+                path = path.replace("{message_id}", message["id"])
+        return await self.http.post(self.url(f"POST {path}"), json={**smallest, **body})
+
+
+SMALLEST: dict[str, Json] = {
+    "POST /v1/assistants": {"model": "gpt-4o"},
+    "POST /v1/threads/runs": {"assistant_id": "", "thread": {"messages": [HELLO]}},
+    "POST /v1/threads/{thread_id}/messages": HELLO,
+    "POST /v1/threads/{thread_id}/runs": {"assistant_id": ""},
+    "POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs": {"tool_outputs": []},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a nested schema is reached: a route, a path in its body, and its smallest form."""
+
+    route: str
+    path: str
+    smallest: Json
+
+    def body(self, value: Any) -> Json:
+        """The rest of a body that has `value` at the path."""
+        for key in reversed(re.findall(r"\w+", self.path)):
+            if key == "0":
+                value = [value]
+            else:
+                value = {**({"type": key} if self._is_typed(key) else {}), key: value}
+        return dict(value)
+
+    def _is_typed(self, key: str) -> bool:
+        return key in TYPED or (key == "file_search" and self.path.startswith("tools["))
+
+
+TYPED = ("function", "image_file", "image_url", "json_schema", "static")
+ASSISTANTS = "POST /v1/assistants"
+ASSISTANT = "POST /v1/assistants/{assistant_id}"
+THREADS = "POST /v1/threads"
+THREAD = "POST /v1/threads/{thread_id}"
+MESSAGES = "POST /v1/threads/{thread_id}/messages"
+MESSAGE = "POST /v1/threads/{thread_id}/messages/{message_id}"
+RUNS = "POST /v1/threads/{thread_id}/runs"
+RUN = "POST /v1/threads/{thread_id}/runs/{run_id}"
+BOTH = "POST /v1/threads/runs"
+SUBMIT = "POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs"
+
+NAMED = {"name": "f"}
+STORES = "tool_resources.file_search.vector_stores[0]"
+CHUNKS = {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
+PLACES = {
+    "Attachment": Place(MESSAGES, "attachments[0]", {"file_id": "file-1", "tools": []}),
+    "ChosenFunction": Place(RUNS, "tool_choice.function", NAMED),
+    "CodeInterpreterResources": Place(ASSISTANTS, "tool_resources.code_interpreter", {}),
+    "FileSearchResources": Place(ASSISTANT, "tool_resources.file_search", {}),
+    "FileSearchSettings": Place(ASSISTANTS, "tools[0].file_search", {}),
+    "FileSearchTool": Place(ASSISTANTS, "tools[0]", {"type": "file_search"}),
+    "Function": Place(ASSISTANTS, "tools[0].function", NAMED),
+    "FunctionChoice": Place(RUNS, "tool_choice", {"type": "function", "function": NAMED}),
+    "FunctionTool": Place(ASSISTANTS, "tools[0]", {"type": "function", "function": NAMED}),
+    "ImageFile": Place(MESSAGES, "content[0].image_file", {"file_id": "file-1"}),
+    "ImageFilePart": Place(
+        MESSAGES, "content[0]", {"type": "image_file", "image_file": {"file_id": "file-1"}}
+    ),
+    "ImageUrl": Place(MESSAGES, "content[0].image_url", {"url": "https://example.org/a.png"}),
+    "ImageUrlPart": Place(
+        MESSAGES,
+        "content[0]",
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+    ),
+    "JsonSchema": Place(ASSISTANTS, "response_format.json_schema", {"name": "n"}),
+    "JsonSchemaFormat": Place(
+        ASSISTANTS, "response_format", {"type": "json_schema", "json_schema": {"name": "n"}}
+    ),
+    "NewFileSearchResources": Place(ASSISTANTS, "tool_resources.file_search", {}),
+    "NewToolResources": Place(ASSISTANTS, "tool_resources", {}),
+    "NewVectorStore": Place(ASSISTANTS, STORES, {}),
+    "RankingOptions": Place(
+        ASSISTANTS, "tools[0].file_search.ranking_options", {"score_threshold": 0.5}
+    ),
+    "StaticChunking": Place(ASSISTANTS, f"{STORES}.chunking_strategy.static", CHUNKS),
+    "StaticChunkingStrategy": Place(
+        ASSISTANTS, f"{STORES}.chunking_strategy", {"type": "static", "static": CHUNKS}
+    ),
+    "TextPart": Place(MESSAGES, "content[0]", {"type": "text", "text": "x"}),
+    "ToolOutput": Place(SUBMIT, "tool_outputs[0]", {"tool_call_id": "call_1"}),
+    "ToolResources": Place(THREAD, "tool_resources", {}),
+    "TruncationStrategy": Place(RUNS, "truncation_strategy", {"type": "auto"}),
+}
+
+
+def request_with(subject: str, fields: Json) -> tuple[str, Json]:
+    """The route, and the body, in which a route's or a nested schema's fields are these."""
+    if subject not in PLACES:
+        return subject, fields
+    place = PLACES[subject]
+    return place.route, place.body({**place.smallest, **fields})
+
+
+def param_of(subject: str, field: str) -> str:
+    """The path by which errors name a field."""
+    return f"{PLACES[subject].path}.{field}" if subject in PLACES else field
+
+
+def at(value: Any, path: str) -> Any:
+    """What is at a path of an answer."""
+    for key in re.findall(r"\w+", path):
+        value = value[int(key)] if key.isdigit() else value[key]
+    return value
