@@ -102,6 +102,7 @@ async def running(
             ring_bytes=settings.streams.ring_bytes,
             total_bytes=settings.streams.total_bytes,
             keep=settings.streams.keep,
+            era=clock.now(),
         )
         executor = RunExecutor(db, bus, catalog, clock, ids, _executor_settings(settings), metrics)
         await executor.start()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -17,9 +18,8 @@ def event_stream(
 
     A reader that takes nothing for `stuck_after` seconds is dropped; its run goes on.
     """
-    body = _numbered(subscription) if numbered else _joined(subscription)
     return EventSourceResponse(
-        body,
+        _chunks(subscription, numbered=numbered),
         sep="\n",
         ping=settings.ping,
         ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
@@ -27,23 +27,11 @@ def event_stream(
     )
 
 
-async def _joined(subscription: Subscription) -> AsyncIterator[bytes]:
+async def _chunks(subscription: Subscription, *, numbered: bool) -> AsyncGenerator[bytes, None]:
     try:
-        async for chunk in subscription.chunks():
-            yield chunk
+        async with aclosing(subscription.chunks(numbered=numbered)) as chunks:
+            async for chunk in chunks:
+                yield chunk
     except StreamBroken as broken:
         yield error_event(str(broken))
-    finally:
-        subscription.close()
-    yield DONE
-
-
-async def _numbered(subscription: Subscription) -> AsyncIterator[bytes]:
-    try:
-        async for number, event in subscription.numbered():
-            yield event if number is None else b"id: %d\n" % number + event
-    except StreamBroken as broken:
-        yield error_event(str(broken))
-    finally:
-        subscription.close()
     yield DONE

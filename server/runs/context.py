@@ -26,6 +26,10 @@ class PromptBudgetUnmet(Exception):
     """Even the instructions and the newest turn alone are more tokens than allowed."""
 
 
+class CompletionBudgetSpent(Exception):
+    """The run's earlier turns wrote as many tokens as it may write."""
+
+
 class InvalidPrompt(Exception):
     """The conversation holds something that this model cannot take."""
 
@@ -66,9 +70,11 @@ class ContextBuilder:
     async def build(self, run: Record, model: Model) -> Prompt:
         """The prompt for the run's next turn.
 
-        Raises PromptBudgetUnmet, InvalidPrompt, TemplateError, EngineError.
+        Raises PromptBudgetUnmet, CompletionBudgetSpent, InvalidPrompt, TemplateError, EngineError.
         """
         budget, units = await self._db.read(lambda tx: self._load(tx, run, model))
+        if budget.completion <= 0:
+            raise CompletionBudgetSpent
         system = _system(run.instructions)
         tools = tool_specs(run.tools, run.tool_choice)
         kept, counted = units, False
@@ -89,9 +95,10 @@ class ContextBuilder:
     def _load(self, tx: Tx, run: Record, model: Model) -> tuple[Budget, list[Unit]]:
         context = model.engine.info.context
         spent = tx.turns.spent_by_run(run.id)
-        cap = run.max_completion_tokens or self._completion_cap
+        own = run.max_completion_tokens
+        completion = self._completion_cap if own is None else own - spent.completion
         prompt = run.max_prompt_tokens and max(0, run.max_prompt_tokens - spent.prompt)
-        budget = Budget(prompt, max(1, cap - spent.completion), context)
+        budget = Budget(prompt, completion, context)
         return budget, conversation_units(tx, run, model.id, limit=context)
 
     async def _fitting(self, units: list[Unit], limit: int, model: Model) -> list[Unit]:

@@ -9,7 +9,7 @@ owned by the loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -18,6 +18,7 @@ import orjson
 
 DONE = b"event: done\ndata: [DONE]\n\n"
 CHUNK = 64 * 1024
+EVENTS_IN_A_SECOND = 1 << 20  # no run has more; seconds times this stay exact in JavaScript
 
 
 class Mark(Enum):
@@ -34,6 +35,12 @@ class EventsGone(Exception):
 
 class StreamBroken(Exception):
     """The stream ends before its run does; the text says why."""
+
+
+def _lines(events: list[bytes], first: int, *, numbered: bool) -> Iterable[bytes]:
+    if not numbered:
+        return events
+    return (b"id: %d\n" % number + event for number, event in enumerate(events, first))
 
 
 def encode(name: str, data: bytes) -> bytes:
@@ -93,7 +100,10 @@ class EventLog:
 
 
 class Subscription:
-    """One reader of a log, from after an event on; `past_pauses` as in `EventBus.subscribe`."""
+    """One reader of a log, from after an event on; `past_pauses` as in `EventBus.subscribe`.
+
+    It counts as a reader while its chunks are iterated.
+    """
 
     def __init__(self, log: EventLog, after: int, *, past_pauses: bool) -> None:
         self.ready = asyncio.Event()
@@ -103,50 +113,32 @@ class Subscription:
         if self._prelude:
             self.position = log.base
         self._pause_floor = log.last + (0 if log.paused else 1) if past_pauses else after + 1
-        log.readers.add(self)
 
-    def close(self) -> None:
-        self._log.readers.discard(self)
+    async def chunks(self, *, numbered: bool = False) -> AsyncGenerator[bytes, None]:
+        """Whatever is ready, joined, to the event that ends the stream. Raises StreamBroken.
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Whatever is ready, joined, to the event that ends the stream. Raises StreamBroken."""
-        if self._prelude:
-            yield b"".join(self._prelude)
-        while True:
-            self.ready.clear()
-            chunk, over = self._take()
-            if chunk:
-                yield chunk
-            if over:
-                return
-            if chunk:
-                continue
-            if self._log.broken is not None:
-                raise StreamBroken(self._log.broken)
-            await self.ready.wait()
-
-    async def numbered(self) -> AsyncIterator[tuple[int | None, bytes]]:
-        """Each event with its number; of a folded history only the last event has one."""
-        for place, event in enumerate(self._prelude, 1):
-            yield (self.position if place == len(self._prelude) else None), event
-        while True:
-            self.ready.clear()
-            first = self.position
-            events, over = self._take_events()
-            for number, event in enumerate(events, first + 1):
-                yield number, event
-            if over:
-                return
-            if not events:
-                if self._log.broken is not None:
+        `numbered` puts an `id:` line before each event; of a folded history only the last has one.
+        """
+        self._log.readers.add(self)
+        try:
+            if self._prelude:
+                *older, last = self._prelude
+                yield b"".join([*older, *_lines([last], self.position, numbered=numbered)])
+            over = False
+            while not over:
+                self.ready.clear()
+                first = self.position + 1
+                events, over = self._take()
+                if events:
+                    yield b"".join(_lines(events, first, numbered=numbered))
+                elif self._log.broken is not None:
                     raise StreamBroken(self._log.broken)
-                await self.ready.wait()
+                else:
+                    await self.ready.wait()
+        finally:
+            self._log.readers.discard(self)
 
-    def _take(self) -> tuple[bytes, bool]:
-        events, over = self._take_events()
-        return b"".join(events), over
-
-    def _take_events(self) -> tuple[list[bytes], bool]:
+    def _take(self) -> tuple[list[bytes], bool]:
         log = self._log
         if self.position < log.base:
             raise StreamBroken("The client reads too slowly for this stream.")
@@ -166,7 +158,10 @@ class Subscription:
 
 
 class EventBus:
-    """The logs of all runs. `ring_bytes` bounds one log, `total_bytes` all that have ended."""
+    """The logs of all runs. `ring_bytes` bounds one log, `total_bytes` all that have ended.
+
+    `era` is larger in every later process over the same rows, such as the time of its start.
+    """
 
     def __init__(
         self,
@@ -175,8 +170,10 @@ class EventBus:
         ring_bytes: int = 4 << 20,
         total_bytes: int = 256 << 20,
         keep: float = 600.0,
+        era: int = 1,
     ) -> None:
         self._monotonic = monotonic
+        self._seeded_base = era * EVENTS_IN_A_SECOND
         self._ring_bytes = ring_bytes
         self._total_bytes = total_bytes
         self._keep = keep
@@ -195,18 +192,21 @@ class EventBus:
             log.fold(self._ring_bytes)
         log.wake()
 
-    def seed(self, run_id: str, events: Iterable[tuple[bytes, Mark]]) -> None:
-        """Begin the log of a run that this process did not begin, with a history rebuilt from rows.
+    def seed(self, run_id: str, events: Sequence[tuple[bytes, Mark]]) -> None:
+        """Begin the log of a run whose events are gone, with a history rebuilt from rows.
 
-        The numbers it had are not known any more, so it can be read from the start only.
+        The numbers that they had are not known any more, so the new ones are beyond them all, and
+        the history can be read from the start only.
         """
         if run_id in self._logs:
             return
-        log = self._logs[run_id] = EventLog()
-        for event, mark in events:
-            log.append(event, mark)
-            if mark is Mark.END:
-                log.ended = self._monotonic()
+        *older, (last, mark) = events
+        log = self._logs[run_id] = EventLog(
+            base=self._seeded_base, history=[event for event, _ in older]
+        )
+        log.append(last, mark)
+        if mark is Mark.END:
+            log.ended = self._monotonic()
 
     def last(self, run_id: str) -> int:
         """The number of the run's newest event; 0 if it has none here."""
@@ -264,29 +264,43 @@ def _from_start(log: EventLog, after: int) -> bool:
 def folded(events: list[bytes]) -> list[bytes]:
     """The same events with neighbouring deltas of one part joined into one delta."""
     result: list[bytes] = []
+    joining: _Joining | None = None
     for event in events:
-        joined = _joined(result[-1], event) if result else None
-        if joined is None:
+        delta = _delta(event)
+        if delta is not None and joining is not None and joining.takes(delta):
+            joining.add(delta)
+            continue
+        if joining is not None:
+            result.append(joining.joined())
+        joining = _Joining(event, delta) if delta is not None else None
+        if delta is None:
             result.append(event)
-        else:
-            result[-1] = joined
-    return result
+    return result if joining is None else [*result, joining.joined()]
 
 
-def _joined(first: bytes, second: bytes) -> bytes | None:
-    """Two deltas of one text, or of one call's arguments, as one; None if they are not that."""
-    a, b = _delta(first), _delta(second)
-    if a is None or b is None or a["id"] != b["id"]:
-        return None
-    (name, body), (_, more) = _part(a), _part(b)
-    if body["index"] != more["index"] or "id" in more:
-        return None
-    into, of = (
-        (body["text"], more["text"]) if name == "text" else (body["function"], more["function"])
-    )
-    key = "value" if name == "text" else "arguments"
-    into[key] = into.get(key, "") + of.get(key, "")
-    return encode(a["object"], orjson.dumps(a))
+class _Joining:
+    """Deltas of one text, or of one call's arguments, that follow each other."""
+
+    def __init__(self, event: bytes, first: dict[str, Any]) -> None:
+        self._event = event
+        self._first = first
+        self._more: list[str] = []
+
+    def takes(self, delta: dict[str, Any]) -> bool:
+        part = _part(delta)
+        same = delta["id"] == self._first["id"] and part["index"] == _part(self._first)["index"]
+        return same and "id" not in part
+
+    def add(self, delta: dict[str, Any]) -> None:
+        into, key = _text_of(delta)
+        self._more.append(into[key])
+
+    def joined(self) -> bytes:
+        if not self._more:
+            return self._event
+        into, key = _text_of(self._first)
+        into[key] = "".join([into[key], *self._more])
+        return encode(self._first["object"], orjson.dumps(self._first))
 
 
 def _delta(event: bytes) -> dict[str, Any] | None:
@@ -297,8 +311,14 @@ def _delta(event: bytes) -> dict[str, Any] | None:
     return value
 
 
-def _part(delta: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _part(delta: dict[str, Any]) -> dict[str, Any]:
     inner = delta["delta"]
-    if "content" in inner:
-        return "text", inner["content"][0]
-    return "function", inner["step_details"]["tool_calls"][0]
+    parts = inner["content"] if "content" in inner else inner["step_details"]["tool_calls"]
+    part: dict[str, Any] = parts[0]
+    return part
+
+
+def _text_of(delta: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Where a delta's text is: the object that holds it, and its key."""
+    part = _part(delta)
+    return (part["text"], "value") if "text" in part else (part["function"], "arguments")

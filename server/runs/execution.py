@@ -30,6 +30,7 @@ from server.engine.protocol import (
 )
 from server.ids import IdSource
 from server.runs.context import (
+    CompletionBudgetSpent,
     ContextBuilder,
     InvalidPrompt,
     Prompt,
@@ -133,12 +134,12 @@ class RunExecution:
             return self._failed(_unbuilt(unbuilt[0]))
         try:
             await self._generate()
-        except PromptBudgetUnmet:
-            return self._prompt_unmet()
+        except CompletionBudgetSpent:
+            return Ending("incomplete", None, incomplete_reason="max_completion_tokens")
         except (InvalidPrompt, TemplateError) as error:
             return self._failed({"code": "invalid_prompt", "message": str(error)})
-        except PromptTooLong:
-            return self._prompt_unmet()
+        except (PromptBudgetUnmet, PromptTooLong):
+            return Ending("incomplete", None, incomplete_reason="max_prompt_tokens")
         except EngineCrashed:
             return self._crashed()
         except EngineError as error:
@@ -254,9 +255,6 @@ class RunExecution:
             unfinished_call=in_call,
             error=error if in_call else None,
         )
-
-    def _prompt_unmet(self) -> Ending:
-        return Ending("incomplete", None, incomplete_reason="max_prompt_tokens")
 
     def _failed(self, error: dict[str, str]) -> Ending:
         return Ending("failed", self._call(), text=self._said(), error=error)

@@ -8,6 +8,7 @@ revives a run. Everything here is owned by the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 CLAIMS_AT_ONCE = 32
 RETRY_AFTER = 0.5
+LAST_WRITES = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class RunExecutor:
         self._loops: list[asyncio.Task[None]] = []
         self._deadlines: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Take over what an earlier process left, then begin to claim."""
@@ -87,15 +90,15 @@ class RunExecutor:
 
     async def stop(self, grace: float) -> None:
         """Claim no more; let turns finish for `grace` seconds, then queue the rest again."""
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._stopping.set()
+        self._wake.set()
+        await asyncio.gather(*self._loops)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         for execution in self._running.values():
             execution.interrupt("queued")
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._tasks:  # longer only where the disk is full: recovery ends those
+            await asyncio.wait(self._tasks, timeout=LAST_WRITES)
         self._bus.stop("The server is shutting down; the run goes on when it is back.")
 
     def queued(self, run_id: str, seconds_left: float) -> None:
@@ -116,36 +119,36 @@ class RunExecutor:
         return len(self._running)
 
     async def _claim_forever(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             await self._wake.wait()
             self._wake.clear()
             try:
-                while await self._claim_some():
+                while not self._stopping.is_set() and await self._claim_some():
                     pass
+                continue
             except (DatabaseBusy, DatabaseFull):
                 log.warning("claim_delayed")
-                await asyncio.sleep(RETRY_AFTER)
-                self._wake.set()
+            except Exception:  # the edge: without this loop no run would ever begin
+                log.exception("claim_failed")
+            await self._stops_within(RETRY_AFTER)
+            self._wake.set()
 
     async def _claim_some(self) -> bool:
         """Claim and start runs while there are permits, in one transaction; False if none waits."""
         free = +self._permits
-        if not free:
-            return False
-        claims = await self._db.write(lambda tx: self._claims(tx, Counter(free)))
-        for run, claim in claims:
-            self._begin(run, claim)
-        return bool(claims)
+        return bool(free) and await self._db.write(lambda tx: self._claims(tx, Counter(free))) > 0
 
-    def _claims(self, tx: Tx, free: Counter[str]) -> list[tuple[Record, Claim]]:
-        claims: list[tuple[Record, Claim]] = []
-        while len(claims) < CLAIMS_AT_ONCE and (ids := list(+free)):
-            claimed = self.lifecycle.claim(tx, ids)
+    def _claims(self, tx: Tx, free: Counter[str]) -> int:
+        """How many were claimed. They begin as the claim commits, so that no cancel misses them."""
+        for count in range(CLAIMS_AT_ONCE):
+            ids = list(+free)
+            claimed = self.lifecycle.claim(tx, ids) if ids else None
             if claimed is None:
-                break
-            free[claimed[0].model_id] -= 1
-            claims.append(claimed)
-        return claims
+                return count
+            run, claim = claimed
+            free[run.model_id] -= 1
+            tx.after_commit(partial(self._begin, run, claim))
+        return CLAIMS_AT_ONCE
 
     def _begin(self, run: Record, claim: Claim) -> None:
         execution = RunExecution(
@@ -172,6 +175,8 @@ class RunExecutor:
                 self.over(run.id)
         except DatabaseClosed:
             log.warning("run_left_to_recovery", extra={"run_id": run.id})
+        except Exception:  # the edge: the sweep ends the run when its time is over
+            log.exception("run_left_open", extra={"run_id": run.id})
         finally:
             del self._running[run.id]
             self._permits[run.model_id] += 1
@@ -179,12 +184,20 @@ class RunExecutor:
             self._wake.set()
 
     async def _sweep_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.sweep_interval)
+        while not await self._stops_within(self._settings.sweep_interval):
             try:
                 await self.sweep()
             except (DatabaseBusy, DatabaseFull):
                 log.warning("sweep_delayed")
+            except Exception:  # the edge: without this loop no run would ever expire
+                log.exception("sweep_failed")
+
+    async def _stops_within(self, seconds: float) -> bool:
+        """Wait so long, or until the server stops."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
 
     async def sweep(self) -> None:
         """Expire what is due, and forget old events."""
@@ -198,10 +211,18 @@ class RunExecutor:
         if execution is not None:
             return execution.interrupt("expired")
         try:
-            await self._db.write(lambda tx: self.lifecycle.expire(tx, run_id))
+            await self._db.write(lambda tx: self._expire_unheld(tx, run_id))
         except RunMoved:
             self.over(run_id)
         return None
+
+    def _expire_unheld(self, tx: Tx, run_id: str) -> None:
+        """Expire a run that has no execution, or whose execution begins only now."""
+        run = tx.runs.by_id(run_id)
+        if run is not None and run.status in ("in_progress", "cancelling"):
+            self._progress.end(tx, Claim(run_id, run.fence), Ending("expired", None))
+        else:
+            self.lifecycle.expire(tx, run_id)
 
     async def _recover(self) -> None:
         """Queue again what a dead process executed, and set the clocks of all active runs."""
@@ -219,8 +240,7 @@ class RunExecutor:
         """Decide about one active run. Its log is rebuilt, so this unit's events are dropped."""
         if run.status in ("in_progress", "cancelling"):
             self._progress.end(tx, Claim(run.id, run.fence), self._after_death(run))
-        elif run.status == "queued" and run.model_id not in self._catalog.models:
-            self._resolve_again(tx, run)
+        self.lifecycle.settle_model(tx, run.id)
         tx.hooks.clear()
         row = tx.runs.by_id(run.id)
         assert row is not None, "nothing else writes yet"
@@ -232,12 +252,3 @@ class RunExecutor:
         if run.restarts >= self._settings.restarts:
             return Ending("failed", None, error=SERVER_ERROR)
         return Ending("queued", None, error=SERVER_ERROR, restarts=1)
-
-    def _resolve_again(self, tx: Tx, run: Record) -> None:
-        """The configuration has changed since the run was queued."""
-        model = self._catalog.resolve(run.model)
-        if model is not None:
-            tx.runs.update(run.seq, {"model_id": model.id})
-            return
-        message = f"The model '{run.model}' is not configured on this server any more."
-        self.lifecycle.fail_queued(tx, run.id, "server_error", message)

@@ -109,6 +109,7 @@ class Lifecycle:
         queued = move(tx, run_id, "requires_action", "queued", required_action=None)
         self._announce.run(tx, queued)
         self._wake(tx, queued)
+        self.settle_model(tx, run_id)
         return Resumed(queued, lambda: mark[0])
 
     def cancel(self, tx: Tx, project: str, thread_id: str, run_id: str) -> Record:
@@ -149,29 +150,24 @@ class Lifecycle:
         self._announce.run(tx, row)
         return row, Claim(run.id, fence)
 
-    def expire(self, tx: Tx, run_id: str) -> bool:
-        """Expire a run that nobody executes; False if its execution has to do it.
-
-        Raises RunMoved for one that has ended or is gone.
-        """
+    def expire(self, tx: Tx, run_id: str) -> None:
+        """Expire a run that waits. Raises RunMoved for one that does not."""
         run = tx.runs.by_id(run_id)
-        if run is None or run.status not in (
-            "queued",
-            "requires_action",
-            "in_progress",
-            "cancelling",
-        ):
+        if run is None or run.status not in ("queued", "requires_action"):
             raise RunMoved(run_id)
-        if run.status in ("in_progress", "cancelling"):
-            return False
         self.end(tx, run, "expired")
-        return True
 
-    def fail_queued(self, tx: Tx, run_id: str, code: str, message: str) -> None:
-        """Fail a run before it was claimed."""
+    def settle_model(self, tx: Tx, run_id: str) -> None:
+        """Find a queued run's model again if the configuration has changed since, or fail it."""
         run = tx.runs.by_id(run_id)
-        if run is not None and run.status == "queued":
-            self.end(tx, run, "failed", last_error={"code": code, "message": message})
+        if run is None or run.status != "queued" or run.model_id in self._catalog.models:
+            return
+        model = self._catalog.resolve(run.model)
+        if model is not None:
+            tx.runs.update(run.seq, {"model_id": model.id})
+            return
+        message = f"The model '{run.model}' is not configured on this server any more."
+        self.end(tx, run, "failed", last_error={"code": "server_error", "message": message})
 
     def end(self, tx: Tx, run: Record, to: RunStatus, **changes: Any) -> Record:
         """Take a run that nobody executes to a final status, with its open step."""
