@@ -19,7 +19,7 @@ from api import call
 from loader import request
 from processes import cpu_of, memory_of, started
 
-STAMP = re.compile(rb'"value":"(\d+\.\d+) "')
+STAMP = re.compile(rb'"index":0,"type":"text","text":\{"value":" ?(\d+\.\d+)')
 
 
 @dataclass
