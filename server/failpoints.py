@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 
+_ITEM = re.compile(r"([\w.]+)=(kill|raise)(?::([1-9]\d*))?")
 _armed: dict[str, Callable[[], None]] = {}
 
 
@@ -34,11 +36,16 @@ def disarm(name: str) -> None:
 
 
 def arm_from(text: str) -> None:
-    """Arm `name=kill[:n]` or `name=raise[:n]`, separated by commas; `n` counts passages from 1."""
+    """Arm `name=kill[:n]` or `name=raise[:n]`, separated by commas; `n` counts passages from 1.
+
+    Raises ValueError.
+    """
     for item in filter(None, (part.strip() for part in text.split(","))):
-        name, _, what = item.partition("=")
-        verb, _, count = what.partition(":")
-        arm(name, _at_passage(int(count or 1), {"kill": _kill, "raise": _raise}[verb]))
+        match = _ITEM.fullmatch(item)
+        if match is None:
+            raise ValueError(f"not a failpoint: {item} (name=kill[:n] or name=raise[:n])")
+        name, verb, number = match.groups()
+        arm(name, _at_passage(int(number or 1), {"kill": _kill, "raise": _raise}[verb]))
 
 
 def _at_passage(number: int, act: Callable[[], None]) -> Callable[[], None]:

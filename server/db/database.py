@@ -60,10 +60,11 @@ class Database:
         self._reads: Queue = SimpleQueue()
         self._closed = False
         self._gate = threading.Lock()  # nothing is queued behind the marks that end the threads
-        for_writing = open_engine(path, busy_timeout)
-        for_reading = open_engine(path, busy_timeout, read_only=True)
-        self._threads = [_start(self._write_forever, for_writing.connect())]
-        self._threads += [_start(self._read_forever, for_reading.connect()) for _ in range(readers)]
+        writer = open_engine(path, busy_timeout).connect()
+        reading = open_engine(path, busy_timeout, read_only=True)
+        connections = [reading.connect() for _ in range(readers)]
+        self._threads = [_start(self._write_forever, writer)]
+        self._threads += [_start(self._read_forever, connection) for connection in connections]
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a durable transaction and return its result.

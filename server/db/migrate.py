@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from alembic import command
@@ -11,6 +11,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
 from server.bundled import bundled_path
 from server.db.connection import open_engine
@@ -23,20 +24,26 @@ class WrongVersion(Exception):
 def upgrade(path: Path) -> None:
     """Bring the file to the newest schema; nothing is changed if a migration fails.
 
-    A file that needs it is first copied beside itself, with its old revision in the name.
+    A file that needs it is first copied beside itself, with its old revision in the name. Raises
+    WrongVersion.
     """
-    engine = open_engine(path, busy_timeout=5.0)
     try:
-        with engine.connect() as connection:
-            config = configuration(connection)
-            current, newest = revisions(connection, config)
-            if current == newest:
-                return
-            if current is not None:
-                _copy(path, path.with_name(f"{path.name}.{current}.bak"))
-            command.upgrade(config, "head")
-    finally:
-        engine.dispose()
+        with open_engine(path, busy_timeout=5.0).connect() as connection:
+            _upgrade(connection, path)
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_NOTADB:
+            raise
+        raise WrongVersion(f"{path} is not a database; use another --data-dir") from error
+
+
+def _upgrade(connection: Connection, path: Path) -> None:
+    config = configuration(connection)
+    current, newest = revisions(connection, config)
+    if current == newest:
+        return
+    if current is not None:
+        _copy(path, path.with_name(f"{path.name}.{current}.bak"))
+    command.upgrade(config, "head")
 
 
 def configuration(connection: Connection) -> Config:
@@ -63,8 +70,7 @@ def revisions(connection: Connection, config: Config) -> tuple[str | None, str |
 def _copy(source: Path, target: Path) -> None:
     """A consistent copy, whatever is still in the write-ahead log."""
     partial = target.with_name(target.name + ".part")
-    with sqlite3.connect(source) as old, sqlite3.connect(partial) as new:
+    partial.unlink(missing_ok=True)
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(partial)) as new:
         old.backup(new)
-    old.close()
-    new.close()
-    shutil.move(partial, target)
+    partial.replace(target)

@@ -119,7 +119,9 @@ NEXT_QUEUED = (
     .limit(1)
 )
 ALL_ACTIVE = select(_run).where(IS_ACTIVE).order_by(_run.c.seq)
-COUNT_BY_STATUS = select(_run.c.status, func.count()).where(IS_ACTIVE).group_by(_run.c.status)
+COUNT_BY_STATUS = (
+    select(_run.c.status, func.count().label("number")).where(IS_ACTIVE).group_by(_run.c.status)
+)
 
 ANSWERED_CALLS = (
     select(_step)

@@ -198,7 +198,8 @@ class Runs(Store):
 
     def count_by_status(self) -> dict[str, int]:
         """How many active runs there are, by status."""
-        return dict(self.connection.execute(statements.COUNT_BY_STATUS).tuples().all())
+        found = self.connection.execute(statements.COUNT_BY_STATUS)
+        return {row.status: row.number for row in found}
 
     def update(self, seq: int, changes: Values) -> Record:
         """Everything but the status, which only `runs.state.move` may write."""
