@@ -1,0 +1,84 @@
+"""Faults of the server itself: a run does not stay open for them, and others go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server import failpoints
+from server.db.database import DatabaseFull
+from server.engine.scripted import ScriptedEngine
+from tests.runs.story import HELLO, Story, begin_story, text_of
+from tests.support import ManualClock, live_server
+
+
+def fail_once(point: str, error: Exception) -> None:
+    """Raise at the next passage of a failpoint, and never again."""
+
+    def act() -> None:
+        failpoints.disarm(point)
+        raise error
+
+    failpoints.arm(point, act)
+
+
+async def test_claims_go_on(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault while a run is claimed is logged, and the run is claimed again."""
+    fail_once("run.in_progress", ZeroDivisionError("a bug"))
+    assert (await story.run())["status"] == "completed"
+    assert "claim_failed" in caplog.messages
+
+
+async def test_full_disk_while_claiming(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the disk is full the run waits until it can be claimed."""
+    fail_once("run.in_progress", DatabaseFull("disk full"))
+    assert (await story.run())["status"] == "completed"
+    assert "claim_delayed" in caplog.messages
+
+
+async def test_full_disk_at_the_end(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    """What was said is written as soon as there is room for it."""
+    fail_once("run.completed", DatabaseFull("disk full"))
+    story.engine.says("one two")
+    run = await story.run()
+    assert run["status"] == "completed"
+    assert [text_of(message) for message in await story.answers(run)] == ["one two"]
+    assert "end_delayed" in caplog.messages
+
+
+async def test_fault_in_the_middle(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of ours while a run is executed fails it, and says no more than that."""
+    story.engine.says("one two", pause_after=0)
+    run = await story.paused()
+    fail_once("commit.before", ZeroDivisionError("a bug"))
+    story.engine.resume()
+    run = await story.settled(run)
+    assert run["status"] == "failed"
+    error = {"code": "server_error", "message": "Sorry, something went wrong."}
+    assert run["last_error"] == error
+    assert "run_failed" in caplog.messages
+    assert "a bug" not in str(run)
+
+
+async def test_fault_at_the_end(
+    tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run whose end could not be written expires in time; meanwhile other threads go on."""
+    engine = ScriptedEngine(slots=1)
+    async with (
+        live_server(tmp_path, engine, clock=clock) as server,
+        begin_story(server, engine) as story,
+    ):
+        fail_once("run.completed", ZeroDivisionError("a bug"))
+        begun = await story.start()
+        other = await story.another(HELLO)
+        assert (await other.run())["status"] == "completed"
+        assert (await story.now(begun))["status"] == "in_progress"
+        assert "run_left_open" in caplog.messages
+        clock.advance(600)
+        await server.services.executor.sweep()
+        run = await story.settled(begun)
+        assert run["status"] == "expired"
+        assert [step["status"] for step in await story.steps(run)] == ["expired"]
+        assert (await story.run())["status"] == "completed"
