@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
+import ipaddress
 import logging
 import os
+import signal
+import socket
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import uvloop
+from sqlalchemy.exc import DatabaseError
 
 from server import __version__, failpoints, logs
+from server.api.deps import Services
 from server.app import create_app, listen, running, serve, stop_on_signals
 from server.catalog import ModelProblem, chosen_model, find_models, open_engines
-from server.config import ConfigError, Settings, load_settings
+from server.config import ConfigError, ServerSettings, Settings, load_settings
+from server.db.database import DatabaseBusy
 from server.db.folder import FolderInUse
 from server.db.migrate import WrongVersion
 from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -40,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments. A flag that is not given leaves its setting to the environment and the file."""
+    """The arguments. A flag that is not given leaves its setting to environment and file."""
     top = argparse.ArgumentParser(
         prog="assistants",
         description="OpenAI's Assistants API, served from this machine by a local GGUF model.",
@@ -104,32 +112,64 @@ def serve_command(settings: Settings) -> int:
     engines = open_engines(settings)
     try:
         uvloop.run(_serve(settings, engines))
-    except (FolderInUse, WrongVersion, EngineUnavailable) as problem:
-        raise Refused(str(problem)) from problem
+    except asyncio.CancelledError:
+        log.info("stopped while starting")
     return 0
 
 
 async def _serve(settings: Settings, engines: dict[str, Engine]) -> None:
+    stop = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_listener(settings))
+        _give_up_on_signals()
+        services = await _start(stack, settings, engines)
+        stop_on_signals(stop)
+        app = create_app(services, settings)
+        print(banner(settings, engines, _url(listener)), flush=True)
+        await serve(app, listener, stop, settings.server.shutdown_grace)
+    log.info("stopped")
+
+
+def _listener(settings: Settings) -> socket.socket:
+    """The socket, taken before a model is loaded in vain."""
     where = settings.server
     try:
-        listener = listen(where.host, where.port, settings.streams.send_buffer)
+        return listen(where.host, where.port, settings.streams.send_buffer)
     except OSError as error:
-        raise Refused(_cannot_listen(where.host, where.port, error)) from error
-    stop = asyncio.Event()
-    with listener:
-        async with running(settings, engines) as services:
-            stop_on_signals(stop)
-            app = create_app(services, settings)
-            print(banner(settings, engines), flush=True)
-            await serve(app, listener, stop, where.shutdown_grace)
-    logging.getLogger(__name__).info("stopped")
+        raise Refused(_cannot_listen(where, error)) from error
 
 
-def banner(settings: Settings, engines: dict[str, Engine]) -> str:
+async def _start(stack: AsyncExitStack, settings: Settings, engines: dict[str, Engine]) -> Services:
+    try:
+        return await stack.enter_async_context(running(settings, engines))
+    except (FolderInUse, WrongVersion, EngineUnavailable) as problem:
+        raise Refused(str(problem)) from problem
+    except (DatabaseError, DatabaseBusy) as problem:
+        reason = getattr(problem, "orig", problem)
+        folder = settings.server.data_dir
+        raise Refused(f"the database in {folder} cannot be opened: {reason}") from problem
+    except OSError as error:
+        where = error.filename or settings.server.data_dir
+        raise Refused(f"{where} cannot be used: {error.strerror or error}") from error
+
+
+def _give_up_on_signals() -> None:
+    """Let a signal end the start-up; loading a large model takes a while."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None, "a coroutine on a loop runs in a task"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+
+
+def _url(listener: socket.socket) -> str:
+    """The base URL of a listening socket; its port may have been any free one."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
+    return f"http://{shown}:{port}/v1"
+
+
+def banner(settings: Settings, engines: dict[str, Engine], url: str) -> str:
     """What a new user needs to see: the URL, the model, and a snippet to paste."""
-    host = settings.server.host
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{settings.server.port}/v1"
     models = "\n".join(f"  model    {name}  ({size_of(e.info)})" for name, e in engines.items())
     return f"""
 assistants {__version__}
@@ -167,24 +207,31 @@ def models_command(settings: Settings) -> int:
             raise ModelProblem(f"no model file at {path}")
         mark = "*" if name == chosen_model(settings) else " "
         print(f"{mark} {name:24} {path.stat().st_size / 1e6:8.1f} MB  {path}")
-    for pattern, target in settings.models.aliases.items():
+    for pattern, target in settings.models.aliases_for(chosen_model(settings)).items():
         print(f"  {pattern:24} -> {target}")
     return 0
 
 
 def _refuse_open_door(settings: Settings) -> None:
-    host = settings.server.host
-    if host not in LOOPBACK and not settings.server.allow_open:
+    where = settings.server
+    if not where.allow_open and not _is_loopback(where.host):
         raise Refused(
-            f"{host} can be reached from other machines, and no API key protects this server. "
-            "Set server.allow_open = true to serve everybody who can reach it."
+            f"{where.host} can be reached from other machines, and no API key protects this "
+            "server. Set server.allow_open = true to serve everybody who can reach it."
         )
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> str:
-    if error.errno is not None and error.errno == 98:
-        return f"port {port} on {host} is in use; choose another with --port"
-    return f"cannot listen on {host}:{port}: {error.strerror or error}"
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _cannot_listen(where: ServerSettings, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {where.port} on {where.host} is in use; choose another with --port"
+    return f"cannot listen on {where.host}:{where.port}: {error.strerror or error}"
 
 
 if __name__ == "__main__":

@@ -174,7 +174,9 @@ class WorkerProcess(asyncio.Protocol):
         assert stderr is not None, "it was started with a pipe"
         async for line in stderr:
             text = line.decode("utf-8", "replace").rstrip()
-            logger.warning("engine.stderr: %s", text)
+            # a refusal to load repeats what matters of it
+            level = logging.WARNING if self.loaded else logging.DEBUG
+            logger.log(level, "engine.stderr: %s", text)
             self._errors.append(text)
 
     def _cause(self) -> str:
