@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Message, Send
 
 from server.config import StreamsSettings
 from server.runs.events import DONE, StreamBroken, Subscription, error_event
@@ -13,18 +16,29 @@ from server.runs.events import DONE, StreamBroken, Subscription, error_event
 
 def event_stream(
     subscription: Subscription, settings: StreamsSettings, *, numbered: bool = False
-) -> EventSourceResponse:
+) -> EventStream:
     """Pre-encoded bytes, whatever is ready in one chunk. `numbered` adds `id:` lines.
 
     A reader that takes nothing for `stuck_after` seconds is dropped; its run goes on.
     """
-    return EventSourceResponse(
+    return EventStream(
         _chunks(subscription, numbered=numbered),
         sep="\n",
         ping=settings.ping,
         ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
         send_timeout=settings.stuck_after,
     )
+
+
+class EventStream(EventSourceResponse):
+    """A response of events whose time limit on each send is the loop's own, a fifth of the cost."""
+
+    async def _send_with_timeout(self, send: Send, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self.send_timeout):
+                await send(message)
+        except TimeoutError:
+            raise SendTimeoutError from None
 
 
 async def _chunks(subscription: Subscription, *, numbered: bool) -> AsyncGenerator[bytes, None]:
