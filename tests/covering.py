@@ -251,7 +251,8 @@ def document(shown: Shown) -> str:
     ):
         lines.append(f"## {heading}\n")
         for subject in subjects:
-            lines += [f"### {subject}\n", "| field | facts | shown by |", "| --- | --- | --- |"]
+            lines += [f"### {subject}\n", f"| field | facts | {' | '.join(ASPECTS)} |"]
+            lines.append("| --- | --- | --- | --- | --- | --- |")
             lines += [_row(field, shown) for field in by_subject[subject]]
             lines.append("")
     return "\n".join(lines).rstrip() + "\n"
@@ -269,12 +270,10 @@ is wrong. Objects that are nested in bodies come after the routes, once each.
 
 def _row(field: Field, shown: Shown) -> str:
     cells = [
-        f"{aspect}: {', '.join(names)}"
+        "<br>".join(sorted(shown.get((field.subject, field.name, aspect), ())))
         for aspect in ASPECTS
-        if (names := sorted(shown.get((field.subject, field.name, aspect), ())))
     ]
-    facts = field.facts.replace("|", "\\|")
-    return f"| {field.name} | {facts} | {'<br>'.join(cells)} |"
+    return f"| {' | '.join([field.name, field.facts, *cells])} |"
 
 
 def _name(item: pytest.Item) -> str:
@@ -296,12 +295,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "covers(subject, field, aspects): what a test shows")
 
 
-@pytest.hookimpl(trylast=True)
+COLLECTED = pytest.StashKey[Shown]()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Write the page instead of running anything."""
+    """Note what all tests show before any is deselected; on demand, write that and run none."""
+    shown = shown_by(items)
+    config.stash[COLLECTED] = shown
     if config.getoption("write_coverage_doc"):
-        shown = shown_by(items)
         for gap in missing(shown):
             config.get_terminal_writer().line(f"not shown: {gap}")
         DOCUMENT.write_text(document(shown), encoding="utf-8")
         items.clear()
+
+
+def all_collected(config: pytest.Config) -> Shown | None:
+    """What the tests show; None where only a part of them was collected."""
+    whole = {str(config.rootpath / path) for path in config.getini("testpaths")}
+    given = {str((config.invocation_params.dir / arg).resolve()) for arg in config.args}
+    return config.stash[COLLECTED] if given == whole else None

@@ -30,27 +30,34 @@ class RequestContext:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        begun = time.perf_counter()
-        ident = request_id()
-        scope.setdefault("state", {})["request_id"] = ident
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {}).update(request_id=request_id(), begun=time.perf_counter())
+        answered = False
 
         async def with_headers(message: Message) -> None:
+            nonlocal answered
             if message["type"] == "http.response.start":
-                seconds = time.perf_counter() - begun
-                message["headers"] = [*message["headers"], *_headers(ident, seconds)]
-                self._note(scope, ident, message["status"], seconds)
+                answered = True
+                message["headers"] = [*message["headers"], *answer_headers(scope)]
+                self._note(scope, message["status"])
             await send(message)
 
-        return await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, receive, with_headers)
+        except Exception:  # a fault of ours, which is answered further out
+            if not answered:
+                self._note(scope, 500)
+            raise
 
-    def _note(self, scope: Scope, ident: str, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, status: int) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
+        seconds = _seconds(scope)
         self._metrics.requests.labels(route, scope["method"], status).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         if log.isEnabledFor(logging.INFO):
             facts = {
-                "request_id": ident,
+                "request_id": request_id_of(scope),
                 "method": scope["method"],
                 "route": route,
                 "status": status,
@@ -59,11 +66,17 @@ class RequestContext:
             log.info("request", extra=facts)
 
 
-def _headers(ident: str, seconds: float) -> list[tuple[bytes, bytes]]:
+def answer_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """What the answer to this request carries, whatever it says."""
     return [
-        (b"x-request-id", ident.encode()),
-        (b"openai-processing-ms", str(round(seconds * 1000)).encode()),
+        (b"x-request-id", request_id_of(scope).encode()),
+        (b"openai-processing-ms", str(round(_seconds(scope) * 1000)).encode()),
         (b"openai-version", VERSION),
         (b"openai-organization", b"default"),
         (b"x-content-type-options", b"nosniff"),
     ]
+
+
+def _seconds(scope: Scope) -> float:
+    begun: float = scope["state"]["begun"]
+    return time.perf_counter() - begun

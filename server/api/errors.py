@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server import errors, schemas
-from server.api.context import request_id_of
+from server.api.context import answer_headers, request_id_of
 from server.api.respond import wire
 from server.api.validation import to_openai
 from server.db.database import DatabaseBusy, DatabaseClosed, DatabaseFull
@@ -30,6 +30,7 @@ STATUS: dict[type[errors.WireError], int] = {
     errors.Unavailable: 503,
 }
 RETRY_LATER = {"retry-after": "1"}
+GIVE_UP = {"x-should-retry": "false"}  # a command that the SDKs obey
 
 
 def handle_errors(app: FastAPI) -> None:
@@ -44,10 +45,9 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _fault)
 
 
-def error_response(error: errors.WireError) -> Response:
-    status = STATUS[type(error)]
+def error_response(error: errors.WireError, headers: dict[str, str] | None = None) -> Response:
     body = schemas.Error(message=error.message, type=error.type, param=error.param, code=error.code)
-    return wire(schemas.ErrorBody(error=body), status, RETRY_LATER if status == 503 else None)
+    return wire(schemas.ErrorBody(error=body), STATUS[type(error)], headers)
 
 
 async def _wire_error(_: Request, error: Exception) -> Response:
@@ -83,16 +83,20 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _busy(_: Request, __: Exception) -> Response:
-    return error_response(errors.Unavailable("The database is busy. Please retry in a moment."))
+    return error_response(
+        errors.Unavailable("The database is busy. Please retry in a moment."), RETRY_LATER
+    )
 
 
 async def _full(_: Request, __: Exception) -> Response:
     """Permanent until somebody makes room, so the SDKs need not repeat it at once."""
-    return error_response(errors.Unavailable("The server's disk is full; nothing was written."))
+    return error_response(
+        errors.Unavailable("The server's disk is full; nothing was written."), GIVE_UP
+    )
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    """A fault of ours. Starlette logs it and raises it on, after this answer."""
+    """A fault of ours, answered outside of `RequestContext`. Starlette raises it on afterwards."""
     request_id = request_id_of(request.scope)
     log.error("request_failed", exc_info=error, extra={"request_id": request_id})
     body = schemas.Error(
@@ -105,4 +109,6 @@ async def _fault(request: Request, error: Exception) -> Response:
         param=None,
         code=None,
     )
-    return wire(schemas.ErrorBody(error=body), 500)
+    answer = wire(schemas.ErrorBody(error=body), 500)
+    answer.raw_headers += answer_headers(request.scope)
+    return answer

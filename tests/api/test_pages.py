@@ -114,6 +114,14 @@ def each_list(*fields: str, aspects: Sequence[str]) -> Any:
     return pytest.mark.parametrize("kind", rows)
 
 
+@each_list("answer", aspects=["taken"])
+async def test_a_list_has_all_that_was_created(lists: Lists, kind: str) -> None:
+    """With the ids of its first and last object."""
+    page = await lists.page(kind)
+    assert [item["id"] for item in page["data"]] == list(lists.ids[kind])[::-1]
+    assert (page["first_id"], page["last_id"]) == (lists.ids[kind][-1], lists.ids[kind][0])
+
+
 @each_list("limit", "order", "after", "before", aspects=["default"])
 async def test_the_newest_come_first(lists: Lists, kind: str) -> None:
     """Without parameters, objects of one second come in the reverse order of their creation."""
@@ -245,7 +253,7 @@ async def test_a_cursor_must_name_an_object_of_the_list(
         refused(answer, f"No {kind} found with id '{unknown}'.", None, None, 404)
 
 
-@each_list("answer", aspects=["taken"])
+@pytest.mark.parametrize("kind", ROUTES)
 async def test_unknown_parameters_of_a_query_are_ignored(lists: Lists, kind: str) -> None:
     """Clients add some of their own."""
     assert await lists.taken(kind, page=7, limitt=1) == ([4, 3, 2, 1, 0], False)

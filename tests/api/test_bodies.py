@@ -1,0 +1,163 @@
+"""Bodies that are no request at all: every route refuses them alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.api.wire import THREADS, World, answer_of, error_of, refused
+from tests.covering import body_schema, routes
+from tests.support import live_server
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+WITH_BODY = [route for route, operation in routes() if body_schema(operation)]
+NOT_JSON = (
+    "We could not parse the JSON body of your request. (HINT: This likely means you aren't using "
+    "your HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not "
+    "valid JSON. If you have trouble figuring out how to fix this, please contact us through our "
+    "help center at help.openai.com.)"
+)
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("route", WITH_BODY)
+async def test_what_is_not_json_is_refused(world: World, route: str) -> None:
+    """Also NaN, infinities, half a surrogate pair, broken UTF-8, a byte order mark, two values."""
+    for content in (
+        b"{",
+        b"nonsense",
+        b" ",
+        b"{'metadata': {}}",
+        b'{"temperature": NaN}',
+        b'{"temperature": -Infinity}',
+        b'{"temperature": 1e999}',
+        rb'{"metadata": {"a": "\ud800"}}',
+        b'{"metadata": {"a": "\xff"}}',
+        b"\xef\xbb\xbf{}",
+        b"{} {}",
+        b'{"a": 1,}',
+    ):
+        answer = await world.http.post(world.url(route), content=content, headers=JSON)
+        refused(answer, NOT_JSON, None, None)
+
+
+@pytest.mark.parametrize("route", WITH_BODY)
+async def test_a_body_must_be_an_object(world: World, route: str) -> None:
+    """The error names no parameter."""
+    for content, got in (
+        (b"[]", "an array"),
+        (b"null", "null"),
+        (b'"x"', "a string"),
+        (b"1", "an integer"),
+        (b"1.5", "a decimal number"),
+        (b"true", "a boolean"),
+    ):
+        refused(
+            await world.http.post(world.url(route), content=content, headers=JSON),
+            f"Invalid type for the request body: expected an object, but got {got} instead.",
+            None,
+            "invalid_type",
+        )
+
+
+@pytest.mark.parametrize("route", WITH_BODY)
+async def test_deep_nesting_is_refused(world: World, route: str) -> None:
+    """Before any schema is asked; no depth can exhaust the server's stack."""
+    for depth in (65, 100_000):
+        for content in (b'{"a":' * depth + b"1" + b"}" * depth, b'{"a":' + b"[" * depth):
+            answer = await world.http.post(world.url(route), content=content, headers=JSON)
+            assert error_of(answer)["type"] == "invalid_request_error"
+
+
+async def test_sixty_four_levels_are_taken(world: World) -> None:
+    """The setting's default; what is within comes back."""
+    schema: dict[str, object] = {}
+    for _ in range(64 - 5):
+        schema = {"a": schema}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    body = {"model": "gpt-4o", "tools": [tool]}
+    shown = answer_of(await world.http.post("/v1/assistants", json=body))
+    assert shown["tools"][0]["function"]["parameters"] == schema
+    tool["function"] = {"name": "f", "parameters": {"a": {"a": schema}}}
+    message = error_of(await world.http.post("/v1/assistants", json=body))["message"]
+    assert message == (
+        "The JSON body of your request is nested too deeply. At most 64 levels are taken."
+    )
+
+
+@pytest.fixture
+async def small(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
+    """A server that takes a thousand bytes."""
+    folder = tmp_path_factory.mktemp("small")
+    async with live_server(folder, limits__body_bytes=1000) as server, server.http() as http:
+        yield http
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_body_that_is_too_large_is_refused(small: httpx.AsyncClient) -> None:
+    """With 413, whether its length was announced or not."""
+
+    async def unannounced() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b" " * 400
+
+    for content in (b" " * 1001, unannounced()):
+        error = error_of(await small.post("/v1/threads", content=content, headers=JSON), 413)
+        assert error["message"].startswith("Maximum content size limit (1000) exceeded")
+        assert error["type"] == "invalid_request_error"
+    answer_of(await small.post("/v1/threads", content=b" " * 998 + b"{}", headers=JSON))
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "text/plain", ""])
+async def test_a_body_is_json_whatever_its_content_type(world: World, kind: str) -> None:
+    """What parses is taken."""
+    thread = await world.http.post(
+        "/v1/threads", content=b'{"metadata": {"a": "b"}}', headers={"content-type": kind}
+    )
+    assert answer_of(thread)["metadata"] == {"a": "b"}
+
+
+async def test_of_a_key_given_twice_the_last_counts(world: World) -> None:
+    """As with most parsers."""
+    content = b'{"metadata": {"a": "1"}, "metadata": {"a": "2"}}'
+    thread = answer_of(await world.http.post("/v1/threads", content=content, headers=JSON))
+    assert thread["metadata"] == {"a": "2"}
+
+
+async def test_no_body_is_an_empty_object(world: World) -> None:
+    """So that what is required is missed, by name."""
+    for route, param in (("/v1/assistants", "model"), ("/v1/threads/runs", "assistant_id")):
+        refused(
+            await world.http.post(route),
+            f"Missing required parameter: '{param}'.",
+            param,
+            "missing_required_parameter",
+        )
+
+
+async def test_text_comes_back_character_by_character(world: World) -> None:
+    """Raw UTF-8 in the answer, control characters escaped, nothing normalised."""
+    text = 'e\N{COMBINING ACUTE ACCENT}\u2028\x00\x1f\x7f"\\/\N{GRINNING FACE}\u200b\ufeff'
+    thread = await world.http.post("/v1/threads", json={"metadata": {text[:60]: text}})
+    assert answer_of(thread)["metadata"] == {text[:60]: text}
+    assert "\N{GRINNING FACE}" in thread.text
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"bogus": 1, "messages": 1}, "bogus"),
+        ({"metadata": 1, "messages": 1}, "messages"),
+        ({"messages": [{"bogus": 1}]}, "messages[0].role"),
+        ({"messages": [{"role": 1, "content": "x", "bogus": 1}]}, "messages[0].bogus"),
+        ({"messages": [{"role": "user", "content": "x"}, {"role": 1}]}, "messages[1].content"),
+    ],
+)
+async def test_one_fault_is_told_at_a_time(
+    world: World, body: dict[str, object], param: str
+) -> None:
+    """First what is missing, then what is unknown, then field by field; within fields alike."""
+    assert error_of(await world.post(THREADS, body))["param"] == param

@@ -1,0 +1,115 @@
+"""Whatever is sent to whatever route: an object or an error of the wire's form, never a 5xx."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.api.wire import World, answer_of
+from tests.covering import body_schema, parts, routes
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SCHEMAS = {route: body_schema(operation) for route, operation in routes()}
+WITH_BODY = [route for route, schema in SCHEMAS.items() if schema]
+LISTS = [
+    route
+    for route, operation in routes()
+    if any(each["name"] == "limit" for each in operation.get("parameters", ()))
+]
+NAMES = sorted(
+    {
+        name
+        for schema in (*SCHEMAS.values(), *parts().values())
+        for name in schema.get("properties", {})
+    }
+)
+WORDS = ("auto", "text", "function", "file_search", "image_url", "user", "static", "", "gpt-4o")
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    | st.sampled_from(WORDS),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+BOUNDED = settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def mutated(route: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Bodies with the route's own keys and any values."""
+    own = sorted(SCHEMAS[route]["properties"])
+    return st.dictionaries(st.sampled_from(own) | st.sampled_from(NAMES), VALUES, max_size=5)
+
+
+def in_form(answer: Any) -> None:
+    """An object, a stream or an error of the caller's."""
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        assert answer.text.endswith("data: [DONE]\n\n")
+        return
+    assert answer.status_code < 500, answer.text
+    value = answer_of(answer, answer.status_code)
+    if answer.status_code >= 400:
+        assert value["error"]["type"] == "invalid_request_error"
+        assert value["error"]["message"]
+
+
+@pytest.mark.parametrize("route", WITH_BODY)
+@given(data=st.data())
+@BOUNDED
+async def test_any_json_is_taken_or_told_off(world: World, route: str, data: Any) -> None:
+    """Bodies that are nearly right are the likeliest to slip through."""
+    body = data.draw(mutated(route))
+    smallest = {"assistant_id": world.assistant_id} if "assistant_id" in body else {}
+    in_form(await world.post(route, {**body, **smallest}))
+    content = json.dumps(body).encode()
+    in_form(await world.http.post(world.url(route), content=content[: len(content) // 2]))
+
+
+@pytest.mark.parametrize("route", WITH_BODY)
+@given(content=st.binary(max_size=40))
+@BOUNDED
+async def test_any_bytes_are_told_off(world: World, route: str, content: bytes) -> None:
+    """What is not even JSON."""
+    in_form(await world.http.post(world.url(route), content=content))
+
+
+@pytest.mark.parametrize("route", LISTS)
+@given(
+    query=st.dictionaries(
+        st.sampled_from(["limit", "order", "after", "before", "run_id", "include[]"]),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+        | st.integers().map(str)
+        | st.sampled_from(["asc", "desc"]),
+        max_size=4,
+    )
+)
+@BOUNDED
+async def test_any_query_is_taken_or_told_off(
+    world: World, route: str, query: dict[str, str]
+) -> None:
+    """Of lists."""
+    in_form(await world.http.get(world.url(route), params=query))
+
+
+@given(path=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20))
+@BOUNDED
+async def test_any_id_is_looked_up_in_peace(world: World, path: str) -> None:
+    """Of whatever characters."""
+    quoted = "".join(f"%{byte:02X}" for byte in path.encode())
+    for kind in ("assistants", "threads", "models"):
+        in_form(await world.http.get(f"/v1/{kind}/{quoted}"))
+        in_form(await world.http.delete(f"/v1/{kind}/{quoted}x"))

@@ -1,0 +1,49 @@
+"""The table of routes: none can forget who calls, or the beta header."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from server.api.deps import authenticate, require_beta
+from server.app import ROUTERS
+from tests.covering import published
+
+ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+
+
+def calls_of(dependant: Dependant) -> Iterator[Any]:
+    """Everything that is called before an endpoint is."""
+    for each in dependant.dependencies:
+        yield each.call
+        yield from calls_of(each)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.methods} {route.path}")
+def test_a_route_asks_who_calls_and_for_the_beta_header(route: APIRoute) -> None:
+    """Everything under /v1 the first, assistants and threads the second, and nothing else."""
+    called = set(calls_of(route.dependant))
+    behind_beta = route.path.startswith(("/v1/assistants", "/v1/threads"))
+    assert (authenticate in called) == route.path.startswith("/v1/")
+    assert (require_beta in called) == behind_beta
+
+
+def test_what_is_outside_v1_is_known() -> None:
+    """Health, readiness and metrics answer without a key; nothing else may."""
+    outside = {route.path for route in ROUTES if not route.path.startswith("/v1/")}
+    assert outside == {"/healthz", "/readyz", "/metrics"}
+
+
+def test_every_route_is_published() -> None:
+    """The document lists what is served."""
+    served = {(route.path.replace(":path", ""), m) for route in ROUTES for m in route.methods}
+    listed = {
+        (path, method.upper())
+        for path, methods in published()["paths"].items()
+        for method in methods
+    }
+    assert served == listed
