@@ -10,30 +10,30 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-input
 CREATED := .venv/.created
-SERVES := .venv/.serves-$(GPU)
-TESTS := .venv/.tests
+READY := .venv/.ready-$(GPU)
 LOCKS := requirements
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
-.PHONY: serve test lint types setup bench lock clean
+.PHONY: serve test lint setup bench lock clean
 .DELETE_ON_ERROR:
 
-serve: $(SERVES)
+serve: $(READY)
 	$(BIN)/assistants serve $(ARGS)
 
-test: $(SERVES) $(TESTS) lint
+test: lint
 	$(BIN)/pytest $(ARGS)
 
-lint: $(SERVES) $(TESTS)
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
-setup: $(SERVES) $(TESTS)
+setup: $(READY)
 
-bench: $(SERVES) $(TESTS)
+bench: $(READY)
 	$(BIN)/python -m benchmarks.api
 	$(BIN)/python -m benchmarks.streams
 
@@ -44,19 +44,14 @@ $(CREATED):
 	$(PYTHON) -m venv --clear .venv
 	@touch $@
 
-$(SERVES): $(CREATED) pyproject.toml tools/build_llama.py $(wildcard $(LOCKS)/*.lock)
-	@echo "Installing what the server needs into .venv ..."
-	@$(PIP) --require-hashes -r $(LOCKS)/runtime.lock
+$(READY): $(CREATED) pyproject.toml tools/build_llama.py $(wildcard $(LOCKS)/*.lock)
+	@echo "Installing the server and what it needs into .venv ..."
+	@$(PIP) --require-hashes -r $(LOCKS)/dev.lock
 	@wheel=$$($(BIN)/python tools/build_llama.py --gpu $(GPU)) && \
 		$(PIP) --no-deps --no-index --force-reinstall "$$wheel"
 	@$(PIP) --require-hashes --target .venv/build --upgrade -r $(LOCKS)/build.lock
 	@PYTHONPATH=.venv/build $(PIP) --no-deps --no-index --no-build-isolation --editable .
-	@rm -f .venv/.serves-* && touch $@
-
-$(TESTS): $(CREATED) $(LOCKS)/dev.lock
-	@echo "Installing what the checks need into .venv ..."
-	@$(PIP) --require-hashes -r $(LOCKS)/dev.lock
-	@touch $@
+	@rm -f .venv/.ready-* && touch $@
 
 # uv is the one tool that is not locked: it makes the locks.
 lock: $(CREATED)

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Installs the server into a virtual environment of a container image: what is locked, llama.cpp
+# for the given GPU (or cpu), and this project's wheel.
+set -eu
+
+gpu=$1
+native=$2
+target=$3
+
+portable=--portable
+if [ "$native" = ON ]; then
+    portable=
+fi
+
+python3 -m venv "$target"
+install="$target/bin/python -m pip --disable-pip-version-check --no-cache-dir install --quiet"
+$install --require-hashes -r requirements/runtime.lock
+wheel=$("$target/bin/python" tools/build_llama.py --gpu "$gpu" $portable)
+$install --no-deps --no-index "$wheel"
+$install --require-hashes --target /tmp/build -r requirements/build.lock
+PYTHONPATH=/tmp/build $install --no-deps --no-index --no-build-isolation .
+
+# The package carries its libraries twice and loads these from its own folder; pip has done its work.
+packages=$("$target/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+rm -rf "$packages/lib" "$packages/include" "$packages/bin"
+"$target/bin/python" -m pip --disable-pip-version-check uninstall --quiet --yes pip
