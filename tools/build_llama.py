@@ -184,7 +184,8 @@ def pip(verb: str) -> list[str]:
 
 def watched(command: list[str], environment: dict[str, str], log: TextIO) -> int:
     """Run `command` with its output in the log, showing how far it is; its exit status."""
-    process = subprocess.Popen(
+    progress = Progress()
+    with subprocess.Popen(
         command,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -192,17 +193,15 @@ def watched(command: list[str], environment: dict[str, str], log: TextIO) -> int
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    )
-    assert process.stdout is not None
-    progress = Progress()
-    reader = Thread(target=progress.read, args=(process.stdout, log), daemon=True)
-    reader.start()
-    try:
-        progress.show_until_done(reader)
-        return process.wait()
-    except BaseException:
-        process.terminate()
-        raise
+    ) as process:
+        reader = Thread(target=progress.read, args=(process.stdout, log), daemon=True)
+        reader.start()
+        try:
+            progress.show_until_done(reader)
+        except BaseException:
+            process.terminate()
+            raise
+    return process.returncode
 
 
 class Progress:
@@ -224,11 +223,11 @@ class Progress:
         while reader.is_alive():
             reader.join(1 if self._live else 15)
             if self._live or reader.is_alive():
-                self._show()
+                self.show()
         if self._live:
             print(file=sys.stderr)
 
-    def _show(self) -> None:
+    def show(self) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         text = f"  llama.cpp: {self._step}{minutes}:{seconds:02d}"
         print(f"\r{text} " if self._live else text, end="" if self._live else "\n", file=sys.stderr)
