@@ -16,8 +16,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from loader import Result, load, request
-from processes import cpu_of, started
+from benchmarks.loader import Result, load, request
+from benchmarks.processes import cpu_of, started
 
 MESSAGE = json.dumps({"role": "user", "content": "What is the weather in Lisbon today?"}).encode()
 
@@ -54,8 +54,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.data_dir) as folder:
         print(f"fsync of 4 KiB: {fsync_ms(Path(folder)):.2f} ms (median)")
         with (
-            started("scripted_server.py", "--data-dir", f"{folder}/data") as (port, pid),
-            started("bare.py") as (bare, bare_pid),
+            started("scripted_server", "--data-dir", f"{folder}/data") as (port, pid),
+            started("bare") as (bare, bare_pid),
         ):
             measure(port, pid, bare, bare_pid, options.rounds, options.requests)
 

@@ -12,11 +12,10 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextlib.contextmanager
-def started(script: str, *arguments: str) -> Iterator[tuple[int, int]]:
-    """Start `benchmarks/<script>`; gives its port, which it prints first, and its process id."""
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment)
+def started(module: str, *arguments: str) -> Iterator[tuple[int, int]]:
+    """Start `benchmarks.<module>`; gives its port, which it prints first, and its process id."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
     try:
         assert process.stdout is not None
         yield int(process.stdout.readline()), process.pid

@@ -15,9 +15,9 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 
-from api import call
-from loader import request
-from processes import cpu_of, memory_of, started
+from benchmarks.api import call
+from benchmarks.loader import request
+from benchmarks.processes import cpu_of, memory_of, started
 
 STAMP = re.compile(rb'"index":0,"type":"text","text":\{"value":" ?(\d+\.\d+)')
 
@@ -77,7 +77,7 @@ def one_round(streams: int, pieces: int, interval: float) -> dict[str, float]:
     with (
         tempfile.TemporaryDirectory() as folder,
         started(
-            "scripted_server.py",
+            "scripted_server",
             *("--data-dir", folder, "--slots", str(streams)),
             *("--pieces", str(pieces), "--interval", str(interval)),
         ) as (port, pid),

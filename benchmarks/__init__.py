@@ -1,0 +1,1 @@
+"""Measurements that back every figure we quote. See README.md here."""
