@@ -11,7 +11,7 @@ from server import errors, schemas
 from server.api.body import WireRoute
 from server.api.deps import Beta, Caller, Server
 from server.api.pages import part_of
-from server.api.respond import listed, wire
+from server.api.respond import wire
 from server.db.database import Tx
 from server.db.stores import Page, Record
 from server.runs.conversation import require_run
@@ -32,7 +32,8 @@ async def page(
     server: Server,
 ) -> Response:
     found = await server.db.read(lambda tx: _page(tx, caller.project, thread_id, run_id, query))
-    return listed(schemas.RunStep, found)
+    shown = [_shown(row) for row in found.rows]
+    return wire(schemas.ListPage[schemas.RunStep].of(shown, found.has_more))
 
 
 @router.get("/{step_id}", operation_id="getRunStep", response_model=schemas.RunStep)
@@ -45,7 +46,13 @@ async def retrieve(
     server: Server,
 ) -> Response:
     row = await server.db.read(lambda tx: _step(tx, caller.project, thread_id, run_id, step_id))
-    return wire(schemas.RunStep.model_validate(row))
+    return wire(_shown(row))
+
+
+def _shown(row: Record) -> schemas.RunStep:
+    """A step as it is read: only an open one has a deadline, though its events all show it."""
+    step = schemas.RunStep.model_validate(row)
+    return step if step.status == "in_progress" else step.model_copy(update={"expires_at": None})
 
 
 def _page(tx: Tx, project: str, thread_id: str, run_id: str, query: schemas.StepsQuery) -> Page:

@@ -1,0 +1,304 @@
+"""Recorded traffic of the hosted API, sent again: our answers are the recorded ones.
+
+Keys, their order, nulls, values and events are compared. Ids are matched up as they appear; times
+and counts of tokens may differ; and so may what `deviations` lists. The model is scripted to say
+what it said then. Runs where `ASSISTANTS_CONTRACT_DIR` names the folder of the recordings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.engine.scripted import ScriptedEngine
+from server.runs.lifecycle import Lifecycle
+from tests.contract.deviations import ANY, DEVIATIONS, Json, mended
+from tests.support import Event, LiveServer, eventually, live_server, parse_events
+
+CONTRACT = os.environ.get("ASSISTANTS_CONTRACT_DIR")
+RECORDED = Path(CONTRACT, "recorded-exchanges.jsonl") if CONTRACT else None
+WIRE_PAGE = Path(__file__).parents[2] / "docs" / "wire.md"
+
+NOT_BUILT = {"file_search", "code_interpreter"}
+AN_ID = re.compile(r"(asst|thread|msg|run|step|call)_[A-Za-z0-9]{24}")
+COUNTED = re.compile(r"(_at|_tokens|created)$")
+
+
+def recordings() -> Iterator[tuple[str, list[Json]]]:
+    """Each recording, up to where it needs a tool that is not built yet."""
+    if RECORDED is None:
+        return
+    with RECORDED.open(encoding="utf-8") as lines:
+        rows = [row for row in map(json.loads, lines) if _is_ours(row)]
+    for source, exchanges in groupby(rows, lambda row: row["source"]):
+        yield source.rsplit("/", 1)[-1].partition(".")[0], list(_feasible(exchanges))
+
+
+def _is_ours(row: Json) -> bool:
+    return row["beta"] == "assistants=v2" or "/models" in row["path"]
+
+
+def _feasible(exchanges: Iterator[Json]) -> Iterator[Json]:
+    for exchange in exchanges:
+        runs = [run for run in _objects(exchange["response"]) if run["object"] == "thread.run"]
+        if any(tool["type"] in NOT_BUILT for run in runs for tool in run["tools"]):
+            return
+        yield exchange
+
+
+def _objects(value: Any) -> Iterator[Json]:
+    if isinstance(value, str):
+        for event in parse_events(value):
+            yield from _objects(event.data if isinstance(event.data, dict) else {})
+    elif isinstance(value, dict):
+        yield from [value] if "object" in value else []
+        yield from _objects(list(value.values()))
+    elif isinstance(value, list):
+        for part in value:
+            if isinstance(part, (dict, list)):
+                yield from _objects(part)
+
+
+RECORDINGS = dict(recordings())
+
+
+def test_the_page_shows_the_same_deviations() -> None:
+    """Row by row."""
+    page = WIRE_PAGE.read_text(encoding="utf-8")
+    table = page.partition("| --- | --- | --- | --- |\n")[2].partition("\n\n")[0]
+    rows = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in table.split("\n")]
+    assert rows == [(d.what, d.recorded, d.here, d.why) for d in DEVIATIONS]
+
+
+@pytest.mark.skipif(RECORDED is None, reason="ASSISTANTS_CONTRACT_DIR is not set")
+def test_most_recordings_can_be_replayed() -> None:
+    """Seventeen conversations and more, three streams among them."""
+    exchanges = [exchange for each in RECORDINGS.values() for exchange in each]
+    assert len(RECORDINGS) >= 17
+    assert len(exchanges) >= 100
+    assert sum(isinstance(exchange["response"], str) for exchange in exchanges) == 3
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+async def test_what_was_answered_then_is_answered_now(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Request by request, in the recorded order."""
+    exchanges = RECORDINGS[name]
+    engine = ScriptedEngine()
+    script(engine, exchanges)
+    async with live_server(tmp_path / "data", engine) as server, server.http() as http:
+        replay = Replay(server, http, engine, Gate(server, monkeypatch))
+        for exchange in exchanges:
+            await replay.step(exchange)
+
+
+def script(engine: ScriptedEngine, exchanges: list[Json]) -> None:
+    """Queue what the model said then, turn by turn."""
+    for exchange in exchanges:
+        answer = exchange["response"]
+        if isinstance(answer, str):
+            for turn in _streamed_turns(parse_events(answer)):
+                engine.says(pieces=turn)
+        elif answer.get("status") == "requires_action" and exchange["method"] == "GET":
+            engine.says(_as_calls(answer), pause_after=0)
+        elif answer.get("status") == "completed" and answer["object"] == "thread.run":
+            engine.says(_said_by(answer["id"], exchanges), pause_after=0)
+
+
+def _streamed_turns(events: list[Event]) -> Iterator[list[str]]:
+    pieces: list[str] = []
+    for event in events:
+        if event.name == "thread.message.delta":
+            pieces += [part["text"]["value"] for part in event.data["delta"]["content"]]
+        elif event.name == "thread.message.completed":
+            yield pieces
+            pieces = []
+        elif event.name == "thread.run.requires_action":
+            yield [_as_calls(event.data)]
+
+
+def _as_calls(run: Json) -> str:
+    calls = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+    written = [
+        f'<tool_call>\n{{"name": "{call["function"]["name"]}", '
+        f'"arguments": {call["function"]["arguments"]}}}\n</tool_call>'
+        for call in calls
+    ]
+    return "\n".join(written)
+
+
+def _said_by(run_id: str, exchanges: list[Json]) -> str:
+    for exchange in exchanges:
+        for message in _objects(exchange["response"]):
+            if message["object"] == "thread.message" and message["run_id"] == run_id:
+                return str(message["content"][0]["text"]["value"])
+    raise AssertionError(f"no message of {run_id} was recorded")
+
+
+class Gate:
+    """Keeps runs in the queue while it is closed, as a busy service does."""
+
+    def __init__(self, server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._server = server
+        self._closed = False
+        claim = Lifecycle.claim
+        monkeypatch.setattr(
+            Lifecycle,
+            "claim",
+            lambda lifecycle, tx, ids: None if self._closed else claim(lifecycle, tx, ids),
+        )
+
+    def close(self) -> None:
+        self._closed = True
+
+    def open(self, run_id: str) -> None:
+        if self._closed:
+            self._closed = False
+            self._server.services.executor.queued(run_id, 600.0)
+
+
+@dataclass
+class Replay:
+    """One recording against one server; `ids` are ours by the recorded ones.
+
+    Lists of the whole account (`of_account`) had more in them than the recording made.
+    """
+
+    server: LiveServer
+    http: httpx.AsyncClient
+    engine: ScriptedEngine
+    gate: Gate
+    ids: dict[str, str] = field(default_factory=dict)
+    of_account: bool = False
+
+    async def step(self, exchange: Json) -> None:
+        """Send a request again and compare."""
+        recorded = exchange["response"]
+        if isinstance(recorded, dict) and recorded.get("status") == "queued":
+            self.gate.close()
+        if exchange["method"] == "GET" and "required_action" in recorded:
+            answer = await self._run_when(exchange, recorded["status"])
+        else:
+            answer = await self._send(exchange)
+        assert answer.status_code == exchange["status"], answer.text
+        if isinstance(recorded, str):
+            self._compare_streams(parse_events(recorded), parse_events(answer.text))
+        else:
+            self.of_account = exchange["path"] in ("/v1/assistants", "/v1/models")
+            self.compare(mended(recorded), answer.json(), "")
+
+    async def _send(self, exchange: Json) -> httpx.Response:
+        path = self._ours(exchange["path"])
+        query = self._ours(exchange["query"])
+        body = exchange["request"]
+        content = None if body is None else self._ours(json.dumps(body))
+        return await self.http.request(
+            exchange["method"], f"{path}?{query}" if query else path, content=content
+        )
+
+    async def _run_when(self, exchange: Json, status: str) -> httpx.Response:
+        """The run when it has the status that it had when this was recorded."""
+        if status != "queued":
+            self.gate.open(self.ids[exchange["path"].rsplit("/", 1)[-1]])
+        if status == "in_progress":
+            await self.engine.paused.wait()
+        elif status != "queued":
+            self.engine.resume()
+
+        async def read() -> httpx.Response:
+            return await self._send(exchange)
+
+        found: httpx.Response = await eventually(read, lambda a: a.json()["status"] == status)
+        return found
+
+    def _ours(self, text: str | None) -> str:
+        return AN_ID.sub(lambda match: self.ids.get(match[0], match[0]), text or "")
+
+    def compare(self, recorded: Any, ours: Any, path: str) -> None:
+        """Equal, but for ids, times and counts."""
+        if recorded is ANY:
+            return
+        if isinstance(recorded, dict):
+            assert isinstance(ours, dict), path
+            assert list(ours) == list(recorded), path
+            for key in recorded:
+                self.compare(recorded[key], ours[key], f"{path}.{key}")
+        elif isinstance(recorded, list):
+            self._compare_lists(recorded, ours, path)
+        elif path == ".has_more" and self.of_account:
+            assert recorded or not ours, path
+        elif isinstance(recorded, str) and AN_ID.fullmatch(recorded):
+            assert self.ids.setdefault(recorded, ours) == ours, path
+        elif COUNTED.search(path):
+            assert type(ours) is type(recorded), path
+        else:
+            assert (type(ours), ours) == (type(recorded), recorded), path
+
+    def _compare_lists(self, recorded: list[Any], ours: Any, path: str) -> None:
+        assert bool(ours) == bool(recorded), path
+        assert self.of_account or len(ours) == len(recorded), path
+        for i, (then, now) in enumerate(zip(recorded, ours, strict=False)):
+            self.compare(then, now, f"{path}[{i}]")
+
+    def _compare_streams(self, recorded: list[Event], ours: list[Event]) -> None:
+        """The same events in the same order, however the deltas are cut."""
+        then, now = _runs_of_deltas(recorded), _runs_of_deltas(ours)
+        assert [name for name, _ in now] == [name for name, _ in then]
+        for (name, first), (_, second) in zip(then, now, strict=True):
+            if name.endswith(".delta"):
+                self._compare_deltas(name, first, second)
+            else:
+                self.compare(mended(first[0]), second[0], f"{name} ")
+
+    def _compare_deltas(self, name: str, recorded: list[Json], ours: list[Json]) -> None:
+        assert _said(ours) == _said(recorded)
+        self.compare(_mute(recorded[0]), _mute(ours[0]), f"{name} ")
+        for then, now in zip(recorded[1:], ours[1:], strict=False):
+            self.compare(_mute(then), _mute(now), f"{name} ")
+
+
+def _runs_of_deltas(events: list[Event]) -> list[tuple[str, list[Any]]]:
+    """Events, with all deltas that follow each other in one."""
+    found: list[tuple[str, list[Any]]] = []
+    for event in events:
+        if found and event.name.endswith(".delta") and found[-1][0] == event.name:
+            found[-1][1].append(event.data)
+        else:
+            found.append((event.name, [event.data]))
+    return found
+
+
+def _parts(delta: Json) -> list[Json]:
+    content = delta["delta"]
+    found: list[Json] = content.get("content") or content["step_details"]["tool_calls"]
+    return found
+
+
+def _said(deltas: list[Json]) -> str:
+    """All text and all arguments of some deltas, put together."""
+    return "".join(
+        part["text"]["value"] if part["type"] == "text" else part["function"]["arguments"]
+        for delta in deltas
+        for part in _parts(delta)
+    )
+
+
+def _mute(delta: Json) -> Json:
+    """A delta without what it says, which may be cut elsewhere."""
+    muted: Json = json.loads(json.dumps(delta))
+    for part in _parts(muted):
+        if part["type"] == "text":
+            part["text"]["value"] = ""
+        else:
+            part["function"]["arguments"] = ""
+    return muted
