@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header
+from fastapi import Depends
 from starlette.requests import Request
 
 from server import errors
@@ -59,9 +59,12 @@ async def services(request: Request) -> Services:
     return found
 
 
-async def require_beta(openai_beta: Annotated[str | None, Header()] = None) -> None:
+async def require_beta(request: Request) -> None:
     """Assistants and threads are behind `OpenAI-Beta: assistants=v2`; a list of values is fine."""
-    values = {value.strip() for value in (openai_beta or "").split(",")}
+    header = request.headers.get("openai-beta", "")
+    if header == "assistants=v2":
+        return
+    values = {value.strip() for value in header.split(",")}
     if "assistants=v2" in values:
         return
     if "assistants=v1" in values:
