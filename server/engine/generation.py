@@ -67,7 +67,7 @@ class WorkerGeneration:
         try:
             while True:
                 await self._hear()
-                if self._ids:
+                while self._ids:  # more may come, and the end, while the caller is busy with these
                     yield self._take()
                 if isinstance(self._end, EngineError):
                     raise self._end
