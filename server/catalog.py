@@ -84,8 +84,12 @@ def _given_path(settings: Settings) -> Path | None:
 
 
 def _folders(settings: Settings) -> list[Path]:
-    return [
+    """Where models are looked for; in a checkout the first is also the last."""
+    unique: dict[Path, Path] = {}
+    for folder in (
         settings.models.directory,
         settings.server.data_dir / "models",
         bundled_path("models"),
-    ]
+    ):
+        unique.setdefault(folder.resolve(), folder)
+    return list(unique.values())

@@ -1,0 +1,76 @@
+"""What the command line says of itself."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from server import __version__
+from server.cli import main
+from tests.process import COMMAND, PATIENCE, environment
+
+
+def test_version() -> None:
+    """`assistants --version` is one line."""
+    said = subprocess.check_output(
+        (*COMMAND, "--version"), env=environment(), text=True, timeout=PATIENCE
+    )
+    assert said == f"assistants {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentioned"),
+    [
+        (["--help"], ["serve", "start the server", "models", "list the models", "--version"]),
+        (
+            ["serve", "--help"],
+            ["--host", "--port", "--data-dir", "--config", "--model", "8000", "base_url"],
+        ),
+        (["models", "--help"], ["--model", "--config", "model files"]),
+    ],
+    ids=" ".join,
+)
+def test_help(
+    arguments: list[str], mentioned: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each help names all that can be given, with defaults, and fits a terminal."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert [word for word in mentioned if word not in said] == []
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("arguments", [[], ["sirve"], ["serve", "--prot", "1"]], ids=" ".join)
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that makes no sense ends with its usage and status 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith("usage: assistants")
+    assert "error: " in said.splitlines()[-1]
+
+
+def test_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`assistants models` lists files with their size, marks the one served, and the aliases."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "big.gguf").write_bytes(bytes(2_500_000))
+    (tmp_path / "small.gguf").write_bytes(bytes(100_000))
+    assert main(["models", "--model", "./small.gguf"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["*", "small", "0.1", "MB", "small.gguf"]
+    assert ["big", "2.5", "MB", "models/big.gguf"] in lines
+    assert ["gpt-4o", "->", "small"] in lines
+
+
+def test_models_without_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that is not there is an error here too."""
+    assert main(["models", "--model", str(tmp_path / "gone.gguf")]) == 1
+    assert capsys.readouterr().err == f"assistants: no model file at {tmp_path}/gone.gguf\n"

@@ -1,0 +1,107 @@
+"""The main job: an unchanged program of the official SDK runs an assistant on the local model."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from tests.process import MODEL, ROOT, ServerProcess, served
+
+pytestmark = pytest.mark.skipif(not MODEL.is_file(), reason=f"there is no model at {MODEL}")
+
+WEATHER: dict[str, object] = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the current weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "The city's name."}},
+            "required": ["city"],
+        },
+    },
+}
+MOST_ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """`assistants serve` on the bundled model."""
+    with served(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
+    """The official SDK."""
+    with server.sdk() as sdk:
+        yield sdk
+
+
+def test_readme(server: ServerProcess) -> None:
+    """The README's first program, as it is but for the port, prints what the model wrote."""
+    readme = (ROOT / "README.md").read_text()
+    program = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert program
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(program[1].replace("http://127.0.0.1:8000/v1", server.url), {})
+    assert re.search(r"[A-Za-z]{2}", printed.getvalue())
+
+
+def test_conversation(client: openai.OpenAI) -> None:
+    """Turn after turn on one thread, each run sees and keeps what went before."""
+    assistant = client.beta.assistants.create(model="gpt-4o", instructions="You are helpful.")
+    thread = client.beta.threads.create()
+    sizes = []
+    for said in ("Hello!", "My name is Anna.", "What is my name?"):
+        client.beta.threads.messages.create(thread.id, role="user", content=said)
+        run = client.beta.threads.runs.create_and_poll(
+            thread_id=thread.id, assistant_id=assistant.id
+        )
+        assert run.status == "completed", run.last_error
+        assert run.usage
+        sizes.append(run.usage.prompt_tokens)
+    assert sizes == sorted(set(sizes))
+    roles = [message.role for message in client.beta.threads.messages.list(thread.id)]
+    assert roles == ["assistant", "user"] * 3
+
+
+def test_tool_round(client: openai.OpenAI) -> None:
+    """A run with a function comes to its end, whether or not the model calls it and how often."""
+    assistant = client.beta.assistants.create(model="gpt-4o", tools=[WEATHER])
+    question = {"role": "user", "content": "What is the weather in Lisbon?"}
+    run = client.beta.threads.create_and_run_poll(
+        assistant_id=assistant.id, thread={"messages": [question]}, temperature=0
+    )
+    for _ in range(MOST_ROUNDS):
+        if run.status != "requires_action":
+            break
+        run = answered(client, run)
+    assert run.status == "completed", run.last_error
+    (message,) = client.beta.threads.messages.list(run.thread_id, run_id=run.id)
+    assert message.content[0].text.value.strip()
+    *calling, answering = client.beta.threads.runs.steps.list(
+        run.id, thread_id=run.thread_id, order="asc"
+    )
+    assert {step.type for step in calling} <= {"tool_calls"}
+    assert answering.type == "message_creation"
+
+
+def answered(client: openai.OpenAI, run: openai.types.beta.threads.Run) -> object:
+    """The run, once it has what it asked for and has gone on."""
+    calls = run.required_action.submit_tool_outputs.tool_calls
+    assert {call.function.name for call in calls} == {"get_weather"}
+    assert all(isinstance(json.loads(call.function.arguments), dict) for call in calls)
+    weather = json.dumps({"temperature": 21, "condition": "sunny"})
+    return client.beta.threads.runs.submit_tool_outputs_and_poll(
+        run_id=run.id,
+        thread_id=run.thread_id,
+        tool_outputs=[{"tool_call_id": call.id, "output": weather} for call in calls],
+    )
