@@ -138,11 +138,39 @@ class MessagesQuery(ListQuery):
     run_id: str | None = None
 
 
+class NamedFile(BaseModel):
+    """A file by its id."""
+
+    file_id: str
+
+
+class Annotation(BaseModel):
+    """Part of a text: from `start_index` to before `end_index`, in code points."""
+
+    text: str
+    start_index: Annotated[int, Field(ge=0)]
+    end_index: Annotated[int, Field(ge=0)]
+
+
+class FileCitation(Annotation):
+    """Where the model has it from."""
+
+    type: Literal["file_citation"]
+    file_citation: NamedFile
+
+
+class FilePath(Annotation):
+    """A file that the model made."""
+
+    type: Literal["file_path"]
+    file_path: NamedFile
+
+
 class AnnotatedText(BaseModel):
     """Text, and what parts of it refer to."""
 
     value: str
-    annotations: list[Any]
+    annotations: list[FileCitation | FilePath]
 
 
 class TextContent(BaseModel):
@@ -159,6 +187,12 @@ class RefusalContent(BaseModel):
     refusal: str
 
 
+class IncompleteMessage(BaseModel):
+    """Why a message ends before its end."""
+
+    reason: Literal["content_filter", "max_tokens", "run_cancelled", "run_expired", "run_failed"]
+
+
 class Message(Shown):
     """A message."""
 
@@ -168,8 +202,8 @@ class Message(Shown):
     assistant_id: str | None
     thread_id: str
     run_id: str | None
-    status: str
-    incomplete_details: dict[str, str] | None
+    status: Literal["in_progress", "incomplete", "completed"]
+    incomplete_details: Annotated[JsonObject | None, Describes(IncompleteMessage | None)]
     incomplete_at: int | None
     completed_at: int | None
     role: Role

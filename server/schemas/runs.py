@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from server.schemas.common import (
@@ -145,8 +145,42 @@ class SubmitToolOutputs(Given):
 class Failure(Shown):
     """Why a run or a step failed."""
 
-    code: str
+    code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
     message: str
+
+
+class IncompleteRun(BaseModel):
+    """Why a run ended early."""
+
+    reason: Literal["max_completion_tokens", "max_prompt_tokens"]
+
+
+class CalledFunction(BaseModel):
+    """A function and what to call it with: JSON as the model wrote it, which may be invalid."""
+
+    name: str
+    arguments: str
+
+
+class RequiredCall(BaseModel):
+    """A call that the client is to make."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class RequiredCalls(BaseModel):
+    """All calls of one turn."""
+
+    tool_calls: list[RequiredCall]
+
+
+class RequiredAction(BaseModel):
+    """What a run waits for."""
+
+    type: Literal["submit_tool_outputs"]
+    submit_tool_outputs: RequiredCalls
 
 
 def _stored_choice(choice: Any) -> Any:
@@ -173,7 +207,7 @@ class Run(Shown):
     cancelled_at: int | None
     failed_at: int | None
     completed_at: int | None
-    required_action: JsonObject | None
+    required_action: Annotated[JsonObject | None, Describes(RequiredAction | None)]
     last_error: Failure | None
     model: str
     instructions: Annotated[str, BeforeValidator(_or_empty)]
@@ -186,7 +220,7 @@ class Run(Shown):
     max_completion_tokens: int | None
     max_prompt_tokens: int | None
     truncation_strategy: Annotated[JsonObject, Describes(TruncationStrategy)]
-    incomplete_details: dict[str, str] | None
+    incomplete_details: Annotated[JsonObject | None, Describes(IncompleteRun | None)]
     usage: Usage | None
     response_format: Annotated[Any, Describes(ResponseFormat)]
     tool_choice: Annotated[Any, Describes(ToolChoice)]

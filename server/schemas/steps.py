@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, Field
 
 from server.schemas.common import Describes, JsonObject, ListQuery, Metadata, Shown, Usage
-from server.schemas.runs import Failure
+from server.schemas.messages import NamedFile
+from server.schemas.runs import CalledFunction, Failure
 
 IncludeField = Literal["step_details.tool_calls[*].file_search.results[*].content"]
 Include = Annotated[
@@ -38,11 +39,93 @@ class MessageCreation(BaseModel):
     message_creation: CreatedMessage
 
 
+class AnsweredFunction(CalledFunction):
+    """A function that the client runs, and what it gave."""
+
+    output: str | None
+
+
+class FunctionCall(BaseModel):
+    """A call to the client."""
+
+    id: str
+    type: Literal["function"]
+    function: AnsweredFunction
+
+
+class Logs(BaseModel):
+    """What code printed."""
+
+    type: Literal["logs"]
+    logs: str
+
+
+class Image(BaseModel):
+    """What code drew."""
+
+    type: Literal["image"]
+    image: NamedFile
+
+
+class RunCode(BaseModel):
+    """Code, and what came out of it."""
+
+    input: str
+    outputs: list[Logs | Image]
+
+
+class CodeInterpreterCall(BaseModel):
+    """A run of Python."""
+
+    id: str
+    type: Literal["code_interpreter"]
+    code_interpreter: RunCode
+
+
+class UsedRanking(BaseModel):
+    """How the results were ranked."""
+
+    ranker: Literal["auto", "default_2024_08_21"]
+    score_threshold: Annotated[float, Field(ge=0, le=1)]
+
+
+class FoundText(BaseModel):
+    """Text of a file."""
+
+    type: Literal["text"]
+    text: str
+
+
+class FoundFile(BaseModel):
+    """A part of a file; its content is shown where it is asked for."""
+
+    file_id: str
+    file_name: str
+    score: Annotated[float, Field(ge=0, le=1)]
+    attributes: JsonObject
+    content: list[FoundText] = []
+
+
+class Search(BaseModel):
+    """A search, and what it found."""
+
+    ranking_options: UsedRanking
+    results: list[FoundFile]
+
+
+class FileSearchCall(BaseModel):
+    """A search in vector stores."""
+
+    id: str
+    type: Literal["file_search"]
+    file_search: Search
+
+
 class ToolCalls(BaseModel):
     """A step that called tools."""
 
     type: Literal["tool_calls"]
-    tool_calls: list[JsonObject]
+    tool_calls: list[CodeInterpreterCall | FileSearchCall | FunctionCall]
 
 
 class RunStep(Shown):

@@ -1,0 +1,298 @@
+"""The document that we publish, against the specification of the hosted API.
+
+Everything that it lets clients send and get is in ours: paths, methods, parameters, keys, values
+and limits, but for what is excepted below with its reason. The main facts stand here too, for
+where the specification is not at hand; it is read where `ASSISTANTS_CONTRACT_DIR` names its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from server.config import load_settings
+from tests.covering import body_schema, published, routes
+
+CONTRACT = os.environ.get("ASSISTANTS_CONTRACT_DIR")
+SPECIFICATION = Path(CONTRACT, "openapi-assistants.yaml") if CONTRACT else None
+
+needs_specification = pytest.mark.skipif(
+    SPECIFICATION is None, reason="ASSISTANTS_CONTRACT_DIR is not set"
+)
+
+SERVED = ("/assistants", "/threads", "/models")
+BOUNDS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
+
+Json = dict[str, Any]
+Fact = tuple[str, str, Any]  # where, what, its value
+
+# Facts of the specification that ours does not state, as `where what`, and why.
+LACKING = {
+    r"body\.model value": "every name is taken that a model answers to",
+    r"body\.max_completion_tokens minimum": "it was 16 in fact",
+    r".*\.vector_stores? required": "it means that one of the two ways is taken",
+    r".*\.vector_store_ids required": "it means that one of the two ways is taken",
+    r".*\.attachments\.\w+ required": "said of the array where its items are meant",
+    r".*\.shutdown_date key": "no recorded model has one; models here do not end",
+    r"answer\.(id|object|deleted) (key|required)": "a model's deletion is always refused",
+}
+# Facts that ours states beyond the specification, and why.
+BEYOND = {
+    r".*\.attachments\[\]\.\w+ required": "said of the array where its items are meant",
+    r".*\b(content|content\[\]\.text) maxLength": "a limit that the hosted API had",
+    r".*\bmetadata maxProperties": "in the specification's words",
+    r".*\.name (min|max)Length": "in the specification's words",
+    r".*\.chunk_overlap_tokens minimum": "in the specification's words",
+    r"query\.limit (minimum|maximum)": "in the specification's words; 0 was taken in fact",
+    r".* maximum": "integers of 32 bits",
+    r"body\.max_completion_tokens minimum": "it was 16 in fact",
+    r".*\.tool_choice\.function required": "a function cannot be chosen without its name",
+    r".*\.tool_call_id required": "an output cannot be matched without it",
+    r".*\.hybrid_search key": "the hosted API shows it, so that it may be sent back",
+}
+
+
+@cache
+def specification() -> Json:
+    """The hosted API's."""
+    assert SPECIFICATION is not None
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    document: Json = yaml.load(SPECIFICATION.read_text(encoding="utf-8"), Loader=loader)
+    return document
+
+
+def operations(document: Json, prefix: str) -> Iterator[tuple[str, Json]]:
+    """Each served operation by its method and path."""
+    for path, methods in document["paths"].items():
+        bare = path.removeprefix(prefix)
+        if bare.startswith(SERVED):
+            for method in ("get", "post", "delete"):
+                if method in methods:
+                    yield f"{method.upper()} {bare}", methods[method]
+
+
+def facts(document: Json, schema: Json, where: str, depth: int = 0) -> Iterator[Fact]:
+    """What a schema says: its keys, the values of enumerations, what is required, bounds."""
+    schema = _resolved(document, schema)
+    if depth > 12:
+        return
+    for inner in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        yield from facts(document, inner, where, depth + 1)
+    for value in schema.get("enum", [schema["const"]] if "const" in schema else []):
+        yield where, "value", value
+    for key in BOUNDS:
+        if key in schema:
+            yield where, key, schema[key]
+    for name, inner in schema.get("properties", {}).items():
+        yield f"{where}.{name}", "key", name
+        yield from facts(document, inner, f"{where}.{name}", depth + 1)
+    for name in schema.get("required", ()):
+        yield f"{where}.{name}", "required", True
+    if "items" in schema:
+        yield from facts(document, schema["items"], f"{where}[]", depth + 1)
+
+
+def _resolved(document: Json, schema: Json) -> Json:
+    while "$ref" in schema:
+        found = document
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            found = found[part]
+        schema = found
+    return schema
+
+
+def request_facts(document: Json, operation: Json) -> set[Fact]:
+    """What can be sent."""
+    found: set[Fact] = set()
+    for parameter in operation.get("parameters", ()):
+        where = f"{parameter['in']}.{parameter['name']}"
+        found.add((where, "key", parameter["name"]))
+        found |= set(facts(document, parameter["schema"], where))
+    content = operation.get("requestBody", {}).get("content", {})
+    if content:
+        found |= set(facts(document, content["application/json"]["schema"], "body"))
+    return found
+
+
+def response_facts(document: Json, operation: Json) -> set[Fact]:
+    """What can come back."""
+    content = operation["responses"]["200"].get("content", {}).get("application/json", {})
+    return set(facts(document, content.get("schema", {}), "answer"))
+
+
+def excused(found: set[Fact], reasons: dict[str, str]) -> tuple[list[str], set[str]]:
+    """The facts that no reason covers, and the reasons that cover some."""
+    told = sorted({f"{where} {what}" for where, what, _ in found})
+    used = {reason for reason in reasons for each in told if re.fullmatch(reason, each)}
+    return [each for each in told if not any(re.fullmatch(r, each) for r in reasons)], used
+
+
+OURS = dict(operations(published(), "/v1"))
+
+
+@needs_specification
+def test_every_operation_is_served() -> None:
+    """Those of assistants, threads and models; ours has one more."""
+    theirs = dict(operations(specification(), ""))
+    assert set(theirs) <= set(OURS)
+    assert set(OURS) - set(theirs) == {"GET /threads/{thread_id}/runs/{run_id}/events"}
+    for name, operation in theirs.items():
+        assert OURS[name]["operationId"] == operation["operationId"]
+
+
+@needs_specification
+def test_requests_can_have_all_that_they_could() -> None:
+    """Keys, values, limits and what is required: no more and no less, but for the exceptions."""
+    used: set[str] = set()
+    for name, operation in operations(specification(), ""):
+        then = request_facts(specification(), operation)
+        now = {fact for fact in request_facts(published(), OURS[name]) if "header." not in fact[0]}
+        for lost, reasons in ((then - now, LACKING), (now - then, BEYOND)):
+            unexcused, here = excused(lost, reasons)
+            assert unexcused == [], name
+            used |= here
+    assert used >= set(BEYOND)
+
+
+@needs_specification
+def test_answers_have_all_that_they_had() -> None:
+    """Keys and values; limits of answers bind nobody."""
+    for name, operation in operations(specification(), ""):
+        lost = response_facts(specification(), operation) - response_facts(published(), OURS[name])
+        stated = {fact for fact in lost if fact[1] in ("key", "value", "required")}
+        assert excused(stated, LACKING)[0] == [], name
+
+
+@needs_specification
+def test_every_model_name_of_the_specification_has_an_alias() -> None:
+    """So that programs run unchanged whichever they name."""
+    names = {
+        value
+        for _, operation in operations(specification(), "")
+        for where, what, value in request_facts(specification(), operation)
+        if (where, what) == ("body.model", "value")
+    }
+    aliases = load_settings(None, {}, {}).models.aliases_for("served")
+    assert len(names) > 30
+    assert [name for name in names if not any(fnmatchcase(name, each) for each in aliases)] == []
+
+
+OPERATIONS = {
+    "GET /assistants": "listAssistants",
+    "POST /assistants": "createAssistant",
+    "GET /assistants/{assistant_id}": "getAssistant",
+    "POST /assistants/{assistant_id}": "modifyAssistant",
+    "DELETE /assistants/{assistant_id}": "deleteAssistant",
+    "POST /threads": "createThread",
+    "POST /threads/runs": "createThreadAndRun",
+    "GET /threads/{thread_id}": "getThread",
+    "POST /threads/{thread_id}": "modifyThread",
+    "DELETE /threads/{thread_id}": "deleteThread",
+    "GET /threads/{thread_id}/messages": "listMessages",
+    "POST /threads/{thread_id}/messages": "createMessage",
+    "GET /threads/{thread_id}/messages/{message_id}": "getMessage",
+    "POST /threads/{thread_id}/messages/{message_id}": "modifyMessage",
+    "DELETE /threads/{thread_id}/messages/{message_id}": "deleteMessage",
+    "GET /threads/{thread_id}/runs": "listRuns",
+    "POST /threads/{thread_id}/runs": "createRun",
+    "GET /threads/{thread_id}/runs/{run_id}": "getRun",
+    "POST /threads/{thread_id}/runs/{run_id}": "modifyRun",
+    "POST /threads/{thread_id}/runs/{run_id}/cancel": "cancelRun",
+    "POST /threads/{thread_id}/runs/{run_id}/submit_tool_outputs": "submitToolOuputsToRun",
+    "GET /threads/{thread_id}/runs/{run_id}/steps": "listRunSteps",
+    "GET /threads/{thread_id}/runs/{run_id}/steps/{step_id}": "getRunStep",
+    "GET /threads/{thread_id}/runs/{run_id}/events": "streamRunEvents",
+    "GET /models": "listModels",
+    "GET /models/{model}": "retrieveModel",
+    "DELETE /models/{model}": "deleteModel",
+}
+RUN_KEYS = (
+    "assistant_id model instructions tools metadata temperature top_p stream max_prompt_tokens "
+    "max_completion_tokens truncation_strategy tool_choice parallel_tool_calls response_format"
+)
+BODIES = {
+    "POST /assistants": "model name description instructions reasoning_effort tools "
+    "tool_resources metadata temperature top_p response_format",
+    "POST /assistants/{assistant_id}": "model name description instructions reasoning_effort "
+    "tools tool_resources metadata temperature top_p response_format",
+    "POST /threads": "messages tool_resources metadata",
+    "POST /threads/{thread_id}": "tool_resources metadata",
+    "POST /threads/runs": f"{RUN_KEYS} thread tool_resources",
+    "POST /threads/{thread_id}/messages": "role content attachments metadata",
+    "POST /threads/{thread_id}/messages/{message_id}": "metadata",
+    "POST /threads/{thread_id}/runs": f"{RUN_KEYS} reasoning_effort additional_instructions "
+    "additional_messages",
+    "POST /threads/{thread_id}/runs/{run_id}": "metadata",
+    "POST /threads/{thread_id}/runs/{run_id}/submit_tool_outputs": "tool_outputs stream",
+}
+LIST_QUERY = {"limit", "order", "after", "before"}
+QUERIES = {
+    "GET /assistants": LIST_QUERY,
+    "GET /threads/{thread_id}/messages": LIST_QUERY | {"run_id"},
+    "GET /threads/{thread_id}/runs": LIST_QUERY,
+    "POST /threads/{thread_id}/runs": {"include[]"},
+    "GET /threads/{thread_id}/runs/{run_id}/steps": LIST_QUERY | {"include[]"},
+    "GET /threads/{thread_id}/runs/{run_id}/steps/{step_id}": {"include[]"},
+    "GET /threads/{thread_id}/runs/{run_id}/events": {"starting_after"},
+}
+STREAMED = {
+    "createRun",
+    "createThreadAndRun",
+    "submitToolOuputsToRun",
+    "streamRunEvents",
+}
+
+
+def test_operations_have_the_hosted_apis_names() -> None:
+    """With its own spelling of one."""
+    assert {name: each["operationId"] for name, each in OURS.items()} == OPERATIONS
+
+
+def test_bodies_have_the_hosted_apis_keys() -> None:
+    """And take no others."""
+    bodies = {
+        route.replace(" /v1", " "): schema
+        for route, operation in routes()
+        if (schema := body_schema(operation))
+    }
+    assert {name: set(schema["properties"]) for name, schema in bodies.items()} == {
+        name: set(keys.split()) for name, keys in BODIES.items()
+    }
+    assert all(schema["additionalProperties"] is False for schema in bodies.values())
+
+
+def test_queries_have_the_hosted_apis_parameters() -> None:
+    """Those of pages are the same everywhere."""
+    found = {
+        name: {each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"}
+        for name, operation in OURS.items()
+    }
+    assert {name: query for name, query in found.items() if query} == QUERIES
+
+
+def test_errors_and_streams_are_described() -> None:
+    """Errors are 4XX in their one form and never 422; four operations can answer with a stream."""
+    streamed = set()
+    for operation in OURS.values():
+        answers = operation["responses"]
+        assert set(answers) == {"200", "4XX"}
+        error = answers["4XX"]["content"]["application/json"]["schema"]
+        assert error == {"$ref": "#/components/schemas/ErrorBody"}
+        if "text/event-stream" in answers["200"]["content"]:
+            streamed.add(operation["operationId"])
+    assert streamed == STREAMED
+
+
+async def test_the_document_is_served(http: httpx.AsyncClient) -> None:
+    """At its usual place, without a header."""
+    answer = await http.get("/openapi.json")
+    assert answer.json()["paths"].keys() == published()["paths"].keys()
