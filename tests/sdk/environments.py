@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import pytest
 
@@ -60,7 +60,7 @@ def node() -> Path:
     return Path(found)
 
 
-def unavailable(why: str) -> None:
+def unavailable(why: str) -> NoReturn:
     """Skip, but fail where a test run is relied on to have everything."""
     if os.environ.get("CI"):
         pytest.fail(why, pytrace=False)
@@ -104,7 +104,7 @@ def _install_node_module(folder: Path, version: Version) -> None:
     if npm is None:
         unavailable("there is no npm: install the extra `test`")
     flags = ("--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--loglevel=error")
-    _run(str(npm), "install", *flags, "--prefix", str(folder), f"openai@{version.number}")
+    _run(npm, "install", *flags, "--prefix", str(folder), f"openai@{version.number}")
 
 
 def _run(*command: str) -> str:
