@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 import uvicorn
 from fastapi import FastAPI
@@ -108,7 +109,7 @@ async def running(
         executor = RunExecutor(db, bus, catalog, clock, ids, _executor_settings(settings), metrics)
         await executor.start()
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
-        _watch(metrics, bus, executor)
+        _watch(metrics, bus, executor, engines)
         yield Services(db, bus, catalog, executor, metrics, clock, settings.streams)
 
 
@@ -186,6 +187,9 @@ def _executor_settings(settings: Settings) -> ExecutorSettings:
     )
 
 
-def _watch(metrics: Metrics, bus: EventBus, executor: RunExecutor) -> None:
+def _watch(
+    metrics: Metrics, bus: EventBus, executor: RunExecutor, engines: Mapping[str, Engine]
+) -> None:
+    metrics.watch_models(lambda: {name: asdict(e.stats) for name, e in engines.items()})
     metrics.watch("assistants_open_streams", "Streams being read.", lambda: bus.open_streams)
     metrics.watch("assistants_running_runs", "Runs being executed.", lambda: executor.running)

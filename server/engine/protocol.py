@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from server.engine.stats import EngineStats
+
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
@@ -119,6 +121,9 @@ class Engine(Protocol):
 
     @property
     def info(self) -> ModelInfo: ...
+
+    @property
+    def stats(self) -> EngineStats: ...
 
     async def start(self) -> None:
         """Load the model. Raises EngineUnavailable with a sentence for the user."""
