@@ -131,12 +131,15 @@ class Subscription:
                 events, over = self._take()
                 if events:
                     yield b"".join(_lines(events, first, numbered=numbered))
-                elif self._log.broken is not None:
-                    raise StreamBroken(self._log.broken)
-                else:
-                    await self.ready.wait()
+                elif not over:
+                    await self._more()
         finally:
             self._log.readers.discard(self)
+
+    async def _more(self) -> None:
+        if self._log.broken is not None:
+            raise StreamBroken(self._log.broken)
+        await self.ready.wait()
 
     def _take(self) -> tuple[list[bytes], bool]:
         log = self._log
@@ -144,13 +147,13 @@ class Subscription:
             raise StreamBroken("The client reads too slowly for this stream.")
         taken: list[bytes] = []
         size = 0
-        while self.position < log.last and size < CHUNK:
+        while not (over := self._ends_at(self.position)):
+            if self.position == log.last or size >= CHUNK:
+                break
             taken.append(log.events[self.position - log.base])
             size += len(taken[-1])
             self.position += 1
-            if self._ends_at(self.position):
-                return taken, True
-        return taken, False
+        return taken, over
 
     def _ends_at(self, number: int) -> bool:
         mark = self._log.marks.get(number, Mark.NONE)

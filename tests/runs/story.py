@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import httpx
 
 from server.engine.scripted import ScriptedEngine
-from tests.support import Event, LiveServer, parse_events
+from tests.support import DEADLINE, Event, LiveServer, parse_events
 
 Json = dict[str, Any]
 
@@ -56,7 +57,7 @@ class Story:
     async def paused(self, **body: Any) -> Json:
         """A new run whose model has paused, as its script says."""
         run = await self.start(**body)
-        await self.engine.paused.wait()
+        await asyncio.wait_for(self.engine.paused.wait(), DEADLINE)
         return run
 
     async def stream(self, **body: Any) -> list[Event]:

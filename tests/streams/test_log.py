@@ -1,0 +1,199 @@
+"""The event log by itself: folding, readers, pauses, what is forgotten."""
+
+from __future__ import annotations
+
+import time
+
+import orjson
+import pytest
+
+from server.runs.deltas import MessageDeltas, StepDeltas
+from server.runs.events import (
+    EventBus,
+    EventsGone,
+    Mark,
+    StreamBroken,
+    Subscription,
+    encode,
+    folded,
+)
+from tests.support import ManualClock, parse_events
+
+
+def event(number: int) -> bytes:
+    """An event of a run that can be told from others."""
+    return encode("thread.run.queued", orjson.dumps({"id": "run_1", "n": number}))
+
+
+async def read(subscription: Subscription, *, numbered: bool = False) -> bytes:
+    """All that a reader gets up to the end of its stream."""
+    return b"".join([chunk async for chunk in subscription.chunks(numbered=numbered)])
+
+
+def bus_with(count: int, mark: Mark = Mark.END, **options: int) -> EventBus:
+    """A bus with one run that has so many events, the last of which has a mark."""
+    bus = EventBus(lambda: 0.0, **options)
+    for number in range(1, count + 1):
+        bus.publish("run_1", event(number), mark if number == count else Mark.NONE)
+    return bus
+
+
+async def test_every_position() -> None:
+    """A reader from after event N gets the rest; from after the last one, nothing."""
+    bus = bus_with(5)
+    for after in range(6):
+        rest = b"".join(event(number) for number in range(after + 1, 6))
+        assert await read(bus.subscribe("run_1", after)) == rest
+    with pytest.raises(EventsGone):
+        bus.subscribe("run_1", 6)
+    with pytest.raises(EventsGone):
+        bus.subscribe("run_2")
+
+
+async def test_pauses() -> None:
+    """A stream ends at a pause that is still on, or that it was opened before; not at old ones."""
+    bus = bus_with(3, Mark.PAUSE)
+    assert await read(bus.subscribe("run_1", past_pauses=True)) == b"".join(map(event, (1, 2, 3)))
+    assert await read(bus.subscribe("run_1", 3, past_pauses=True)) == b""
+    before = bus.subscribe("run_1")
+    bus.publish("run_1", event(4))
+    bus.publish("run_1", event(5), Mark.PAUSE)
+    assert await read(before) == b"".join(map(event, (1, 2, 3)))
+    assert await read(bus.subscribe("run_1", 3)) == event(4) + event(5)
+    whole = b"".join(map(event, range(1, 6)))
+    assert await read(bus.subscribe("run_1", past_pauses=True)) == whole
+
+
+async def test_folding_keeps_the_text() -> None:
+    """Deltas of one part become one; other events and other parts stay where they are."""
+    text, other, calls = MessageDeltas("msg_1"), MessageDeltas("msg_2"), StepDeltas("step_1")
+    events = [
+        event(1),
+        text.text("Hé"),
+        text.text('l"l'),
+        text.text("o"),
+        event(2),
+        text.text("!"),
+        other.text("a"),
+        other.text("b"),
+        calls.started(0, "call_1", "f"),
+        calls.arguments(0, '{"a'),
+        calls.arguments(0, '":1}'),
+        calls.started(1, "call_2", "g"),
+        calls.arguments(1, "{}"),
+        event(3),
+    ]
+    told = parse_events(b"".join(folded(events)).decode())
+    deltas = [e.data["delta"] for e in told if e.name.endswith("delta")]
+    assert [e.data.get("n") for e in told] == [1, None, 2, None, None, None, None, 3]
+    parts = [d["content"][0]["text"] for d in deltas if "content" in d]
+    assert parts == [
+        {"value": 'Hél"lo', "annotations": []},
+        {"value": "!"},
+        {"value": "ab", "annotations": []},
+    ]
+    made = [d["step_details"]["tool_calls"][0] for d in deltas if "step_details" in d]
+    assert [(c["index"], c["id"], c["function"]["arguments"]) for c in made] == [
+        (0, "call_1", '{"a":1}'),
+        (1, "call_2", "{}"),
+    ]
+    assert folded(folded(events)) == folded(events)
+
+
+async def test_folding_is_quick() -> None:
+    """A history of many deltas is folded in time that grows with their number only."""
+    deltas = MessageDeltas("msg_1")
+    events = [deltas.text("some words ") for _ in range(30_000)]
+    begun = time.process_time()
+    [one] = folded(events)
+    assert time.process_time() - begun < 2
+    assert one.count(b"some words ") == 30_000
+
+
+async def test_what_is_folded_can_be_read_from_the_start_only() -> None:
+    """A number inside the history is gone; the start and what is newer are there."""
+    bus = bus_with(100, ring_bytes=2000)
+    log = bus._logs["run_1"]
+    assert 0 < log.base < 100
+    assert log.size <= 2000
+    with pytest.raises(EventsGone):
+        bus.subscribe("run_1", 1)
+    with pytest.raises(EventsGone):
+        bus.subscribe("run_1", log.base - 1)
+    newer = b"".join(event(number) for number in range(log.base + 1, 101))
+    assert await read(bus.subscribe("run_1", log.base)) == newer
+    assert await read(bus.subscribe("run_1")) == b"".join(map(event, range(1, 101)))
+
+
+async def test_reader_that_is_overtaken() -> None:
+    """A reader whose next event was folded meanwhile is told that it is too slow."""
+    bus = bus_with(5, Mark.NONE)
+    reader = bus.subscribe("run_1", 2)
+    for number in range(6, 100):
+        bus.publish("run_1", event(number))
+    bus._logs["run_1"].fold(0)
+    with pytest.raises(StreamBroken, match="too slowly"):
+        await read(reader)
+
+
+async def test_stopping() -> None:
+    """Streams of unfinished runs break off, now and later; those that have ended do not."""
+    bus = bus_with(3, Mark.NONE)
+    bus.publish("run_2", event(1), Mark.END)
+    bus.stop("Goodbye.")
+    bus.publish("run_3", event(1))
+    for run_id in ("run_1", "run_3"):
+        reader = bus.subscribe(run_id)
+        assert parse_events((await anext(reader.chunks())).decode())
+        with pytest.raises(StreamBroken, match="Goodbye"):
+            await read(reader)
+    assert await read(bus.subscribe("run_2")) == event(1)
+
+
+async def test_forgetting(clock: ManualClock) -> None:
+    """Ended logs go after a time, or when all together are too large, the oldest first."""
+    bus = EventBus(clock.monotonic, keep=10.0, total_bytes=3 * len(event(1)))
+    for run_id in ("a", "b", "c", "d"):
+        bus.publish(run_id, event(1), Mark.END)
+        clock.advance(1)
+    bus.publish("open", event(1))
+    bus.forget_old()
+    assert [r for r in ("a", "b", "c", "d", "open") if bus.holds(r)] == ["b", "c", "d", "open"]
+    clock.advance(8)
+    bus.forget_old()
+    assert [r for r in ("b", "c", "d", "open") if bus.holds(r)] == ["c", "d", "open"]
+    clock.advance(1000)
+    bus.forget_old()
+    assert [r for r in ("c", "d", "open") if bus.holds(r)] == ["open"]
+
+
+async def test_seeded_log() -> None:
+    """A history from rows is read from its start; later events have numbers beyond old ones."""
+    bus = EventBus(lambda: 0.0, era=1_800_000_000)
+    bus.seed("run_1", [(event(n), Mark.NONE) for n in (1, 2, 3)])
+    for after in (1, 2, 3, 4):
+        with pytest.raises(EventsGone):
+            bus.subscribe("run_1", after)
+    reader = bus.subscribe("run_1")
+    known = bus.last("run_1")
+    assert 2**40 < known < 2**53
+    bus.publish("run_1", event(4), Mark.END)
+    assert await read(reader) == b"".join(map(event, (1, 2, 3, 4)))
+    assert await read(bus.subscribe("run_1", known)) == event(4)
+    numbered = await read(bus.subscribe("run_1"), numbered=True)
+    assert numbered.count(b"id: ") == 3
+    assert numbered.endswith(b"id: %d\n" % (known + 1) + event(4))
+    bus.seed("run_1", [(event(9), Mark.END)])
+    assert bus.last("run_1") == known + 1
+
+
+async def test_readers_are_counted_while_they_read() -> None:
+    """A subscription that is never read, or has ended, is none."""
+    bus = bus_with(3, Mark.NONE)
+    reader = bus.subscribe("run_1")
+    assert bus.open_streams == 0
+    chunks = reader.chunks()
+    await anext(chunks)
+    assert bus.open_streams == 1
+    await chunks.aclose()
+    assert bus.open_streams == 0

@@ -1,0 +1,142 @@
+"""Readers that come and go, many at once, slow ones: the run and the others do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from server.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+from tests.runs.story import HELLO, Story, begin_story, granted, text_of
+from tests.streams.reader import joined, names, reading, reading_new
+from tests.support import BETA, DEADLINE, LiveServer, eventually, live_server, parse_events
+
+
+async def nobody_reads(story: Story) -> None:
+    """Wait until every subscription is freed."""
+    await eventually(story.readers, lambda count: count == 0)
+
+
+async def test_many_readers(story: Story) -> None:
+    """Any number of streams say the same, whenever they were attached."""
+    story.engine.says("one two three four", pause_after=2)
+    run = await story.paused()
+    early = [asyncio.create_task(story.told(run)) for _ in range(20)]
+    await eventually(story.readers, lambda count: count == 20)
+    story.engine.resume()
+    told = await story.told(run)
+    assert await asyncio.gather(*early) == [told] * 20
+    await nobody_reads(story)
+
+
+@pytest.mark.parametrize("events", range(0, 10, 3))
+async def test_disconnect(story: Story, events: int) -> None:
+    """A client that goes away, at whatever event, loses nothing: the run goes on to its end."""
+    story.engine.says("one two three", pause_after=2)
+    async with reading_new(story) as reader:
+        read = await reader.take(events)
+        await story.engine.paused.wait()
+    await nobody_reads(story)
+    [run] = granted(await story.http.get(f"{story.url}/runs"))["data"]
+    assert run["status"] == "in_progress"
+    story.engine.resume()
+    assert (await story.settled(run))["status"] == "completed"
+    [message] = await story.answers(run)
+    assert text_of(message) == "one two three"
+    told = await story.told(run)
+    assert told[:events] == read
+
+
+async def test_disconnect_before_the_first_byte(story: Story) -> None:
+    """A request whose client is gone before it is answered creates its run all the same."""
+    story.engine.says("one", pause_after=0)
+    body = json.dumps({"assistant_id": story.assistant_id, "stream": True})
+    (await asking(story.server, f"{story.url}/runs", body)).close()
+    await asyncio.wait_for(story.engine.paused.wait(), DEADLINE)
+    story.engine.resume()
+    [run] = granted(await story.http.get(f"{story.url}/runs"))["data"]
+    assert (await story.settled(run))["status"] == "completed"
+    await nobody_reads(story)
+
+
+async def test_keep_alive(tmp_path: Path) -> None:
+    """A stream on which nothing happens sends comments, which are no events."""
+    engine = ScriptedEngine()
+    engine.says("one two", pause_after=1)
+    async with (
+        live_server(tmp_path, engine, streams__ping=0.02) as server,
+        begin_story(server, engine) as story,
+        reading_new(story) as reader,
+    ):
+        told = await reader.take(8)
+        waiting = asyncio.create_task(reader.next())
+
+        async def pings() -> int:
+            return reader.text.count("\n: ping\n\n")
+
+        await eventually(pings, lambda count: count > 1)
+        assert not waiting.done()
+        engine.resume()
+        told += [await waiting, *await reader.rest()]
+    assert joined(told) == "one two"
+    assert "\r" not in reader.text
+
+
+async def test_stuck_reader(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A reader that takes nothing is dropped; the run and a reader that takes all go on."""
+    caplog.set_level("INFO")
+    engine = ScriptedEngine(info=replace(SCRIPTED_MODEL, context=10_000_000))
+    pieces = [str(number % 10) * 4000 for number in range(200)]
+    engine.says(pieces=pieces, pause_after=200)
+    options = {
+        "streams__send_buffer": 4096,
+        "streams__stuck_after": 1.0,
+        "runs__completion_cap": 10_000_000,
+    }
+    async with (
+        live_server(tmp_path, engine, **options) as server,
+        begin_story(server, engine) as story,
+    ):
+        body = json.dumps({"assistant_id": story.assistant_id, "stream": True})
+        with await asking(server, f"{story.url}/runs", body):
+            await eventually(story.readers, lambda count: count == 1)
+            [run] = granted(await story.http.get(f"{story.url}/runs"))["data"]
+            async with reading(story, run) as fast:
+                told = await fast.take(7 + 200)
+                assert joined(told) == "".join(pieces)
+                await eventually(story.readers, lambda count: count == 1)
+                engine.resume()
+                assert names(await fast.rest())[-2:] == ["run.completed", "done"]
+        assert (await story.now(run))["status"] == "completed"
+        await nobody_reads(story)
+        assert (await (await story.another(HELLO)).run())["status"] == "completed"
+    assert caplog.messages.count("stuck_reader_dropped") == 1
+    assert not any(record.exc_info for record in caplog.records)
+
+
+async def asking(server: LiveServer, path: str, body: str) -> socket.socket:
+    """A connection that has sent a POST, and has little room for the answer."""
+    host, port = server.url.removeprefix("http://").split(":")
+    head = {"Host": host, "Content-Length": str(len(body)), **BETA}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+    client = socket.socket()
+    client.setblocking(False)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, (host, int(port)))
+    await loop.sock_sendall(client, ("\r\n".join(lines) + "\r\n\r\n" + body).encode())
+    return client
+
+
+async def test_slow_history_is_not_lost(story: Story) -> None:
+    """A reader that pauses in the middle gets all the rest when it goes on."""
+    story.engine.says("one two three four five")
+    async with reading_new(story) as reader:
+        told = await reader.take(3)
+        run = await story.settled(told[0].data)
+        told += await reader.rest()
+    assert told == parse_events((await story.events(run)).text)

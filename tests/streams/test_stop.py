@@ -1,0 +1,130 @@
+"""The server is stopped in order while runs and their streams are open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from server.app import create_app, listen, running, serve
+from server.engine.scripted import ScriptedEngine
+from tests.runs.story import HELLO, Story, begin_story, granted, text_of, written
+from tests.streams.reader import names, reading, reading_new
+from tests.support import DEADLINE, LiveServer, eventually, live_server, settings_for
+
+CALL = written(("get_weather", "{}"))
+GOODBYE = "The server is shutting down; the run goes on when it is back."
+
+
+@asynccontextmanager
+async def served(
+    folder: Path, engine: ScriptedEngine, stop: asyncio.Event, grace: float
+) -> AsyncIterator[LiveServer]:
+    """A server as the command line runs it, until `stop` is set."""
+    settings = settings_for(folder)
+    async with running(settings, {settings.models.default: engine}) as services:
+        with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            app = create_app(services, settings)
+            serving = asyncio.create_task(serve(app, listener, stop, grace))
+            try:
+                yield LiveServer(url, services, settings)
+            finally:
+                stop.set()
+                await asyncio.wait_for(serving, DEADLINE)
+
+
+async def test_streams_end_and_runs_go_on(tmp_path: Path) -> None:
+    """What is open is closed and the run queued; its stream says why; later it completes."""
+    engine, stop = ScriptedEngine(), asyncio.Event()
+    engine.says("one two three", pause_after=2)
+    async with (
+        served(tmp_path, engine, stop, grace=0.0) as server,
+        begin_story(server, engine) as story,
+        reading_new(story) as reader,
+    ):
+        told = await reader.take(9)
+        stop.set()
+        told += await reader.rest()
+    assert names(told)[9:] == [
+        "message.incomplete",
+        "run.step.failed",
+        "run.queued",
+        "error",
+        "done",
+    ]
+    assert told[-2].data == {
+        "error": {"message": GOODBYE, "type": "server_error", "param": None, "code": None}
+    }
+    again = ScriptedEngine()
+    async with live_server(tmp_path, again) as server, server.http(verify=False) as http:
+        story = Story(server, again, http, story.assistant_id, story.thread_id)
+        run = await story.settled(told[0].data)
+        assert run["status"] == "completed"
+        assert text_of((await story.answers(run))[-1]).startswith("Hello!")
+
+
+async def test_grace(tmp_path: Path) -> None:
+    """A turn that ends in time ends as ever; meanwhile the server says that it is not ready."""
+    engine, stop = ScriptedEngine(), asyncio.Event()
+    engine.says("one two three", pause_after=2)
+    async with (
+        served(tmp_path, engine, stop, grace=DEADLINE) as server,
+        begin_story(server, engine) as story,
+    ):
+        assert granted(await story.http.get("/readyz")) == {"status": "ready"}
+        async with reading_new(story) as reader:
+            told = await reader.take(9)
+            stop.set()
+
+            async def ready() -> int:
+                return (await story.http.get("/readyz")).status_code
+
+            await eventually(ready, lambda status: status == 503)
+            assert (await story.http.get("/healthz")).status_code == 200
+            assert (await story.http.get("/readyz")).json() == {"status": "stopping"}
+            late = await story.another(HELLO)
+            async with reading_new(late) as waiting:
+                assert names(await waiting.take(2)) == ["run.created", "run.queued"]
+                engine.resume()
+                told += await reader.rest()
+                assert names(await waiting.rest()) == ["error", "done"]
+    assert names(told)[-2:] == ["run.completed", "done"]
+
+
+async def test_streams_that_wait_for_nothing(tmp_path: Path) -> None:
+    """Stopping does not disturb streams that have ended, nor runs that wait for outputs."""
+    engine, stop = ScriptedEngine(), asyncio.Event()
+    engine.says(CALL)
+    async with (
+        served(tmp_path, engine, stop, grace=0.0) as server,
+        begin_story(server, engine) as story,
+    ):
+        waiting = await story.run()
+        other = await story.another(HELLO)
+        done = await other.run()
+        await server.services.executor.stop(0.0)
+        assert names(await story.told(waiting))[-2:] == ["run.requires_action", "done"]
+        assert names(await other.told(done))[-2:] == ["run.completed", "done"]
+        submitted = await story.submit(waiting, "sun", stream=True)
+        assert submitted.status_code == 200
+        assert "event: error" in submitted.text
+        async with reading(story, waiting) as reader:
+            assert names(await reader.rest())[-3:] == ["run.queued", "error", "done"]
+
+
+async def test_stop_with_many_runs(tmp_path: Path) -> None:
+    """However many runs are active or wait, all of them are there for the next server."""
+    engine = ScriptedEngine(slots=4)
+    for _ in range(4):
+        engine.says("one two", pause_after=1)
+    async with live_server(tmp_path, engine) as server, begin_story(server, engine) as story:
+        stories = [await story.another(HELLO) for _ in range(10)]
+        runs = [await each.start() for each in stories]
+        await eventually(story.running, lambda count: count == 4)
+    again = ScriptedEngine(slots=4)
+    async with live_server(tmp_path, again) as server, server.http(verify=False) as http:
+        for each, run in zip(stories, runs, strict=True):
+            late = Story(server, again, http, each.assistant_id, each.thread_id)
+            assert (await late.settled(run))["status"] == "completed"
