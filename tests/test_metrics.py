@@ -15,7 +15,7 @@ async def test_the_work_of_an_engine_shows_in_the_metrics(
     engine.says("One two three.")
     assistant = await client.beta.assistants.create(model="gpt-4o", instructions="Count.")
     thread = await client.beta.threads.create()
-    await client.beta.threads.runs.create_and_poll(thread.id, assistant_id=assistant.id)
+    await client.beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
     samples = dict(
         line.rsplit(" ", 1)
         for line in (await http.get("/metrics")).text.splitlines()
