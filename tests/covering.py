@@ -112,8 +112,8 @@ def _of_parameter(route: str, parameter: Json) -> Field:
     name, schema = parameter["name"], parameter["schema"]
     if parameter["in"] == "path":
         return Field(route, name, "in the path", ("taken", "error"))
-    if name == "openai-beta":
-        return Field(route, "OpenAI-Beta", "header; `assistants=v2`", ("taken", "error"))
+    if name == "OpenAI-Beta":
+        return Field(route, name, "header; `assistants=v2`", ("taken", "error"))
     aspects = ["taken", "default", *_limited(schema)]
     if _kinds(schema) != ["string"] or "last-event-id" in name:
         aspects.append("error")

@@ -10,7 +10,10 @@ from server import schemas
 
 
 def describe(app: FastAPI) -> None:
-    """Errors are 400s in OpenAI's form, never 422s; run endpoints can answer with a stream."""
+    """Errors are 400s in OpenAI's form, never 422s; run endpoints can answer with a stream.
+
+    Assistants and threads need a header, which their routes read without a parameter.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -29,9 +32,11 @@ def _correct(document: dict[str, Any]) -> None:
     template = "#/components/schemas/{model}"
     components["ErrorBody"] = schemas.ErrorBody.model_json_schema(ref_template=template)
     components.update(components["ErrorBody"].pop("$defs", {}))
-    for methods in document["paths"].values():
+    for path, methods in document["paths"].items():
         for operation in methods.values():
             _correct_responses(operation["responses"], operation.get("operationId", ""))
+            if path.startswith(BEHIND_BETA):
+                operation.setdefault("parameters", []).append(BETA_HEADER)
 
 
 def _correct_responses(responses: dict[str, Any], operation: str) -> None:
@@ -44,6 +49,13 @@ def _correct_responses(responses: dict[str, Any], operation: str) -> None:
         }
 
 
+BEHIND_BETA = ("/v1/assistants", "/v1/threads")
+BETA_HEADER = {
+    "name": "OpenAI-Beta",
+    "in": "header",
+    "required": True,
+    "schema": {"type": "string", "const": "assistants=v2"},
+}
 STREAMING = frozenset(
     {"createRun", "createThreadAndRun", "submitToolOuputsToRun", "streamRunEvents"}
 )

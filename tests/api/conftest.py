@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
 
 from tests.api.wire import HELLO, World
-from tests.support import live_server
+from tests.support import LiveServer, live_server
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    """A server with one of everything, for as long as the tests run."""
-    folder: Path = tmp_path_factory.mktemp("world")
-    async with live_server(folder) as server, server.http() as http, server.sdk() as sdk:
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveServer]:
+    """A server for as long as the tests run."""
+    async with live_server(tmp_path_factory.mktemp("world")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def world(shared: LiveServer) -> AsyncIterator[World]:
+    """One of everything, which no test may change."""
+    async with shared.http() as http:
+        yield await one_of_everything(shared, http)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def spare(shared: LiveServer) -> AsyncIterator[World]:
+    """One of everything, for tests that send anything to it."""
+    async with shared.http() as http:
+        yield await one_of_everything(shared, http)
+
+
+async def one_of_everything(server: LiveServer, http: httpx.AsyncClient) -> World:
+    """A thread whose message was answered by a run."""
+    async with server.sdk() as sdk:
         assistant = await sdk.beta.assistants.create(model="gpt-4o", name="Ada")
         thread = await sdk.beta.threads.create(messages=[HELLO])
         run = await sdk.beta.threads.runs.create_and_poll(
@@ -24,12 +43,6 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         )
         steps = await sdk.beta.threads.runs.steps.list(run.id, thread_id=thread.id)
         messages = await sdk.beta.threads.messages.list(thread.id, order="asc")
-        yield World(
-            server,
-            http,
-            assistant.id,
-            thread.id,
-            messages.data[0].id,
-            run.id,
-            steps.data[0].id,
-        )
+    return World(
+        server, http, assistant.id, thread.id, messages.data[0].id, run.id, steps.data[0].id
+    )

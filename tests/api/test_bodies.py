@@ -24,7 +24,7 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.mark.parametrize("route", WITH_BODY)
-async def test_what_is_not_json_is_refused(world: World, route: str) -> None:
+async def test_what_is_not_json_is_refused(spare: World, route: str) -> None:
     """Also NaN, infinities, half a surrogate pair, broken UTF-8, a byte order mark, two values."""
     for content in (
         b"{",
@@ -40,12 +40,12 @@ async def test_what_is_not_json_is_refused(world: World, route: str) -> None:
         b"{} {}",
         b'{"a": 1,}',
     ):
-        answer = await world.http.post(world.url(route), content=content, headers=JSON)
+        answer = await spare.http.post(spare.url(route), content=content, headers=JSON)
         refused(answer, NOT_JSON, None, None)
 
 
 @pytest.mark.parametrize("route", WITH_BODY)
-async def test_a_body_must_be_an_object(world: World, route: str) -> None:
+async def test_a_body_must_be_an_object(spare: World, route: str) -> None:
     """The error names no parameter."""
     for content, got in (
         (b"[]", "an array"),
@@ -56,7 +56,7 @@ async def test_a_body_must_be_an_object(world: World, route: str) -> None:
         (b"true", "a boolean"),
     ):
         refused(
-            await world.http.post(world.url(route), content=content, headers=JSON),
+            await spare.http.post(spare.url(route), content=content, headers=JSON),
             f"Invalid type for the request body: expected an object, but got {got} instead.",
             None,
             "invalid_type",
@@ -64,25 +64,25 @@ async def test_a_body_must_be_an_object(world: World, route: str) -> None:
 
 
 @pytest.mark.parametrize("route", WITH_BODY)
-async def test_deep_nesting_is_refused(world: World, route: str) -> None:
+async def test_deep_nesting_is_refused(spare: World, route: str) -> None:
     """Before any schema is asked; no depth can exhaust the server's stack."""
     for depth in (65, 100_000):
         for content in (b'{"a":' * depth + b"1" + b"}" * depth, b'{"a":' + b"[" * depth):
-            answer = await world.http.post(world.url(route), content=content, headers=JSON)
+            answer = await spare.http.post(spare.url(route), content=content, headers=JSON)
             assert error_of(answer)["type"] == "invalid_request_error"
 
 
-async def test_sixty_four_levels_are_taken(world: World) -> None:
+async def test_sixty_four_levels_are_taken(spare: World) -> None:
     """The setting's default; what is within comes back."""
     schema: dict[str, object] = {}
     for _ in range(64 - 5):
         schema = {"a": schema}
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
     body = {"model": "gpt-4o", "tools": [tool]}
-    shown = answer_of(await world.http.post("/v1/assistants", json=body))
+    shown = answer_of(await spare.http.post("/v1/assistants", json=body))
     assert shown["tools"][0]["function"]["parameters"] == schema
     tool["function"] = {"name": "f", "parameters": {"a": {"a": schema}}}
-    message = error_of(await world.http.post("/v1/assistants", json=body))["message"]
+    message = error_of(await spare.http.post("/v1/assistants", json=body))["message"]
     assert message == (
         "The JSON body of your request is nested too deeply. At most 64 levels are taken."
     )
@@ -112,36 +112,36 @@ async def test_a_body_that_is_too_large_is_refused(small: httpx.AsyncClient) -> 
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "text/plain", ""])
-async def test_a_body_is_json_whatever_its_content_type(world: World, kind: str) -> None:
+async def test_a_body_is_json_whatever_its_content_type(spare: World, kind: str) -> None:
     """What parses is taken."""
-    thread = await world.http.post(
+    thread = await spare.http.post(
         "/v1/threads", content=b'{"metadata": {"a": "b"}}', headers={"content-type": kind}
     )
     assert answer_of(thread)["metadata"] == {"a": "b"}
 
 
-async def test_of_a_key_given_twice_the_last_counts(world: World) -> None:
+async def test_of_a_key_given_twice_the_last_counts(spare: World) -> None:
     """As with most parsers."""
     content = b'{"metadata": {"a": "1"}, "metadata": {"a": "2"}}'
-    thread = answer_of(await world.http.post("/v1/threads", content=content, headers=JSON))
+    thread = answer_of(await spare.http.post("/v1/threads", content=content, headers=JSON))
     assert thread["metadata"] == {"a": "2"}
 
 
-async def test_no_body_is_an_empty_object(world: World) -> None:
+async def test_no_body_is_an_empty_object(spare: World) -> None:
     """So that what is required is missed, by name."""
     for route, param in (("/v1/assistants", "model"), ("/v1/threads/runs", "assistant_id")):
         refused(
-            await world.http.post(route),
+            await spare.http.post(route),
             f"Missing required parameter: '{param}'.",
             param,
             "missing_required_parameter",
         )
 
 
-async def test_text_comes_back_character_by_character(world: World) -> None:
+async def test_text_comes_back_character_by_character(spare: World) -> None:
     """Raw UTF-8 in the answer, control characters escaped, nothing normalised."""
     text = 'e\N{COMBINING ACUTE ACCENT}\u2028\x00\x1f\x7f"\\/\N{GRINNING FACE}\u200b\ufeff'
-    thread = await world.http.post("/v1/threads", json={"metadata": {text[:60]: text}})
+    thread = await spare.http.post("/v1/threads", json={"metadata": {text[:60]: text}})
     assert answer_of(thread)["metadata"] == {text[:60]: text}
     assert "\N{GRINNING FACE}" in thread.text
 
@@ -157,7 +157,7 @@ async def test_text_comes_back_character_by_character(world: World) -> None:
     ],
 )
 async def test_one_fault_is_told_at_a_time(
-    world: World, body: dict[str, object], param: str
+    spare: World, body: dict[str, object], param: str
 ) -> None:
     """First what is missing, then what is unknown, then field by field; within fields alike."""
-    assert error_of(await world.post(THREADS, body))["param"] == param
+    assert error_of(await spare.post(THREADS, body))["param"] == param

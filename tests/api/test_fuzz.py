@@ -70,21 +70,21 @@ def in_form(answer: Any) -> None:
 @pytest.mark.parametrize("route", WITH_BODY)
 @given(data=st.data())
 @BOUNDED
-async def test_any_json_is_taken_or_told_off(world: World, route: str, data: Any) -> None:
+async def test_any_json_is_taken_or_told_off(spare: World, route: str, data: Any) -> None:
     """Bodies that are nearly right are the likeliest to slip through."""
     body = data.draw(mutated(route))
-    smallest = {"assistant_id": world.assistant_id} if "assistant_id" in body else {}
-    in_form(await world.post(route, {**body, **smallest}))
+    smallest = {"assistant_id": spare.assistant_id} if "assistant_id" in body else {}
+    in_form(await spare.post(route, {**body, **smallest}))
     content = json.dumps(body).encode()
-    in_form(await world.http.post(world.url(route), content=content[: len(content) // 2]))
+    in_form(await spare.http.post(spare.url(route), content=content[: len(content) // 2]))
 
 
 @pytest.mark.parametrize("route", WITH_BODY)
 @given(content=st.binary(max_size=40))
 @BOUNDED
-async def test_any_bytes_are_told_off(world: World, route: str, content: bytes) -> None:
+async def test_any_bytes_are_told_off(spare: World, route: str, content: bytes) -> None:
     """What is not even JSON."""
-    in_form(await world.http.post(world.url(route), content=content))
+    in_form(await spare.http.post(spare.url(route), content=content))
 
 
 @pytest.mark.parametrize("route", LISTS)
@@ -99,17 +99,17 @@ async def test_any_bytes_are_told_off(world: World, route: str, content: bytes) 
 )
 @BOUNDED
 async def test_any_query_is_taken_or_told_off(
-    world: World, route: str, query: dict[str, str]
+    spare: World, route: str, query: dict[str, str]
 ) -> None:
     """Of lists."""
-    in_form(await world.http.get(world.url(route), params=query))
+    in_form(await spare.http.get(spare.url(route), params=query))
 
 
 @given(path=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20))
 @BOUNDED
-async def test_any_id_is_looked_up_in_peace(world: World, path: str) -> None:
+async def test_any_id_is_looked_up_in_peace(spare: World, path: str) -> None:
     """Of whatever characters."""
     quoted = "".join(f"%{byte:02X}" for byte in path.encode())
     for kind in ("assistants", "threads", "models"):
-        in_form(await world.http.get(f"/v1/{kind}/{quoted}"))
-        in_form(await world.http.delete(f"/v1/{kind}/{quoted}x"))
+        in_form(await spare.http.get(f"/v1/{kind}/{quoted}"))
+        in_form(await spare.http.delete(f"/v1/{kind}/{quoted}x"))

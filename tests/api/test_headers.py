@@ -24,19 +24,19 @@ KINDS = {
 }
 
 
-async def send(world: World, route: str, http: httpx.AsyncClient | None = None) -> httpx.Response:
+async def send(spare: World, route: str, http: httpx.AsyncClient | None = None) -> httpx.Response:
     """The smallest request of a route, on what is there."""
     method = route.partition(" ")[0]
     body = dict(SMALLEST.get(route, {})) if method == "POST" else None
     if body and "assistant_id" in body:
-        body["assistant_id"] = world.assistant_id
-    return await (http or world.http).request(method, world.url(route), json=body)
+        body["assistant_id"] = spare.assistant_id
+    return await (http or spare.http).request(method, spare.url(route), json=body)
 
 
-def bare(world: World, **headers: str) -> httpx.AsyncClient:
+def bare(spare: World, **headers: str) -> httpx.AsyncClient:
     """A client that sends no beta header, but these."""
     return httpx.AsyncClient(
-        base_url=world.server.url, headers=headers, timeout=20, trust_env=False
+        base_url=spare.server.url, headers=headers, timeout=20, trust_env=False
     )
 
 
@@ -44,12 +44,12 @@ def bare(world: World, **headers: str) -> httpx.AsyncClient:
     "route",
     [pytest.param(route, marks=covers(route, "OpenAI-Beta", "error")) for route in BEHIND_BETA],
 )
-async def test_assistants_and_threads_are_behind_a_header(world: World, route: str) -> None:
+async def test_assistants_and_threads_are_behind_a_header(spare: World, route: str) -> None:
     """Without it, whatever else is right or wrong, the error says what to set."""
     for headers in ({}, {"OpenAI-Beta": ""}, {"OpenAI-Beta": "assistants=v3, realtime=v1"}):
-        async with bare(world, **headers) as http:
+        async with bare(spare, **headers) as http:
             refused(
-                await send(world, route, http),
+                await send(spare, route, http),
                 "You must provide the 'OpenAI-Beta' header to access the Assistants API. "
                 "Please try again by setting the header 'OpenAI-Beta: assistants=v2'.",
                 None,
@@ -70,19 +70,19 @@ async def test_assistants_and_threads_are_behind_a_header(world: World, route: s
         if route.startswith("DELETE")
     ],
 )
-async def test_v1_is_not_served_and_v2_may_be_one_of_several(world: World, route: str) -> None:
+async def test_v1_is_not_served_and_v2_may_be_one_of_several(spare: World, route: str) -> None:
     """The error of v1 says so; a list that has v2 is fine."""
-    async with bare(world, **{"OpenAI-Beta": "assistants=v1"}) as http:
+    async with bare(spare, **{"OpenAI-Beta": "assistants=v1"}) as http:
         refused(
-            await send(world, route, http),
+            await send(spare, route, http),
             "The v1 Assistants API is not served. Please set the header "
             "'OpenAI-Beta: assistants=v2'.",
             None,
             "invalid_beta",
         )
     if not route.startswith("DELETE"):
-        async with bare(world, **{"openai-beta": "realtime=v1, assistants=v2"}) as http:
-            answer = await send(world, route, http)
+        async with bare(spare, **{"openai-beta": "realtime=v1, assistants=v2"}) as http:
+            answer = await send(spare, route, http)
             assert '"invalid_beta"' not in answer.text
 
 
@@ -100,19 +100,19 @@ async def test_v1_is_not_served_and_v2_may_be_one_of_several(world: World, route
         if "{" in route
     ],
 )
-async def test_what_does_not_exist_is_not_found(world: World, route: str) -> None:
+async def test_what_does_not_exist_is_not_found(spare: World, route: str) -> None:
     """Each id of a path is looked up in turn, and the error names the first that is unknown."""
     for name in PLACES:
         if f"{{{name}}}" not in route:
             continue
-        known = world.url(route)
-        unknown = known.replace(getattr(world, name), f"{name}_x")
+        known = spare.url(route)
+        unknown = known.replace(getattr(spare, name), f"{name}_x")
         method = route.partition(" ")[0]
         body = dict(SMALLEST.get(route, {})) if method == "POST" else None
         if body and "assistant_id" in body:
-            body["assistant_id"] = world.assistant_id
+            body["assistant_id"] = spare.assistant_id
         refused(
-            await world.http.request(method, unknown, json=body),
+            await spare.http.request(method, unknown, json=body),
             f"No {KINDS[name]} found with id '{name}_x'.",
             None,
             None,
@@ -123,27 +123,27 @@ async def test_what_does_not_exist_is_not_found(world: World, route: str) -> Non
 @pytest.mark.parametrize(
     "route", [pytest.param(r, marks=covers(r, "answer", "taken")) for r in OPEN]
 )
-async def test_other_routes_need_no_header(world: World, route: str) -> None:
+async def test_other_routes_need_no_header(spare: World, route: str) -> None:
     """Models, health and metrics answer anybody."""
-    async with bare(world) as http:
-        answer = await send(world, route, http)
+    async with bare(spare) as http:
+        answer = await send(spare, route, http)
         assert answer.status_code == (403 if route.startswith("DELETE") else 200)
         assert answer.headers["x-request-id"].startswith("req_")
 
 
-async def test_no_key_is_needed_on_loopback(world: World) -> None:
+async def test_no_key_is_needed_on_loopback(spare: World) -> None:
     """Nor does a wrong one harm."""
-    async with bare(world, Authorization="Bearer sk-anything") as http:
+    async with bare(spare, Authorization="Bearer sk-anything") as http:
         answer_of(await http.get("/v1/models"))
-    async with bare(world) as http:
+    async with bare(spare) as http:
         answer_of(await http.get("/v1/models"))
 
 
-async def test_every_answer_has_its_own_request_id(world: World) -> None:
+async def test_every_answer_has_its_own_request_id(spare: World) -> None:
     """Refusals and unknown URLs too; the SDKs show it to their users."""
     seen = set()
     for path in ("/v1/models", "/v1/models", "/v1/assistants/x", "/v1/nothing", "/healthz"):
-        answer = await world.http.get(path)
+        answer = await spare.http.get(path)
         assert answer.headers["openai-version"] == "2020-10-01"
         assert answer.headers["openai-organization"] == "default"
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -152,20 +152,20 @@ async def test_every_answer_has_its_own_request_id(world: World) -> None:
     assert len(seen) == 5
 
 
-async def test_a_stream_has_the_headers_of_every_answer(world: World) -> None:
+async def test_a_stream_has_the_headers_of_every_answer(spare: World) -> None:
     """And its content type has a charset, as the hosted API's."""
-    answer = await world.post("POST /v1/threads/runs", {"stream": True})
+    answer = await spare.post("POST /v1/threads/runs", {"stream": True})
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["x-request-id"].startswith("req_")
     assert answer.headers["openai-processing-ms"].isdigit()
     assert parse_events(answer.text)[-1].data == "[DONE]"
 
 
-async def test_runs_tell_how_soon_to_poll_again(world: World) -> None:
+async def test_runs_tell_how_soon_to_poll_again(spare: World) -> None:
     """The SDKs wait a second otherwise. Objects that nobody polls do not say it."""
-    run = await world.http.get(world.url("GET /v1/threads/{thread_id}/runs/{run_id}"))
+    run = await spare.http.get(spare.url("GET /v1/threads/{thread_id}/runs/{run_id}"))
     assert run.headers["openai-poll-after-ms"] == "100"
-    thread = await world.http.get(world.url("GET /v1/threads/{thread_id}"))
+    thread = await spare.http.get(spare.url("GET /v1/threads/{thread_id}"))
     assert "openai-poll-after-ms" not in thread.headers
 
 
@@ -181,10 +181,10 @@ async def test_runs_tell_how_soon_to_poll_again(world: World) -> None:
         ("GET", "/docs"),
     ],
 )
-async def test_an_unknown_url_is_named(world: World, method: str, path: str) -> None:
+async def test_an_unknown_url_is_named(spare: World, method: str, path: str) -> None:
     """With a hint where to look; nothing is redirected."""
     refused(
-        await world.http.request(method, path),
+        await spare.http.request(method, path),
         f"Unknown request URL: {method} {path}. Please check the URL for typos, or see the docs "
         "at https://platform.openai.com/docs/api-reference/.",
         None,
@@ -204,18 +204,18 @@ async def test_an_unknown_url_is_named(world: World, method: str, path: str) -> 
         ("DELETE", "/v1/threads/thread_x/runs/run_x"),
     ],
 )
-async def test_a_method_that_a_url_lacks_is_named(world: World, method: str, path: str) -> None:
+async def test_a_method_that_a_url_lacks_is_named(spare: World, method: str, path: str) -> None:
     """405 in the form of every error."""
-    error = error_of(await world.http.request(method, path), 405)
+    error = error_of(await spare.http.request(method, path), 405)
     assert error["message"].startswith(f"Not allowed to {method} on {path}.")
     assert (error["type"], error["code"]) == ("invalid_request_error", "method_not_supported")
 
 
-async def test_health_and_metrics_are_outside_v1(world: World) -> None:
+async def test_health_and_metrics_are_outside_v1(spare: World) -> None:
     """Liveness, readiness and Prometheus text."""
-    assert answer_of(await world.http.get("/healthz")) == {"status": "ok"}
-    assert answer_of(await world.http.get("/readyz")) == {"status": "ready"}
-    metrics = await world.http.get("/metrics")
+    assert answer_of(await spare.http.get("/healthz")) == {"status": "ok"}
+    assert answer_of(await spare.http.get("/readyz")) == {"status": "ready"}
+    metrics = await spare.http.get("/metrics")
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "assistants_open_streams" in metrics.text
     route = 'route="/v1/threads/{thread_id}/runs/{run_id}"'
