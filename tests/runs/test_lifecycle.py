@@ -9,6 +9,7 @@ import pytest
 
 from server.engine.protocol import EngineError
 from server.engine.scripted import CHAT_TEMPLATE, SCRIPTED_MODEL, ScriptedEngine
+from tests.covering import covers
 from tests.runs.story import HELLO, Story, begin_story, refusal, text_of
 from tests.support import ManualClock, live_server
 
@@ -159,6 +160,7 @@ async def test_cancel_while_queued(tmp_path: Path) -> None:
         engine.resume()
 
 
+@covers("POST /v1/threads/{thread_id}/runs/{run_id}/cancel", "answer thread_id run_id", "taken")
 async def test_cancel_while_in_progress(story: Story) -> None:
     """A run that is cancelled while the model talks keeps what was said, as incomplete."""
     story.engine.says("one two three", pause_after=2)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from server.engine.scripted import SCRIPTED_MODEL, SPECIALS, ScriptedEngine
+from tests.covering import covers
 from tests.runs.story import (
     HELLO,
     WEATHER,
@@ -28,6 +29,7 @@ FORMAT: Json = {
 }
 
 
+@covers("POST /v1/threads/{thread_id}/runs", "additional_messages", "taken", "default")
 async def test_additional_messages(story: Story) -> None:
     """They are in the thread, in their order and for good, before the run begins."""
     extra = [
@@ -54,6 +56,9 @@ async def test_refused_run_adds_no_messages(story: Story) -> None:
     assert len(await story.messages()) == 1
 
 
+@covers(
+    "POST /v1/threads/{thread_id}/runs", "instructions additional_instructions", "taken", "default"
+)
 @pytest.mark.parametrize(
     ("asked", "shown"),
     [
@@ -78,6 +83,24 @@ async def test_instructions(story: Story, asked: Json, shown: str) -> None:
     assert shown in story.engine.prompts[0]
 
 
+@covers(
+    "POST /v1/threads/{thread_id}/runs",
+    "model tools temperature top_p response_format tool_choice",
+    "taken",
+    "default",
+)
+@covers(
+    "POST /v1/threads/{thread_id}/runs",
+    "parallel_tool_calls reasoning_effort metadata",
+    "taken",
+    "default",
+)
+@covers(
+    "POST /v1/threads/{thread_id}/runs",
+    "max_prompt_tokens max_completion_tokens truncation_strategy",
+    "taken",
+    "default",
+)
 async def test_overrides(story: Story) -> None:
     """What a run asks for counts for this run; the assistant stays as it is."""
     other = {"type": "function", "function": {"name": "get_time", "parameters": {}}}
@@ -155,6 +178,8 @@ async def test_nothing_to_answer(story: Story) -> None:
     assert said["status"] == "completed"
 
 
+@covers("POST /v1/threads/{thread_id}/runs", "thread_id assistant_id model", "error")
+@covers("POST /v1/threads/runs", "assistant_id", "error")
 @pytest.mark.parametrize("stream", [True, False])
 async def test_unknown_things(story: Story, stream: bool) -> None:
     """Errors that are known before a stream begins are ordinary ones."""
@@ -173,6 +198,8 @@ async def test_unknown_things(story: Story, stream: bool) -> None:
     assert refusal(both, 404) == "No assistant found with id 'asst_x'."
 
 
+@covers("POST /v1/threads/{thread_id}/runs/{run_id}", "answer metadata", "taken")
+@covers("POST /v1/threads/{thread_id}/runs/{run_id}", "metadata", "default")
 async def test_modify(story: Story) -> None:
     """A run's metadata may be changed at any time, also while it is active."""
     story.engine.says("one two", pause_after=1)
@@ -186,6 +213,7 @@ async def test_modify(story: Story) -> None:
     assert unchanged["metadata"] == {"k": "v"}
 
 
+@covers("TruncationStrategy", "type last_messages", "taken")
 async def test_last_messages(story: Story) -> None:
     """The model sees so many of the newest messages, and always the instructions."""
     for number in range(5):

@@ -121,7 +121,7 @@ async def test_cancel_as_soon_as_it_is_created(story: Story) -> None:
     """However close a cancel follows the creation, the run ends, and as cancelled."""
     services = story.server.services
     body = schemas.CreateRun.model_validate({"assistant_id": story.assistant_id})
-    for _ in range(25):
+    for _ in range(12):
         create = partial(
             services.lifecycle.create, project="default", thread_id=story.thread_id, body=body
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from server.engine.scripted import encode
+from tests.covering import covers
 from tests.runs.story import (
     HELLO,
     WEATHER,
@@ -19,6 +20,11 @@ TIME: Json = {"type": "function", "function": {"name": "get_time"}}
 ROME, OSLO = '{"city": "Rome"}', '{"city": "Oslo"}'
 
 
+@covers(
+    "POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", "answer tool_outputs", "taken"
+)
+@covers("POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", "stream", "default")
+@covers("ToolOutput", "tool_call_id output", "taken")
 async def test_call_and_answer(story: Story) -> None:
     """A run asks for an output, is given it, and answers with it in its prompt."""
     story.engine.says(written(("get_weather", ROME)))
@@ -69,6 +75,8 @@ async def test_two_rounds(story: Story) -> None:
     assert run["usage"]["total_tokens"] == spent
 
 
+@covers("POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", "tool_outputs", "error")
+@covers("ToolOutput", "tool_call_id", "error")
 async def test_parallel_calls(story: Story) -> None:
     """The calls of one turn are one step; their outputs may come in any order, but all of them."""
     calls = [("get_weather", ROME), ("get_time", "{}"), ("get_weather", OSLO)]
@@ -222,6 +230,8 @@ async def test_answered_calls_are_remembered(story: Story) -> None:
     assert places == sorted(places)
 
 
+@covers("FunctionChoice", "function", "taken")
+@covers("ChosenFunction", "name", "taken")
 async def test_choice_of_tools(story: Story) -> None:
     """The model is told of no function, of one, or of all, as the run's choice of tools says."""
     tools = [WEATHER, TIME]
@@ -233,6 +243,7 @@ async def test_choice_of_tools(story: Story) -> None:
     assert seen == [[], ["get_time"], ["get_weather", "get_time"]]
 
 
+@covers("ToolOutput", "output", "default")
 async def test_output_may_be_left_out(story: Story) -> None:
     """An output that is not given is the empty text."""
     story.engine.says(written(("get_weather", ROME)))
@@ -245,6 +256,8 @@ async def test_output_may_be_left_out(story: Story) -> None:
     assert step["step_details"]["tool_calls"][0]["function"]["output"] == ""
 
 
+@covers("POST /v1/threads/{thread_id}/runs/{run_id}/cancel", "run_id", "error")
+@covers("GET /v1/threads/{thread_id}/runs/{run_id}/events", "run_id", "error")
 async def test_another_thread_knows_nothing_of_it(story: Story) -> None:
     """A run is found under its own thread only."""
     run = await story.run()

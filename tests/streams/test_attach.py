@@ -7,13 +7,23 @@ from pathlib import Path
 import pytest
 
 from server.engine.scripted import ScriptedEngine
+from tests.covering import covers
 from tests.runs.story import HELLO, Story, begin_story, granted, refusal, text_of, written
 from tests.streams.reader import call_deltas, joined, names, reading, reading_new
 from tests.support import ManualClock, eventually, live_server, parse_events
 
 CALL = written(("get_weather", '{"city": "Rome"}'))
+EVENTS = "GET /v1/threads/{thread_id}/runs/{run_id}/events"
 
 
+@covers(
+    "GET /v1/threads/{thread_id}/runs/{run_id}/events",
+    "answer starting_after thread_id run_id",
+    "taken",
+)
+@covers(
+    "GET /v1/threads/{thread_id}/runs/{run_id}/events", "starting_after last-event-id", "default"
+)
 async def test_from_every_event(story: Story) -> None:
     """After event N the stream goes on with event N + 1, wherever it is cut."""
     story.engine.says("one two three")
@@ -37,6 +47,7 @@ async def test_numbers(story: Story) -> None:
     assert blocks[-1] == "event: done\ndata: [DONE]"
 
 
+@covers(EVENTS, "last-event-id", "taken", "error")
 async def test_header_of_browsers(story: Story) -> None:
     """`Last-Event-ID` says it too; the query counts where both are given."""
     told = await story.stream()
@@ -52,6 +63,7 @@ async def test_header_of_browsers(story: Story) -> None:
         assert refusal(answer) == "Invalid 'Last-Event-ID': expected the number of an event."
 
 
+@covers(EVENTS, "starting_after", "limit", "error")
 @pytest.mark.parametrize("after", ["-1", "x", "1.5"])
 async def test_wrong_number(story: Story, after: str) -> None:
     """A number that is none is a 400."""
@@ -242,6 +254,7 @@ async def test_deleted_message_is_left_out(tmp_path: Path, clock: ManualClock) -
     assert names(told)[-2:] == ["run.completed", "done"]
 
 
+@covers(EVENTS, "run_id", "error")
 async def test_unknown_run(story: Story) -> None:
     """The events of a run that is not there are a 404."""
     answer = await story.events({"id": "run_x"})

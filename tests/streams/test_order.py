@@ -7,6 +7,7 @@ from pathlib import Path
 
 from server.engine.protocol import EngineError
 from server.engine.scripted import ScriptedEngine
+from tests.covering import covers
 from tests.runs.story import (
     HELLO,
     WEATHER,
@@ -33,6 +34,7 @@ CALL_BEGUN = ["run.step.created", "run.step.in_progress"]
 ROME, OSLO = '{"city": "Rome"}', '{"city": "Oslo"}'
 
 
+@covers("POST /v1/threads/{thread_id}/runs", "answer stream", "taken")
 async def test_message(story: Story) -> None:
     """A run that answers: each object is created, begun, written and completed, in this order."""
     story.engine.says("Hello there, you.")
@@ -110,6 +112,7 @@ async def test_bytes_that_are_no_text(story: Story) -> None:
     assert joined(told) == text_of(told[-4].data) == "a\ufffdb\ufffd"
 
 
+@covers("POST /v1/threads/runs", "answer stream thread", "taken")
 async def test_thread_and_run(story: Story) -> None:
     """A stream that creates the thread too begins with it."""
     body = {
@@ -156,6 +159,7 @@ async def test_calls(story: Story) -> None:
     assert deltas == sorted(deltas, key=lambda delta: delta["index"])
 
 
+@covers("POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", "stream", "taken")
 async def test_outputs(story: Story) -> None:
     """The stream of a submission begins with the step that it completes, and goes on as any."""
     story.engine.says(written(("get_weather", ROME)))
