@@ -164,6 +164,7 @@ def _give_up_on_signals() -> None:
 def _url(listener: socket.socket) -> str:
     """The base URL of a listening socket; its port may have been any free one."""
     host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
     return f"http://{shown}:{port}/v1"
 

@@ -13,6 +13,7 @@ from server.metrics import Metrics
 log = logging.getLogger("server.access")
 
 VERSION = b"2020-10-01"
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds, by machines
 
 
 def request_id_of(scope: Scope) -> str:
@@ -55,7 +56,8 @@ class RequestContext:
         seconds = _seconds(scope)
         self._metrics.requests.labels(route, scope["method"], status).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
-        if log.isEnabledFor(logging.INFO):
+        level = logging.DEBUG if route in PROBES else logging.INFO
+        if log.isEnabledFor(level):
             facts = {
                 "request_id": request_id_of(scope),
                 "method": scope["method"],
@@ -63,7 +65,7 @@ class RequestContext:
                 "status": status,
                 "ms": round(seconds * 1000, 1),
             }
-            log.info("request", extra=facts)
+            log.log(level, "request", extra=facts)
 
 
 def answer_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
