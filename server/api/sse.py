@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from server.config import StreamsSettings
 from server.runs.events import DONE, StreamBroken, Subscription, error_event
@@ -38,6 +39,14 @@ class _EventStream(EventSourceResponse):
             await super().__call__(scope, receive, send)
         except SendTimeoutError:  # no fault of ours; the HTTP server closes the connection
             log.info("stuck_reader_dropped")
+
+    async def _send_with_timeout(self, send: Send, message: Message) -> None:
+        """As inherited, on the loop's own timer: there is one send for nearly every token."""
+        try:
+            async with asyncio.timeout(self.send_timeout):
+                await send(message)
+        except TimeoutError:
+            raise SendTimeoutError from None
 
 
 async def _chunks(subscription: Subscription, *, numbered: bool) -> AsyncGenerator[bytes, None]:
