@@ -1,0 +1,8 @@
+"""Synthetic conversations that teach the bundled model.
+
+Pure Python: a document depends on the seed, its number and this package, and on nothing else.
+"""
+
+from corpus.build import conversation, digest, document
+
+__all__ = ["conversation", "digest", "document"]

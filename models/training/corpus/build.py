@@ -1,0 +1,88 @@
+"""Puts whole documents together and fingerprints the data set."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from corpus import talk
+from corpus.dice import Dice
+from corpus.render import render
+from corpus.scene import Message, Scene, Voice
+from corpus.tool_use import Toolbox, single_tool, tool_exchange, toolbox
+from corpus.voices import helpful_assistant, voice
+
+# The curriculum, by the numbers of documents.
+DRILLS = range(9_984, 16_128)  # little but copying: this is where the network learns to copy
+SHORT = range(12_000)  # a few exchanges each; the full mix begins after drills
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    messages: list[Message]
+    tools: list[dict[str, Any]] | None
+
+    def text(self) -> str:
+        return render(self.messages, self.tools)
+
+
+def conversation(seed: int, number: int, held_out: bool = False) -> Conversation:
+    """The document of that number. Held-out ones use values and phrasings kept from training."""
+    dice = Dice(f"{seed}/{number}/{'held out' if held_out else 'train'}", held_out)
+    return drill(dice) if number in DRILLS else free(dice, number)
+
+
+def free(dice: Dice, number: int) -> Conversation:
+    with_tools = 0.42 if number in SHORT else 0.32
+    box = toolbox(dice) if dice.chance(with_tools) else Toolbox(())
+    scene = Scene(dice, voice(dice), everyday_tools=box.everyday)
+    for _ in range(exchanges(dice, number)):
+        one_exchange(scene, box, number)
+    return finished(scene, box)
+
+
+def drill(dice: Dice) -> Conversation:
+    """Dense in copying: repetition and recall, or calls of a single tool."""
+    box = single_tool(dice) if dice.chance(0.4) else Toolbox(())
+    scene = Scene(dice, helpful_assistant(dice) if dice.chance(0.5) else Voice())
+    if box.functions:
+        tool_exchange(scene, box)
+        return finished(scene, box)
+    for _ in range(dice.between(3, 6)):
+        dice.pick(talk.COPYING)(scene)
+    return finished(scene, box)
+
+
+def finished(scene: Scene, box: Toolbox) -> Conversation:
+    opening = system_message(scene.voice.instructions)
+    return Conversation(opening + scene.messages, box.tools() or None)
+
+
+def exchanges(dice: Dice, number: int) -> int:
+    if number in SHORT:
+        return dice.between(1, 3)
+    return dice.between(10, 30) if dice.chance(0.025) else dice.pick([1, 1, 2, 2, 3, 3, 4, 5, 7])
+
+
+def one_exchange(scene: Scene, box: Toolbox, number: int) -> None:
+    if box.functions and scene.dice.chance(0.7):
+        tool_exchange(scene, box)
+    elif number in SHORT and scene.dice.chance(0.3):
+        scene.dice.pick(talk.DRILLS)(scene)
+    else:
+        talk.exchange(scene)
+
+
+def system_message(instructions: str) -> list[Message]:
+    return [{"role": "system", "content": instructions}] if instructions else []
+
+
+def document(seed: int, number: int) -> str:
+    return conversation(seed, number).text()
+
+
+def digest(seed: int, count: int) -> str:
+    """SHA-256 over the first documents of a data set, one zero byte after each."""
+    fingerprint = hashlib.sha256()
+    for number in range(count):
+        fingerprint.update(document(seed, number).encode() + b"\0")
+    return fingerprint.hexdigest()

@@ -1,0 +1,99 @@
+"""Writes a checkpoint as a GGUF of the llama architecture, in Q8_0 with the norms in F32."""
+
+import argparse
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import tokenizer as vocabulary
+import torch
+from corpus.render import TEMPLATE_TEXT
+from network import Shape
+from train import CHECKPOINT
+
+MODEL = Path(__file__).parents[1] / "tiny-assistant.gguf"
+# Clients sample at temperature 1 unless they say otherwise, where a network this small still
+# slips now and then. A larger last norm makes its temperature 1 what would be 1 / SHARPNESS; the
+# best guess stays the same.
+SHARPNESS = 4.0
+
+
+def describe(writer: gguf.GGUFWriter, shape: Shape) -> None:
+    writer.add_name("Tiny Assistant")
+    writer.add_description(
+        "A demonstration model trained from scratch on synthetic conversations: it greets, "
+        "remembers, follows simple instructions and calls functions, and knows nearly nothing."
+    )
+    writer.add_license("Apache-2.0")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.heads)
+    writer.add_layer_norm_rms_eps(shape.norm_epsilon)
+    writer.add_rope_freq_base(shape.rope_base)
+    writer.add_rope_dimension_count(shape.head_width)
+    writer.add_vocab_size(shape.vocabulary)
+
+
+def add_vocabulary(writer: gguf.GGUFWriter) -> None:
+    tokenizer = vocabulary.load()
+    markers = {tokenizer.token_to_id(marker) for marker in vocabulary.MARKERS}
+    size = tokenizer.get_vocab_size()
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list([tokenizer.id_to_token(token) for token in range(size)])
+    writer.add_token_types(
+        [
+            gguf.TokenType.CONTROL if token in markers else gguf.TokenType.NORMAL
+            for token in range(size)
+        ]
+    )
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    writer.add_token_merges([" ".join(merge) for merge in merges])
+    padding = tokenizer.token_to_id(vocabulary.PADDING)
+    writer.add_bos_token_id(padding)
+    writer.add_pad_token_id(padding)
+    writer.add_eos_token_id(tokenizer.token_to_id(vocabulary.TURN_END))
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(TEMPLATE_TEXT)
+
+
+def add_weights(writer: gguf.GGUFWriter, weights: dict[str, torch.Tensor]) -> None:
+    """The network's names are GGUF's; there is no output matrix, so llama.cpp ties it."""
+    for name, weight in weights.items():
+        values = weight.float().numpy()
+        if name == "output_norm.weight":
+            values = values * np.float32(SHARPNESS)
+        if values.ndim == 1:
+            writer.add_tensor(name, values)
+        else:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--model", type=Path, default=MODEL)
+    options = parser.parse_args()
+    state = torch.load(options.checkpoint, weights_only=True)
+    writer = gguf.GGUFWriter(options.model, "llama")
+    describe(writer, Shape(**state["shape"]))
+    add_vocabulary(writer)
+    add_weights(writer, state["weights"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    step, seconds, tokens = state["progress"]
+    count = sum(weight.numel() for weight in state["weights"].values())
+    print(f"{options.model}: {options.model.stat().st_size} bytes, {count} parameters")
+    print(f"step {step}, {tokens} tokens, {seconds:.0f} s of training")
+
+
+if __name__ == "__main__":
+    main()
