@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/assistants", route_class=WireRoute, dependencies=
 async def create(body: schemas.CreateAssistant, caller: Caller, server: Server) -> Response:
     _require_model(server.catalog, body.model)
     row = await server.db.write(lambda tx: _insert(tx, caller.project, body))
-    return wire(schemas.Assistant.model_validate(row))
+    return wire(schemas.Assistant.from_row(row))
 
 
 @router.get("", operation_id="listAssistants", response_model=schemas.ListPage[schemas.Assistant])
@@ -39,7 +39,7 @@ async def page(
 @router.get("/{assistant_id}", operation_id="getAssistant", response_model=schemas.Assistant)
 async def retrieve(assistant_id: str, caller: Caller, server: Server) -> Response:
     row = await server.db.read(lambda tx: require_assistant(tx, caller.project, assistant_id))
-    return wire(schemas.Assistant.model_validate(row))
+    return wire(schemas.Assistant.from_row(row))
 
 
 @router.post("/{assistant_id}", operation_id="modifyAssistant", response_model=schemas.Assistant)
@@ -49,7 +49,7 @@ async def modify(
     if body.given("model"):
         _require_model(server.catalog, body.model)
     row = await server.db.write(lambda tx: _change(tx, caller.project, assistant_id, body))
-    return wire(schemas.Assistant.model_validate(row))
+    return wire(schemas.Assistant.from_row(row))
 
 
 @router.delete(

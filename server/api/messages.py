@@ -26,7 +26,7 @@ async def create(
     thread_id: str, body: schemas.CreateMessage, caller: Caller, server: Server
 ) -> Response:
     row = await server.db.write(lambda tx: add_message(tx, caller.project, thread_id, body))
-    return wire(schemas.Message.model_validate(row))
+    return wire(schemas.Message.from_row(row))
 
 
 @router.get("", operation_id="listMessages", response_model=schemas.ListPage[schemas.Message])
@@ -45,7 +45,7 @@ async def retrieve(thread_id: str, message_id: str, caller: Caller, server: Serv
     row = await server.db.read(
         lambda tx: require_message(tx, caller.project, thread_id, message_id)
     )
-    return wire(schemas.Message.model_validate(row))
+    return wire(schemas.Message.from_row(row))
 
 
 @router.post("/{message_id}", operation_id="modifyMessage", response_model=schemas.Message)
@@ -53,7 +53,7 @@ async def modify(
     thread_id: str, message_id: str, body: schemas.ModifyMessage, caller: Caller, server: Server
 ) -> Response:
     row = await server.db.write(lambda tx: _change(tx, caller.project, thread_id, message_id, body))
-    return wire(schemas.Message.model_validate(row))
+    return wire(schemas.Message.from_row(row))
 
 
 @router.delete("/{message_id}", operation_id="deleteMessage", response_model=schemas.MessageDeleted)

@@ -13,7 +13,7 @@ from server.db.stores import Page
 
 POLL_AFTER = {"openai-poll-after-ms": "100"}
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=schemas.Shown)
 
 
 def wire(
@@ -26,5 +26,5 @@ def wire(
 
 def listed(model: type[M], page: Page) -> Response:
     """A page of rows as a list object."""
-    shown = [model.model_validate(row) for row in page.rows]
+    shown = [model.from_row(row) for row in page.rows]
     return wire(schemas.ListPage[M].of(shown, page.has_more))

@@ -118,7 +118,7 @@ async def events(
 def _answer(server: Services, run: Record, stream: bool | None, after: int = 0) -> Response:
     if stream:
         return event_stream(server.bus.subscribe(run.id, after), server.streams)
-    return wire(schemas.Run.model_validate(run), headers=POLL_AFTER)
+    return wire(schemas.Run.from_row(run), headers=POLL_AFTER)
 
 
 def _page(tx: Tx, project: str, thread_id: str, query: schemas.ListQuery) -> Page:

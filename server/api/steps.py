@@ -51,7 +51,7 @@ async def retrieve(
 
 def _shown(row: Record) -> schemas.RunStep:
     """A step as it is read: only an open one has a deadline, though its events all show it."""
-    step = schemas.RunStep.model_validate(row)
+    step = schemas.RunStep.from_row(row)
     return step if step.status == "in_progress" else step.model_copy(update={"expires_at": None})
 
 

@@ -23,13 +23,13 @@ async def create(
     body: schemas.CreateThread = schemas.CreateThread(),  # noqa: B008 - frozen
 ) -> Response:
     row = await server.db.write(lambda tx: create_thread(tx, caller.project, body))
-    return wire(schemas.Thread.model_validate(row))
+    return wire(schemas.Thread.from_row(row))
 
 
 @router.get("/{thread_id}", operation_id="getThread", response_model=schemas.Thread)
 async def retrieve(thread_id: str, caller: Caller, server: Server) -> Response:
     row = await server.db.read(lambda tx: require_thread(tx, caller.project, thread_id))
-    return wire(schemas.Thread.model_validate(row))
+    return wire(schemas.Thread.from_row(row))
 
 
 @router.post("/{thread_id}", operation_id="modifyThread", response_model=schemas.Thread)
@@ -37,7 +37,7 @@ async def modify(
     thread_id: str, body: schemas.ModifyThread, caller: Caller, server: Server
 ) -> Response:
     row = await server.db.write(lambda tx: _change(tx, caller.project, thread_id, body))
-    return wire(schemas.Thread.model_validate(row))
+    return wire(schemas.Thread.from_row(row))
 
 
 @router.delete("/{thread_id}", operation_id="deleteThread", response_model=schemas.ThreadDeleted)

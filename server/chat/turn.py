@@ -205,4 +205,6 @@ class TurnParser:
 def overlap(text: str, marker: str) -> int:
     """How many characters at the end of `text` may be the beginning of `marker`."""
     longest = min(len(text), len(marker) - 1)
+    if marker[0] not in text[-longest:]:
+        return 0
     return next((n for n in range(longest, 0, -1) if marker.startswith(text[-n:])), 0)

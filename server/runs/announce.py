@@ -20,22 +20,22 @@ class Announcer:
         self._bus = bus
 
     def thread(self, tx: Tx, row: Record, run_id: str) -> None:
-        self._tell(tx, run_id, "thread.created", schemas.Thread.model_validate(row))
+        self._tell(tx, run_id, "thread.created", schemas.Thread.from_row(row))
 
     def run(self, tx: Tx, row: Record, what: str | None = None) -> None:
         """`thread.run.<what>`, by default the status of the row."""
         mark = Mark.PAUSE if row.status == "requires_action" else Mark.NONE
         mark = Mark.END if row.status in TERMINAL else mark
         name = f"thread.run.{what or row.status}"
-        self._tell(tx, row.id, name, schemas.Run.model_validate(row), mark)
+        self._tell(tx, row.id, name, schemas.Run.from_row(row), mark)
 
     def step(self, tx: Tx, row: Record, what: str | None = None) -> None:
         name = f"thread.run.step.{what or row.status}"
-        self._tell(tx, row.run_id, name, schemas.RunStep.model_validate(row))
+        self._tell(tx, row.run_id, name, schemas.RunStep.from_row(row))
 
     def message(self, tx: Tx, row: Record, what: str | None = None) -> None:
         name = f"thread.message.{what or row.status}"
-        self._tell(tx, row.run_id, name, schemas.Message.model_validate(row))
+        self._tell(tx, row.run_id, name, schemas.Message.from_row(row))
 
     def _tell(
         self, tx: Tx, run_id: str, name: str, model: BaseModel, mark: Mark = Mark.NONE

@@ -39,7 +39,7 @@ def rebuilt(tx: Tx, run: Record) -> list[Marked]:
 
 
 def _beginning(run: Record) -> Iterator[Marked]:
-    model = schemas.Run.model_validate(run)
+    model = schemas.Run.from_row(run)
     queued = model.model_copy(update=_AT_START)
     yield _event("thread.run.created", queued)
     yield _event("thread.run.queued", queued)
@@ -54,11 +54,11 @@ def _state(run: Record) -> Iterator[Marked]:
         return
     mark = Mark.END if run.status in TERMINAL else Mark.NONE
     mark = Mark.PAUSE if run.status == "requires_action" else mark
-    yield _event(f"thread.run.{run.status}", schemas.Run.model_validate(run), mark)
+    yield _event(f"thread.run.{run.status}", schemas.Run.from_row(run), mark)
 
 
 def _step(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
-    final = schemas.RunStep.model_validate(step)
+    final = schemas.RunStep.from_row(step)
     details: dict[str, Any] = dict(step.step_details)
     if step.type == "tool_calls":
         details["tool_calls"] = []
@@ -93,7 +93,7 @@ def _message(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
     row = messages.get(step.step_details["message_creation"]["message_id"])
     if row is None:
         return
-    final = schemas.Message.model_validate(row)
+    final = schemas.Message.from_row(row)
     at_start: dict[str, Any] = {
         "status": "in_progress",
         "content": [],

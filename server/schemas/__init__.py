@@ -1,11 +1,11 @@
 """The wire: what clients send and receive. Pure pydantic, no table, no rule.
 
-A request's `stored()` or `changes()` gives column values, and a response's `model_validate(row)`
-reads them.
+A request's `stored()` or `changes()` gives column values; a response's `from_row(row)` reads
+them.
 """
 
 from server.schemas.assistants import Assistant, AssistantDeleted, CreateAssistant, ModifyAssistant
-from server.schemas.common import JsonObject, ListPage, ListQuery, Usage
+from server.schemas.common import JsonObject, ListPage, ListQuery, Shown, Usage
 from server.schemas.encoding import compact, pretty, to_wire
 from server.schemas.errors import Error, ErrorBody
 from server.schemas.messages import (
@@ -56,6 +56,7 @@ __all__ = [
     "Run",
     "RunStatus",
     "RunStep",
+    "Shown",
     "StepsQuery",
     "SubmitToolOutputs",
     "Thread",

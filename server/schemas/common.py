@@ -7,7 +7,7 @@ have the order of the wire's keys, and it validates from a row's attributes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -36,12 +36,23 @@ class Given(BaseModel):
         return name in self.model_fields_set
 
 
+class Row(Protocol):
+    """A row of the database, whose columns have the wire's names."""
+
+    def _asdict(self) -> JsonObject: ...
+
+
 class Shown(BaseModel):
     """Part of a response."""
 
     model_config = ConfigDict(
         from_attributes=True, json_schema_serialization_defaults_required=True
     )
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        """The object that a row is; a dictionary is read in half the time of attributes."""
+        return cls.model_validate(row._asdict())
 
 
 @dataclass(frozen=True)
