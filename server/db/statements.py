@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Insert, Select, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert, ReturningUpdate
 
 from server.db import tables
@@ -26,6 +26,11 @@ _turn = core(tables.Turn)
 @cache
 def insert_into(table: Table) -> ReturningInsert[Any]:
     return insert(table).returning(table)
+
+
+@cache
+def insert_many_into(table: Table) -> Insert:
+    return insert(table)
 
 
 @cache

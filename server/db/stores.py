@@ -59,6 +59,11 @@ class Store:
         """Add a row and return it, with its `seq`."""
         return self.connection.execute(statements.insert_into(self.table), values).one()
 
+    def insert_all(self, rows: Sequence[Values]) -> None:
+        """Add rows that give the same columns, in this order, at a fraction of the cost of each."""
+        if rows:
+            self.connection.execute(statements.insert_many_into(self.table), rows)
+
     def update(self, seq: int, changes: Values) -> Record:
         """Replace values of a row that exists and return it; JSON is replaced as a whole."""
         return self.connection.execute(

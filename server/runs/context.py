@@ -21,6 +21,10 @@ from server.runs.models import Model
 
 Unit = tuple[ChatMessage, ...]
 
+# Characters that a token stands for at most, generously: what is longer than a prompt of such
+# tokens need not be rendered to know that it does not fit.
+LONGEST_TOKEN = 16
+
 
 class PromptBudgetUnmet(Exception):
     """Even the instructions and the newest turn alone are more tokens than allowed."""
@@ -77,7 +81,7 @@ class ContextBuilder:
             raise CompletionBudgetSpent
         system = _system(run.instructions)
         tools = tool_specs(run.tools, run.tool_choice)
-        kept, counted = units, False
+        kept = newest_within(units, budget.prompt_limit * LONGEST_TOKEN)
         while True:
             messages = [*system, *(message for unit in kept for message in unit)]
             pieces = await asyncio.to_thread(model.template.render, messages, tools)
@@ -88,9 +92,7 @@ class ContextBuilder:
                 return Prompt(ids, max(1, min(budget.completion, room)), in_reasoning)
             if len(kept) <= 1:
                 raise PromptBudgetUnmet
-            fewer = kept if counted else await self._fitting(kept, budget.prompt_limit, model)
-            counted = True
-            kept = fewer if len(fewer) < len(kept) else kept[1:]
+            kept = await self._shortened(kept, len(ids), budget.prompt_limit, model)
 
     def _load(self, tx: Tx, run: Record, model: Model) -> tuple[Budget, list[Unit]]:
         context = model.engine.info.context
@@ -101,14 +103,21 @@ class ContextBuilder:
         budget = Budget(prompt, completion, context)
         return budget, conversation_units(tx, run, model.id, limit=context)
 
-    async def _fitting(self, units: list[Unit], limit: int, model: Model) -> list[Unit]:
-        """The newest units whose texts alone could fit; the template's own tokens come on top."""
-        used = 0
-        for position in range(len(units) - 1, -1, -1):
-            used += await self._count(units[position], model)
-            if used > limit and position < len(units) - 1:
+    async def _shortened(
+        self, units: list[Unit], tokens: int, limit: int, model: Model
+    ) -> list[Unit]:
+        """Fewer units: without the oldest that seem to make up what `tokens` has over `limit`.
+
+        What the template adds is taken to be the same for each unit and for the instructions, so
+        the prompt may still be too long after it. The newest unit is always left.
+        """
+        counts = [await self._count(unit, model) for unit in units]
+        added = max(0, tokens - sum(counts)) // (len(units) + 1)
+        for position, count in enumerate(counts[:-1]):
+            tokens -= count + added
+            if tokens <= limit:
                 return units[position + 1 :]
-        return units
+        return units[-1:]
 
     async def _count(self, unit: Unit, model: Model) -> int:
         text = "\n".join(message.content for message in unit)
@@ -119,6 +128,16 @@ class ContextBuilder:
                 self._counts.popitem(last=False)
         self._counts.move_to_end(key)
         return self._counts[key]
+
+
+def newest_within(units: list[Unit], characters: int) -> list[Unit]:
+    """The newest units with so many characters in all; the newest one whatever its length."""
+    left = characters
+    for position in range(len(units) - 1, -1, -1):
+        left -= sum(len(message.content) for message in units[position])
+        if left < 0:
+            return units[min(position + 1, len(units) - 1) :]
+    return units
 
 
 def conversation_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Unit]:

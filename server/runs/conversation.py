@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from server import errors, schemas
 from server.db.database import Tx
 from server.db.stores import Record
@@ -12,8 +14,7 @@ def create_thread(tx: Tx, project: str, body: schemas.CreateThread) -> Record:
     thread = tx.threads.insert(
         {"id": tx.ids.new("thread"), "project_id": project, "created_at": tx.now, **body.stored()}
     )
-    for message in body.messages or ():
-        insert_message(tx, project, thread.id, message)
+    insert_messages(tx, project, thread.id, body.messages or ())
     return thread
 
 
@@ -24,26 +25,33 @@ def add_message(tx: Tx, project: str, thread_id: str, body: schemas.CreateMessag
         raise errors.no_such("thread", thread_id)
     if found.run_id is not None:
         raise errors.thread_is_locked(thread_id, found.run_id)
-    return insert_message(tx, project, thread_id, body)
+    return tx.messages.insert(_message(tx, project, thread_id, body))
 
 
-def insert_message(tx: Tx, project: str, thread_id: str, body: schemas.CreateMessage) -> Record:
+def insert_messages(
+    tx: Tx, project: str, thread_id: str, bodies: Sequence[schemas.CreateMessage]
+) -> None:
+    """Append messages of the caller's; whether the thread takes them was asked before."""
+    tx.messages.insert_all([_message(tx, project, thread_id, body) for body in bodies])
+
+
+def _message(
+    tx: Tx, project: str, thread_id: str, body: schemas.CreateMessage
+) -> dict[str, object]:
     """The row of a caller's message: complete at once, of no run."""
-    return tx.messages.insert(
-        {
-            "id": tx.ids.new("msg"),
-            "project_id": project,
-            "thread_id": thread_id,
-            "created_at": tx.now,
-            "assistant_id": None,
-            "run_id": None,
-            "status": "completed",
-            "incomplete_details": None,
-            "incomplete_at": None,
-            "completed_at": tx.now,
-            **body.stored(),
-        }
-    )
+    return {
+        "id": tx.ids.new("msg"),
+        "project_id": project,
+        "thread_id": thread_id,
+        "created_at": tx.now,
+        "assistant_id": None,
+        "run_id": None,
+        "status": "completed",
+        "incomplete_details": None,
+        "incomplete_at": None,
+        "completed_at": tx.now,
+        **body.stored(),
+    }
 
 
 def require_thread(tx: Tx, project: str, thread_id: str) -> Record:

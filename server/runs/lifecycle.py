@@ -70,8 +70,7 @@ class Lifecycle:
         assistant = conversation.require_assistant(tx, project, body.assistant_id)
         if found.run_id is not None:
             raise errors.thread_has_active_run(thread_id, found.run_id)
-        for message in body.additional_messages or ():
-            conversation.insert_message(tx, project, thread_id, message)
+        conversation.insert_messages(tx, project, thread_id, body.additional_messages or ())
         run = self._insert(tx, project, thread_id, assistant, body)
         self._queue(tx, run)
         return run

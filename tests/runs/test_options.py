@@ -266,6 +266,27 @@ async def test_context_that_overflows(small: Story) -> None:
     assert "19..." in small.engine.prompts[0]
 
 
+async def test_thread_of_many_millions_of_characters(small: Story) -> None:
+    """A thread far longer than a template may write is cut like any other, and goes on."""
+    for _ in range(20):
+        await small.say("a" * 256_000)
+    await small.say("And now?")
+    run = await small.run()
+    assert run["status"] == "completed"
+    assert "And now?" in small.engine.prompts[0]
+
+
+async def test_many_messages_at_once_are_in_order(small: Story) -> None:
+    """Messages that come with a thread keep their order, however many they are."""
+    texts = [f"number {n}" for n in range(500)]
+    messages = [{"role": "user", "content": text} for text in texts]
+    thread = granted(await small.http.post("/v1/threads", json={"messages": messages}))
+    async with small.server.sdk() as sdk:
+        listed = sdk.beta.threads.messages.list(thread["id"], order="asc", limit=100)
+        seen = [message.content[0].text.value async for message in listed]  # type: ignore[union-attr]
+    assert seen == texts
+
+
 async def test_context_that_fills_up(small: Story) -> None:
     """A model that writes until its context is full has hit the limit of completions."""
     small.engine.says(pieces=["a"] * 700)
