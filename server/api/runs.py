@@ -100,7 +100,7 @@ async def events(
     run_id: str,
     caller: Caller,
     server: Server,
-    starting_after: Annotated[int | None, Query(ge=0)] = None,
+    starting_after: Annotated[schemas.QueryInteger | None, Query(ge=0)] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The run's events after a number, then live ones. An extension: the hosted API has none."""

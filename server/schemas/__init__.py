@@ -5,7 +5,7 @@ them.
 """
 
 from server.schemas.assistants import Assistant, AssistantDeleted, CreateAssistant, ModifyAssistant
-from server.schemas.common import JsonObject, ListPage, ListQuery, Shown, Usage
+from server.schemas.common import JsonObject, ListPage, ListQuery, QueryInteger, Shown, Usage
 from server.schemas.encoding import compact, pretty, to_wire
 from server.schemas.errors import Error, ErrorBody
 from server.schemas.messages import (
@@ -53,6 +53,7 @@ __all__ = [
     "ModifyMessage",
     "ModifyRun",
     "ModifyThread",
+    "QueryInteger",
     "Run",
     "RunStatus",
     "RunStep",

@@ -6,11 +6,13 @@ have the order of the wire's keys, and it validates from a row's attributes.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, Protocol, Self, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -19,7 +21,7 @@ from pydantic import (
     TypeAdapter,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 JsonObject = dict[str, Any]
 T = TypeVar("T")
@@ -113,10 +115,20 @@ class ModifyMetadata(Given):
         return {"metadata": self.metadata or {}} if self.given("metadata") else {}
 
 
+def _digits(value: Any) -> Any:
+    """Text of digits only: `int` also takes `+5`, `1_0`, ` 5`, `1.0`, and digits of any script."""
+    if isinstance(value, str) and not re.fullmatch("-?[0-9]+", value):
+        raise PydanticKnownError("int_parsing")
+    return value
+
+
+QueryInteger = Annotated[int, BeforeValidator(_digits)]
+
+
 class ListQuery(BaseModel):
     """Which page of a list. A limit of 0 gives an empty page."""
 
-    limit: Annotated[int, Field(ge=0, le=100)] = 20
+    limit: Annotated[QueryInteger, Field(ge=0, le=100)] = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
     before: str | None = None

@@ -182,6 +182,9 @@ async def test_pages_lead_through_a_whole_list(lists: Lists, kind: str, order: s
     assert seen == sorted(lists.ids[kind], key=lists.ids[kind].index, reverse=order == "desc")
 
 
+NO_PLAIN_INTEGERS = ("1.0", "1_0", "+5", " 5", "5 ", "5\n", "- 5", "\N{FULLWIDTH DIGIT FIVE}")
+
+
 @each_list("limit", aspects=["limit", "error"])
 @pytest.mark.parametrize(
     ("limit", "message", "code"),
@@ -218,8 +221,16 @@ async def test_pages_lead_through_a_whole_list(lists: Lists, kind: str, order: s
             "Invalid type for 'limit': expected an integer, but got a string instead.",
             "invalid_type",
         ),
+        *(
+            (
+                text,
+                "Invalid type for 'limit': expected an integer, but got a string instead.",
+                "invalid_type",
+            )
+            for text in NO_PLAIN_INTEGERS
+        ),
     ],
-    ids=["101", "-1", "many", "1.5", "empty", "huge"],
+    ids=["101", "-1", "many", "1.5", "empty", "huge", *map(ascii, NO_PLAIN_INTEGERS)],
 )
 async def test_limits_are_from_0_to_100(
     lists: Lists, kind: str, limit: Any, message: str, code: str
