@@ -61,9 +61,9 @@ async def services(request: Request) -> Services:
 
 async def require_beta(request: Request) -> None:
     """Assistants and threads are behind `OpenAI-Beta: assistants=v2`; a list of values is fine."""
-    header = request.headers.get("openai-beta", "")
-    if header == "assistants=v2":
+    if request.headers.get("openai-beta") == "assistants=v2":
         return
+    header = ",".join(request.headers.getlist("openai-beta"))
     values = {value.strip() for value in header.split(",")}
     if "assistants=v2" in values:
         return

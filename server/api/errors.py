@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from server import errors, schemas
 from server.api.context import answer_headers, request_id_of
@@ -74,12 +75,24 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         hint = "(HINT: Perhaps you meant to use a different HTTP method?)"
         message = f"Not allowed to {request.method} on {request.url.path}. {hint}"
-        return error_response(errors.MethodNotAllowed(message, code="method_not_supported"))
+        refusal = errors.MethodNotAllowed(message, code="method_not_supported")
+        return error_response(refusal, {"allow": ", ".join(sorted(_methods(request)))})
     message = (
         f"Unknown request URL: {called}. Please check the URL for typos, or see the docs at "
         "https://platform.openai.com/docs/api-reference/."
     )
     return error_response(errors.NotFound(message, code="unknown_url"))
+
+
+def _methods(request: Request) -> set[str]:
+    """What the URL can be called with. The router names only what its first route takes."""
+    routes = (route for route in request.app.routes if isinstance(route, Route))
+    return {
+        method
+        for route in routes
+        if route.methods and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods
+    }
 
 
 async def _busy(_: Request, __: Exception) -> Response:

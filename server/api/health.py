@@ -12,12 +12,14 @@ router = APIRouter()
 
 
 @router.get("/healthz", operation_id="liveness")
+@router.head("/healthz", include_in_schema=False)
 async def liveness() -> Response:
     """The process answers."""
     return wire({"status": "ok"})
 
 
 @router.get("/readyz", operation_id="readiness")
+@router.head("/readyz", include_in_schema=False)
 async def readiness(request: Request) -> Response:
     """200 while runs are taken; 503 from the moment the server begins to stop."""
     if request.app.state.ready:

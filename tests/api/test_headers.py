@@ -33,11 +33,22 @@ async def send(spare: World, route: str, http: httpx.AsyncClient | None = None) 
     return await (http or spare.http).request(method, spare.url(route), json=body)
 
 
-def bare(spare: World, **headers: str) -> httpx.AsyncClient:
+def bare(spare: World, *lines: tuple[str, str], **headers: str) -> httpx.AsyncClient:
     """A client that sends no beta header, but these."""
-    return httpx.AsyncClient(
-        base_url=spare.server.url, headers=headers, timeout=20, trust_env=False
-    )
+    given = [*lines, *headers.items()]
+    return httpx.AsyncClient(base_url=spare.server.url, headers=given, timeout=20, trust_env=False)
+
+
+async def test_the_beta_header_may_come_on_several_lines(spare: World) -> None:
+    """In any order: lines of one header are one list."""
+    beta = "OpenAI-Beta"
+    v1, v2, other = ((beta, name) for name in ("assistants=v1", "assistants=v2", "other=v1"))
+    for lines in ((other, v2), (v2, other), (v1, v2)):
+        async with bare(spare, *lines) as http:
+            answer_of(await http.get("/v1/assistants"))
+    async with bare(spare, other, v1) as http:
+        error = error_of(await http.get("/v1/assistants"))
+        assert error["message"].startswith("The v1 Assistants API is not served.")
 
 
 @pytest.mark.parametrize(
@@ -194,19 +205,24 @@ async def test_an_unknown_url_is_named(spare: World, method: str, path: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "allowed"),
     [
-        ("DELETE", "/v1/assistants"),
-        ("PUT", "/v1/threads/thread_x"),
-        ("PATCH", "/v1/threads/thread_x/messages"),
-        ("POST", "/v1/models"),
-        ("GET", "/v1/threads"),
-        ("DELETE", "/v1/threads/thread_x/runs/run_x"),
+        ("DELETE", "/v1/assistants", "GET, POST"),
+        ("PUT", "/v1/threads/thread_x", "DELETE, GET, POST"),
+        ("PATCH", "/v1/threads/thread_x/messages", "GET, POST"),
+        ("POST", "/v1/models", "GET"),
+        ("GET", "/v1/threads", "POST"),
+        ("DELETE", "/v1/threads/thread_x/runs/run_x", "GET, POST"),
+        ("POST", "/healthz", "GET, HEAD"),
     ],
 )
-async def test_a_method_that_a_url_lacks_is_named(spare: World, method: str, path: str) -> None:
-    """405 in the form of every error."""
-    error = error_of(await spare.http.request(method, path), 405)
+async def test_a_method_that_a_url_lacks_is_named(
+    spare: World, method: str, path: str, allowed: str
+) -> None:
+    """405 in the form of every error, with all methods that the URL has."""
+    answer = await spare.http.request(method, path)
+    assert answer.headers["allow"] == allowed
+    error = error_of(answer, 405)
     assert error["message"].startswith(f"Not allowed to {method} on {path}.")
     assert (error["type"], error["code"]) == ("invalid_request_error", "method_not_supported")
 
@@ -215,6 +231,9 @@ async def test_health_and_metrics_are_outside_v1(spare: World) -> None:
     """Liveness, readiness and Prometheus text."""
     assert answer_of(await spare.http.get("/healthz")) == {"status": "ok"}
     assert answer_of(await spare.http.get("/readyz")) == {"status": "ready"}
+    for path in ("/healthz", "/readyz"):
+        head = await spare.http.head(path)
+        assert (head.status_code, head.content) == (200, b"")
     metrics = await spare.http.get("/metrics")
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "assistants_open_streams" in metrics.text
