@@ -46,7 +46,6 @@ logger = logging.getLogger(__name__)
 FIRST_BACKOFF: Final = 0.1
 LONGEST_BACKOFF: Final = 10.0
 STEADY_LIFE: Final = 60.0  # a worker that lived this long is not in a crash loop
-PATIENCE: Final = 30.0  # how long a call waits for a worker to come back
 QUESTION_TRIES: Final = 2  # it may be what killed the worker
 HANG_STEPS: Final = 20  # a step this many times longer than the last one is a hang
 
@@ -84,6 +83,7 @@ class WorkerEngine:
         settings: EngineSettings | None = None,
     ) -> None:
         self._settings = settings or EngineSettings()
+        self.patience = _longest_recovery(self._settings)  # of a call that waits for a worker
         self._load = Load(str(model_path), name, description, self._settings)
         self._worker: WorkerProcess | None = None
         self._loaded: Loaded | None = None
@@ -136,14 +136,14 @@ class WorkerEngine:
         if self._worker is not None:
             question.ask(self._worker)
         try:
-            return await asyncio.wait_for(answer, PATIENCE)
+            return await asyncio.wait_for(answer, self.patience)
         except TimeoutError:
             raise EngineUnavailable("The model's worker does not answer.") from None
         finally:
             del self._questions[number]
 
     def generate(self, request: Request) -> WorkerGeneration:
-        return WorkerGeneration(self, next(self._numbers), request, PATIENCE)
+        return WorkerGeneration(self, next(self._numbers), request, self.patience)
 
     def join(self, generation: WorkerGeneration) -> None:
         self._require_running()
@@ -282,6 +282,11 @@ def check_model_file(path: Path) -> None:
         raise EngineUnavailable(f"{path} cannot be read: {error.strerror}.") from None
     if magic != b"GGUF":
         raise EngineUnavailable(f"{path} is not a GGUF file.")
+
+
+def _longest_recovery(settings: EngineSettings) -> float:
+    """A worker hangs, is missed for a while, and its successor loads."""
+    return settings.hang_timeout + LONGEST_BACKOFF + settings.load_timeout
 
 
 def _finished(end: End) -> Finished:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from server.engine import client as client_module
 from server.engine.client import WorkerEngine
-from server.engine.protocol import EngineCrashed, EngineUnavailable, Span, Tokens
+from server.engine.protocol import EngineCrashed, EngineUnavailable, Request, Span, Tokens
 from server.engine.settings import EngineSettings
-from tests.engine.calls import Said, ask, endless, read
+from tests.engine.calls import GREEDY, Said, ask, endless, read
 
 SETTINGS = EngineSettings(threads=1, slots=4)
 
@@ -110,14 +109,33 @@ async def test_an_idle_worker_is_not_taken_for_a_hung_one(model_path: Path) -> N
         await engine.stop()
 
 
+async def test_calls_wait_as_long_as_a_model_may_load(
+    engine: WorkerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute passes before the new worker is there: what was asked meanwhile is answered."""
+    reader = await call_a_frozen_worker(engine)
+    await kill(engine)
+    with pytest.raises(EngineCrashed):
+        await reader
+    assert engine.pid is None
+    question = asyncio.create_task(engine.tokenize([Span("Hello!", False)]))
+    answer = asyncio.create_task(read(engine.generate(Request([1, 2, 3], 4, GREEDY))))
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + 60)
+    assert await question
+    assert (await answer).ids
+
+
 async def test_a_worker_that_stays_away_makes_calls_unavailable(
-    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_path: Path, tmp_path: Path
 ) -> None:
     """A model file that is gone at the restart: calls wait, but not for ever."""
-    monkeypatch.setattr(client_module, "PATIENCE", 0.2)
     path = tmp_path / "model.gguf"
     path.symlink_to(model_path)
     engine = WorkerEngine(path, name="tiny", settings=SETTINGS)
+    patience, engine.patience = engine.patience, 0.2
     await engine.start()
     try:
         path.unlink()
@@ -127,7 +145,7 @@ async def test_a_worker_that_stays_away_makes_calls_unavailable(
         with pytest.raises(EngineUnavailable):
             await engine.tokenize([Span("Hello!", False)])
         path.symlink_to(model_path)
-        monkeypatch.setattr(client_module, "PATIENCE", 30.0)
+        engine.patience = patience
         assert (await ask(engine, "Hello!")).data
     finally:
         await engine.stop()
