@@ -145,6 +145,18 @@ DEVIATIONS = (
         "they name this server's things",
     ),
     Deviation(
+        "comments in streams",
+        "none",
+        "`: ping` after `streams.ping` seconds without an event",
+        "proxies close connections that are silent",
+    ),
+    Deviation(
+        "`cache-control: no-store`, `connection: keep-alive`, `x-accel-buffering: no` on streams",
+        "absent",
+        "there",
+        "proxies hold streams back without them",
+    ),
+    Deviation(
         "`openai-poll-after-ms` on runs",
         "absent",
         "`100`",
