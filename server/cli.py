@@ -108,13 +108,20 @@ def serve_command(settings: Settings) -> int:
     """Serve until a signal."""
     _refuse_open_door(settings)
     logs.configure(settings.logging.level, settings.logging.format)
-    failpoints.arm_from(os.environ.get("ASSISTANTS_FAILPOINTS", ""))
+    _arm_failpoints()
     engines = open_engines(settings)
     try:
         uvloop.run(_serve(settings, engines))
     except asyncio.CancelledError:
         log.info("stopped while starting")
     return 0
+
+
+def _arm_failpoints() -> None:
+    try:
+        failpoints.arm_from(os.environ.get("ASSISTANTS_FAILPOINTS", ""))
+    except ValueError as mistake:
+        raise Refused(f"ASSISTANTS_FAILPOINTS: {mistake}") from mistake
 
 
 async def _serve(settings: Settings, engines: dict[str, Engine]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
-from server import __version__
+import server
 from server.cli import main
-from tests.process import COMMAND, PATIENCE, environment
+from tests.process import COMMAND, PATIENCE, ROOT, environment
 
 
 def test_version() -> None:
@@ -17,7 +19,18 @@ def test_version() -> None:
     said = subprocess.check_output(
         (*COMMAND, "--version"), env=environment(), text=True, timeout=PATIENCE
     )
-    assert said == f"assistants {__version__}\n"
+    assert said == f"assistants {server.__version__}\n"
+
+
+def test_version_of_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that was never installed has the version of its project file."""
+
+    def not_installed(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(server, "version", not_installed)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert server._version() == project["project"]["version"]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,15 @@ def test_unknown_variable(serving: Refusal, monkeypatch: pytest.MonkeyPatch) -> 
     assert "server.data_dir" in said
 
 
+def test_unknown_failpoint(serving: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no failpoint is quoted, with the form of one."""
+    monkeypatch.setenv("ASSISTANTS_FAILPOINTS", "bogus")
+    said = serving()
+    assert said == (
+        "ASSISTANTS_FAILPOINTS: not a failpoint: bogus (name=kill[:n] or name=raise[:n])"
+    )
+
+
 def test_wrong_value(refusal: Refusal) -> None:
     """A value that cannot be is named with its flag."""
     said = refusal("serve", "--port", "70000")
