@@ -60,7 +60,8 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     )
     app.state.services = services
     app.state.ready = True
-    app.state.body_limits = BodyLimits(settings.limits.body_bytes, settings.limits.json_depth)
+    limits = settings.limits
+    app.state.body_limits = BodyLimits(limits.body_bytes, limits.json_depth, limits.body_timeout)
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # including it would match each URL twice
     describe(app)

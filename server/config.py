@@ -81,6 +81,7 @@ class LimitsSettings(Section):
 
     body_bytes: Positive = 16 * 2**20
     json_depth: Positive = 64
+    body_timeout: Seconds = 60.0
 
 
 class RunsSettings(Section):

@@ -44,6 +44,10 @@ class TooLarge(WireError):
     """The body is larger than this server takes."""
 
 
+class TooSlow(InvalidRequest):
+    """The body did not arrive in time; there is no use in waiting for the rest of it."""
+
+
 class Gone(WireError):
     """It existed, and cannot be had any more."""
 

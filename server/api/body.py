@@ -6,6 +6,7 @@ whatever its content type says, and no body at all is an empty object.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from server.api.validation import wrong_type
-from server.errors import InvalidRequest, TooLarge
+from server.errors import InvalidRequest, TooLarge, TooSlow
 
 NOT_JSON = (
     "We could not parse the JSON body of your request. (HINT: This likely means you aren't using "
@@ -31,10 +32,14 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """The largest body taken. The depth must stay below what orjson writes, 254 levels."""
+    """The largest body taken, and how many seconds it may take to arrive.
+
+    The depth must stay below what orjson writes, 254 levels.
+    """
 
     bytes: int = 16 * 2**20
     depth: int = 100
+    timeout: float = 60.0
 
 
 class JsonRequest(Request):
@@ -63,25 +68,32 @@ class WireRoute(APIRoute):
 def _parsing(handle: Handler) -> Handler:
     async def parse_and_handle(request: Request) -> Response:
         limits: BodyLimits = request.app.state.body_limits
-        body = await read(request, limits.bytes) or b"{}"
+        body = await read(request, limits) or b"{}"
         return await handle(JsonRequest(request, body, parse(body, limits.depth)))
 
     return parse_and_handle
 
 
-async def read(request: Request, limit: int) -> bytes:
+async def read(request: Request, limits: BodyLimits) -> bytes:
     """The whole body. A length that is announced is believed only if it is too large."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(limit, int(announced))
-    body = bytearray()
+    if announced.isdecimal() and int(announced) > limits.bytes:
+        raise _too_large(limits.bytes, int(announced))
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(limit, len(body))
+        async with asyncio.timeout(limits.timeout):
+            return await _joined(request, limits.bytes)
     except ClientDisconnect:
         raise InvalidRequest("The request's body ended before it was complete.") from None
+    except TimeoutError:
+        raise TooSlow("The request's body did not arrive in time.") from None
+
+
+async def _joined(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit, len(body))
     return bytes(body)
 
 

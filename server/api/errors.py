@@ -28,10 +28,12 @@ STATUS: dict[type[errors.WireError], int] = {
     errors.MethodNotAllowed: 405,
     errors.Gone: 410,
     errors.TooLarge: 413,
+    errors.TooSlow: 400,
     errors.Unavailable: 503,
 }
 RETRY_LATER = {"retry-after": "1"}
 GIVE_UP = {"x-should-retry": "false"}  # a command that the SDKs obey
+HANG_UP = {"connection": "close"}
 
 
 def handle_errors(app: FastAPI) -> None:
@@ -53,7 +55,7 @@ def error_response(error: errors.WireError, headers: dict[str, str] | None = Non
 
 async def _wire_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, errors.WireError)
-    return error_response(error)
+    return error_response(error, HANG_UP if isinstance(error, errors.TooSlow) else None)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

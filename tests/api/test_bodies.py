@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.api.wire import THREADS, World, answer_of, error_of, refused
 from tests.covering import body_schema, routes
-from tests.support import live_server
+from tests.support import DEADLINE, live_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -109,6 +112,28 @@ async def test_a_body_that_is_too_large_is_refused(small: httpx.AsyncClient) -> 
         assert error["message"].startswith("Maximum content size limit (1000) exceeded")
         assert error["type"] == "invalid_request_error"
     answer_of(await small.post("/v1/threads", content=b" " * 998 + b"{}", headers=JSON))
+
+
+@pytest.mark.asyncio(loop_scope="function")
+@pytest.mark.parametrize("sent", [b"", b'{"metadata": '], ids=["nothing", "a part"])
+async def test_a_body_that_does_not_arrive_is_not_waited_for(tmp_path: Path, sent: bytes) -> None:
+    """Whether it has begun or not: the answer says so, and the connection is closed."""
+    async with live_server(tmp_path, limits__body_timeout=0.05) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(server.url).port)
+        head = b"POST /v1/threads HTTP/1.1\r\nhost: x\r\nopenai-beta: assistants=v2\r\n"
+        writer.write(head + b"content-length: 99\r\n\r\n" + sent)
+        async with asyncio.timeout(DEADLINE):
+            answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    status, _, rest = answer.partition(b"\r\n")
+    assert status == b"HTTP/1.1 400 Bad Request"
+    assert json.loads(rest.partition(b"\r\n\r\n")[2])["error"] == {
+        "message": "The request's body did not arrive in time.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "text/plain", ""])
