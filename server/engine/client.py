@@ -189,16 +189,16 @@ class WorkerEngine:
         try:
             while not death.done():
                 await asyncio.wait((death,), timeout=self._settings.hang_timeout / 4)
-                if not death.done() and self._hangs(worker, loop.time()):
+                if not death.done() and self._hangs(worker):
                     await worker.kill()
                     return "it hung and was killed", loop.time() - born
         finally:
             death.cancel()
         return death.result(), loop.time() - born
 
-    def _hangs(self, worker: WorkerProcess, now: float) -> bool:
+    def _hangs(self, worker: WorkerProcess) -> bool:
         patience = max(self._settings.hang_timeout, HANG_STEPS * self._stats.last_step_seconds)
-        return bool(self._generations) and now - worker.heard > patience
+        return worker.silence > patience
 
     async def _restart(self, backoff: float) -> tuple[WorkerProcess, float]:
         """A new worker, and how long to wait before the next one."""

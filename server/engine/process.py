@@ -20,7 +20,10 @@ from typing import cast
 import server
 from server.engine.machine import physical_cores
 from server.engine.messages import (
+    End,
+    Failure,
     FrameDecoder,
+    Generate,
     Load,
     Loaded,
     MalformedFrame,
@@ -28,6 +31,7 @@ from server.engine.messages import (
     Refused,
     Step,
     Stop,
+    Tokenize,
     Tokenized,
     ToWorker,
     encode,
@@ -46,9 +50,10 @@ class WorkerProcess(asyncio.Protocol):
 
     def __init__(self, receive: Callable[[Step | Tokenized], None]) -> None:
         loop = asyncio.get_running_loop()
-        self.heard = loop.time()  # when it last said something, or was last asked something
         self.loaded: Loaded | None = None
         self._receive = receive
+        self._owed = set[int]()  # numbers asked for and not answered, whoever still waits for them
+        self._heard = loop.time()  # when it last said something, or began to owe something
         self._frames = FrameDecoder()
         self._answer: asyncio.Future[Loaded | Refused] = loop.create_future()
         self._lost = asyncio.Event()
@@ -74,8 +79,14 @@ class WorkerProcess(asyncio.Protocol):
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def silence(self) -> float:
+        """For how many seconds it has owed an answer and said nothing."""
+        return asyncio.get_running_loop().time() - self._heard if self._owed else 0.0
+
     def send(self, message: ToWorker) -> None:
-        self.heard = max(self.heard, asyncio.get_running_loop().time())
+        if isinstance(message, Generate | Tokenize):
+            self._owe(message.number)
         self._transport.write(encode(message))
 
     async def died(self) -> str:
@@ -106,7 +117,7 @@ class WorkerProcess(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self.heard = asyncio.get_running_loop().time()
+        self._heard = asyncio.get_running_loop().time()
         try:
             for message in self._frames.feed(data):
                 self._deliver(message)
@@ -117,8 +128,14 @@ class WorkerProcess(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self._lost.set()
 
+    def _owe(self, number: int) -> None:
+        if not self._owed:
+            self._heard = asyncio.get_running_loop().time()
+        self._owed.add(number)
+
     def _deliver(self, message: Message) -> None:
         if isinstance(message, Step | Tokenized):
+            self._owed.difference_update(_answered(message))
             self._receive(message)
         elif isinstance(message, Loaded | Refused) and not self._answer.done():
             self._answer.set_result(message)
@@ -184,6 +201,13 @@ class WorkerProcess(asyncio.Protocol):
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         said = next((line for line in self._errors if "GGML_ASSERT" in line), None)
         return f"{how} ({said})" if said else how
+
+
+def _answered(message: Step | Tokenized) -> list[int]:
+    if isinstance(message, Tokenized):
+        return [message.number]
+    ends: tuple[End | Failure, ...] = (*message.ends, *message.failures)
+    return [end.number for end in ends]
 
 
 def _environment(settings: EngineSettings) -> dict[str, str]:

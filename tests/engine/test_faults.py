@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from server.engine.client import WorkerEngine
-from server.engine.protocol import EngineCrashed, EngineUnavailable, Request, Span, Tokens
+from server.engine.protocol import EngineCrashed, EngineUnavailable, Finished, Request, Span, Tokens
 from server.engine.settings import EngineSettings
-from tests.engine.calls import GREEDY, Said, ask, endless, read
+from tests.engine.calls import GREEDY, Said, ask, endless, first_tokens, read
 
 SETTINGS = EngineSettings(threads=1, slots=4)
+HANG_TIMEOUT = 1.0
+RECOVERY = 3 * HANG_TIMEOUT + 10  # a hang is noticed, and a model is loaded on a busy machine
 
 
 @pytest.fixture
 async def engine(model_path: Path) -> AsyncIterator[WorkerEngine]:
     """A worker of the test's own, to be harmed."""
     engine = WorkerEngine(model_path, name="tiny", settings=SETTINGS)
+    await engine.start()
+    yield engine
+    await engine.stop()
+
+
+@pytest.fixture
+async def watched(model_path: Path) -> AsyncIterator[WorkerEngine]:
+    """A worker that is soon taken for a hung one."""
+    settings = replace(SETTINGS, hang_timeout=HANG_TIMEOUT)
+    engine = WorkerEngine(model_path, name="tiny", settings=settings)
     await engine.start()
     yield engine
     await engine.stop()
@@ -38,12 +52,31 @@ async def kill(engine: WorkerEngine, how: signal.Signals = signal.SIGKILL) -> in
     return pid
 
 
+async def freeze(engine: WorkerEngine) -> int:
+    """Stop the worker, all its threads; returns whose it was."""
+    pid = await kill(engine, signal.SIGSTOP)
+    await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WSTOPPED)
+    return pid
+
+
 async def call_a_frozen_worker(engine: WorkerEngine) -> asyncio.Task[Said]:
     """A call that was sent, to a worker that will not get to answer it."""
-    await kill(engine, signal.SIGSTOP)
+    await freeze(engine)
     reader = asyncio.create_task(read(engine.generate(endless([1, 2, 3]))))
     await asyncio.sleep(0)
     return reader
+
+
+async def exhaust(events: AsyncIterator[Tokens | Finished]) -> None:
+    """What is left of a generation that is being iterated."""
+    async for _ in events:
+        pass
+
+
+async def begin(engine: WorkerEngine) -> None:
+    """A call whose reader leaves after the first event."""
+    async for _ in engine.generate(endless([1, 2, 3])):
+        return
 
 
 async def test_a_killed_worker_fails_its_calls_and_comes_back(engine: WorkerEngine) -> None:
@@ -80,33 +113,94 @@ async def test_a_question_to_a_dead_worker_is_asked_again(engine: WorkerEngine) 
     assert await engine.tokenize([Span("Hello!", False)]) == before
 
 
-async def test_a_worker_that_hangs_is_killed(model_path: Path) -> None:
+async def test_a_worker_that_hangs_is_killed(watched: WorkerEngine) -> None:
     """Without a step for its patience while work is live, it counts as dead."""
-    settings = EngineSettings(threads=1, slots=4, hang_timeout=0.5)
-    engine = WorkerEngine(model_path, name="tiny", settings=settings)
-    await engine.start()
-    try:
-        reader = await call_a_frozen_worker(engine)
+    reader = await call_a_frozen_worker(watched)
+    with pytest.raises(EngineCrashed, match="hung"):
+        await reader
+    assert (await ask(watched, "Hello!")).data
+
+
+async def test_a_worker_that_froze_while_idle_is_killed(watched: WorkerEngine) -> None:
+    """A question shows it, and is answered by the next worker."""
+    await freeze(watched)
+    async with asyncio.timeout(RECOVERY):
+        assert await watched.tokenize([Span("Hello!", False)])
+    assert watched.stats.restarts == 1
+
+
+async def test_new_calls_do_not_hide_that_a_worker_froze(watched: WorkerEngine) -> None:
+    """It is killed in the middle of a generation although more is asked of it all the time."""
+    events = aiter(watched.generate(endless([1, 2, 3])))
+    await first_tokens(events)
+    await freeze(watched)
+    broken = asyncio.create_task(exhaust(events))
+    calls = [broken]
+    async with asyncio.timeout(RECOVERY):
+        while not broken.done():
+            calls.append(asyncio.create_task(read(watched.generate(endless([1, 2, 3], most=2)))))
+            await asyncio.wait((broken,), timeout=HANG_TIMEOUT / 5)
         with pytest.raises(EngineCrashed, match="hung"):
-            await reader
-        assert (await ask(engine, "Hello!")).data
-    finally:
-        await engine.stop()
+            await broken
+        await asyncio.wait(calls)
+        assert (await ask(watched, "Hello!")).data
+    assert all(isinstance(call.exception(), EngineCrashed | None) for call in calls)
 
 
-async def test_an_idle_worker_is_not_taken_for_a_hung_one(model_path: Path) -> None:
+async def test_calls_given_up_do_not_hide_that_a_worker_froze(watched: WorkerEngine) -> None:
+    """What nobody waits for any more is still owed by the worker."""
+    frozen = await freeze(watched)
+    async with asyncio.timeout(RECOVERY):
+        while watched.pid == frozen:
+            calls = asyncio.gather(watched.tokenize([Span("Hello!", False)]), begin(watched))
+            with contextlib.suppress(TimeoutError, EngineCrashed):
+                await asyncio.wait_for(calls, HANG_TIMEOUT / 5)
+        assert (await ask(watched, "Hello!")).data
+    assert watched.stats.restarts == 1
+
+
+async def test_an_idle_worker_is_not_taken_for_a_hung_one(watched: WorkerEngine) -> None:
     """Silence is no fault while nothing was asked."""
-    settings = EngineSettings(threads=1, slots=4, hang_timeout=1.0)
-    engine = WorkerEngine(model_path, name="tiny", settings=settings)
-    await engine.start()
-    try:
-        assert (await ask(engine, "Hello!", most=1)).ids
-        patience = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(1.3, patience.set_result, None)
-        await patience
-        assert engine.stats.restarts == 0
-    finally:
-        await engine.stop()
+    assert (await ask(watched, "Hello!", most=1)).ids
+    patience = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(1.3 * HANG_TIMEOUT, patience.set_result, None)
+    await patience
+    assert watched.stats.restarts == 0
+
+
+@pytest.mark.parametrize("how", ["closed", "left", "cancelled"])
+async def test_a_call_to_a_frozen_worker_can_be_dropped_at_once(
+    engine: WorkerEngine, how: str
+) -> None:
+    """Its reader does not wait for the worker, which frees the slot when it goes on."""
+    generation = engine.generate(endless([1, 2, 3]))
+    events = aiter(generation)
+    await first_tokens(events)
+    await freeze(engine)
+    async with asyncio.timeout(1):
+        match how:
+            case "closed":
+                await events.aclose()
+            case "left":
+                del events
+            case _:
+                reader = asyncio.create_task(exhaust(events))
+                await asyncio.sleep(0)
+                reader.cancel()
+                await asyncio.wait((reader,))
+    await kill(engine, signal.SIGCONT)
+    await ask(engine, "Hello!", most=2)
+    assert (engine.stats.live, engine.stats.restarts) == (0, 0)
+
+
+async def test_a_dropped_call_is_not_taken_to_the_next_worker(watched: WorkerEngine) -> None:
+    """A worker that froze on a call nobody waits for is replaced, and its slot is free again."""
+    reader = await call_a_frozen_worker(watched)
+    reader.cancel()
+    await asyncio.wait((reader,))
+    async with asyncio.timeout(RECOVERY):
+        await ask(watched, "Hello!", most=2)
+    assert (watched.stats.live, watched.stats.restarts) == (0, 1)
 
 
 async def test_calls_wait_as_long_as_a_model_may_load(
