@@ -75,6 +75,16 @@ def model_not_found(name: str) -> InvalidRequest:
     )
 
 
+def no_such_tool(name: str) -> InvalidRequest:
+    return InvalidRequest(f"Tool choice '{name}' not found in 'tools' parameter.", "tool_choice")
+
+
+def no_tools_to_choose_from() -> InvalidRequest:
+    return InvalidRequest(
+        "Tool choice 'required' must be specified with 'tools' parameter.", "tool_choice"
+    )
+
+
 def thread_has_active_run(thread_id: str, run_id: str) -> InvalidRequest:
     """400 and never 409, which the SDKs would repeat."""
     return InvalidRequest(f"Thread {thread_id} already has an active run {run_id}.")

@@ -62,7 +62,8 @@ class Lifecycle:
     def create(self, tx: Tx, project: str, thread_id: str, body: schemas.CreateRun) -> Record:
         """Queue a run on a thread, with its additional messages.
 
-        Raises no_such, thread_has_active_run, model_not_found, nothing_to_answer.
+        Raises no_such, thread_has_active_run, no_such_tool, no_tools_to_choose_from,
+        model_not_found, nothing_to_answer.
         """
         found = tx.threads.with_active_run(project, thread_id)
         if found is None:
@@ -188,6 +189,8 @@ class Lifecycle:
     ) -> Record:
         values = {**_inherited(assistant), **body.overrides()}
         values["instructions"] = _instructions(values["instructions"], body)
+        columns = {**values, **body.stored()}
+        _require_chosen(columns["tool_choice"], columns["tools"])
         model = self._catalog.resolve(values["model"])
         if model is None:
             raise errors.model_not_found(values["model"])
@@ -208,8 +211,7 @@ class Lifecycle:
                 "attempt": 0,
                 "worker_deaths": 0,
                 "restarts": 0,
-                **values,
-                **body.stored(),
+                **columns,
             }
         )
 
@@ -264,6 +266,20 @@ def _instructions(
     """The assistant's or the run's instructions, and the additional ones after them."""
     additional = body.additional_instructions if isinstance(body, schemas.CreateRun) else None
     return INSTRUCTIONS_JOINT.join(part for part in (base, additional) if part) or None
+
+
+def _require_chosen(choice: Any, tools: Sequence[dict[str, Any]]) -> None:
+    """A tool that must be called is one that the run has."""
+    if choice == "required" and not tools:
+        raise errors.no_tools_to_choose_from()
+    if isinstance(choice, dict) and _kind_and_name(choice) not in map(_kind_and_name, tools):
+        raise errors.no_such_tool(_kind_and_name(choice)[1])
+
+
+def _kind_and_name(tool: dict[str, Any]) -> tuple[str, str]:
+    """Only functions have names of their own."""
+    kind = tool["type"]
+    return kind, tool["function"]["name"] if kind == "function" else kind
 
 
 def _outputs(run: Record, body: schemas.SubmitToolOutputs) -> dict[str, str]:

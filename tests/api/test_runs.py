@@ -259,6 +259,43 @@ async def test_a_run_needs_a_model_that_is_served(world: World, route: str) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("tools", "choice", "message"),
+    [
+        ([], "required", "Tool choice 'required' must be specified with 'tools' parameter."),
+        ([], ADD, "Tool choice 'add' not found in 'tools' parameter."),
+        (
+            [ADD],
+            {"type": "function", "function": {"name": "sub"}},
+            "Tool choice 'sub' not found in 'tools' parameter.",
+        ),
+        (
+            [ADD],
+            {"type": "code_interpreter"},
+            "Tool choice 'code_interpreter' not found in 'tools' parameter.",
+        ),
+    ],
+    ids=["required", "no tools", "another function", "another kind"],
+)
+@pytest.mark.parametrize("route", [RUNS, BOTH])
+async def test_a_tool_is_chosen_among_the_runs_own(
+    world: World, route: str, tools: list[Json], choice: object, message: str
+) -> None:
+    """Those of the request, or else of the assistant."""
+    assistant = await world.create("/v1/assistants", {"model": "gpt-4o", "tools": tools})
+    chosen = {"tools": None, "tool_choice": choice}
+    answer = await world.post(route, {**chosen, "assistant_id": assistant["id"]})
+    refused(answer, message, "tool_choice", None)
+    answer = await world.post(route, {**chosen, "tools": tools})
+    refused(answer, message, "tool_choice", None)
+    tools = [*tools, {"type": "code_interpreter"}, ADD]
+    other = await world.create("/v1/assistants", {"model": "gpt-4o", "tools": tools})
+    taken = {**chosen, "assistant_id": other["id"], "tool_choice": ADD}
+    assert answer_of(await world.post(route, taken))["tool_choice"] == ADD
+    for free in ("none", "auto"):
+        answer_of(await world.post(route, {"tool_choice": free, "tools": []}))
+
+
 @covers(GET_RUN, "answer thread_id run_id", "taken")
 async def test_a_completed_run_tells_what_it_took(world: World) -> None:
     """Its times, its usage with all details, and no deadline any more."""

@@ -162,6 +162,8 @@ class World:
         smallest = dict(SMALLEST.get(route, {}))
         if "assistant_id" in smallest:
             smallest["assistant_id"] = self.assistant_id
+        if body.get("tool_choice"):
+            smallest["tools"] = CHOOSABLE
         if path == "/v1/assistants/{assistant_id}":
             assistant = await self.create("/v1/assistants", {"model": "gpt-4o"})
             path = f"/v1/assistants/{assistant['id']}"
@@ -181,6 +183,16 @@ SMALLEST: dict[str, Json] = {
     "POST /v1/threads/{thread_id}/runs": {"assistant_id": ""},
     "POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs": {"tool_outputs": []},
 }
+
+
+CHOOSABLE: list[Json] = [
+    *(
+        {"type": "function", "function": {"name": name}}
+        for name in ("f", "add", "get_weather-2", "x" * 64)
+    ),
+    {"type": "code_interpreter"},
+    {"type": "file_search"},
+]
 
 
 @dataclass(frozen=True, slots=True)
