@@ -27,7 +27,6 @@ WEATHER: dict[str, object] = {
         },
     },
 }
-MOST_ROUNDS = 3
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +44,14 @@ def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
 
 
 def test_readme(server: ServerProcess) -> None:
-    """The README's first program, as it is but for the port, prints what the model wrote."""
+    """The README's first program, as it is but for the port, is greeted back by the model."""
     readme = (ROOT / "README.md").read_text()
     program = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
     assert program
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(program[1].replace("http://127.0.0.1:8000/v1", server.url), {})
-    assert re.search(r"[A-Za-z]{2}", printed.getvalue())
+    assert re.search(r"\b(hello|hi|help)\b", printed.getvalue(), re.IGNORECASE)
 
 
 def test_conversation(client: openai.OpenAI) -> None:
@@ -74,34 +73,24 @@ def test_conversation(client: openai.OpenAI) -> None:
 
 
 def test_tool_round(client: openai.OpenAI) -> None:
-    """A run with a function comes to its end, whether or not the model calls it and how often."""
+    """The model calls a function with what the user named, and tells what came back."""
     assistant = client.beta.assistants.create(model="gpt-4o", tools=[WEATHER])
     question = {"role": "user", "content": "What is the weather in Lisbon?"}
     run = client.beta.threads.create_and_run_poll(
         assistant_id=assistant.id, thread={"messages": [question]}, temperature=0
     )
-    for _ in range(MOST_ROUNDS):
-        if run.status != "requires_action":
-            break
-        run = answered(client, run)
-    assert run.status == "completed", run.last_error
-    (message,) = client.beta.threads.messages.list(run.thread_id, run_id=run.id)
-    assert message.content[0].text.value.strip()
-    *calling, answering = client.beta.threads.runs.steps.list(
-        run.id, thread_id=run.thread_id, order="asc"
-    )
-    assert {step.type for step in calling} <= {"tool_calls"}
-    assert answering.type == "message_creation"
-
-
-def answered(client: openai.OpenAI, run: openai.types.beta.threads.Run) -> object:
-    """The run, once it has what it asked for and has gone on."""
-    calls = run.required_action.submit_tool_outputs.tool_calls
-    assert {call.function.name for call in calls} == {"get_weather"}
-    assert all(isinstance(json.loads(call.function.arguments), dict) for call in calls)
+    assert run.status == "requires_action", run.last_error
+    (call,) = run.required_action.submit_tool_outputs.tool_calls
+    assert call.function.name == "get_weather"
+    assert json.loads(call.function.arguments) == {"city": "Lisbon"}
     weather = json.dumps({"temperature": 21, "condition": "sunny"})
-    return client.beta.threads.runs.submit_tool_outputs_and_poll(
+    run = client.beta.threads.runs.submit_tool_outputs_and_poll(
         run_id=run.id,
         thread_id=run.thread_id,
-        tool_outputs=[{"tool_call_id": call.id, "output": weather} for call in calls],
+        tool_outputs=[{"tool_call_id": call.id, "output": weather}],
     )
+    assert run.status == "completed", run.last_error
+    (message,) = client.beta.threads.messages.list(run.thread_id, run_id=run.id)
+    assert "21" in message.content[0].text.value
+    steps = client.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id, order="asc")
+    assert [step.type for step in steps] == ["tool_calls", "message_creation"]
