@@ -32,6 +32,7 @@ QUESTIONS = [
 
 @contextlib.asynccontextmanager
 async def started(model_path: Path) -> AsyncIterator[WorkerEngine]:
+    """A worker of its own, stopped at the end."""
     engine = WorkerEngine(model_path, name="tiny", settings=EngineSettings(threads=2))
     await engine.start()
     yield engine
