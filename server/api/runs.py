@@ -16,7 +16,7 @@ from server.api.sse import event_stream
 from server.db.database import Tx
 from server.db.stores import Page, Record
 from server.runs.conversation import require_run, require_thread
-from server.runs.events import EventsGone
+from server.runs.events import EventsAhead, EventsGone
 from server.runs.replay import rebuilt
 
 router = APIRouter(prefix="/v1/threads", route_class=WireRoute, dependencies=[Beta])
@@ -100,7 +100,7 @@ async def events(
     run_id: str,
     caller: Caller,
     server: Server,
-    starting_after: Annotated[schemas.QueryInteger | None, Query(ge=0)] = None,
+    starting_after: Annotated[int | None, Query(ge=0), schemas.PLAIN_INTEGER] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The run's events after a number, then live ones. An extension: the hosted API has none."""
@@ -112,6 +112,8 @@ async def events(
         subscription = server.bus.subscribe(run_id, after, past_pauses=True)
     except EventsGone:
         raise errors.events_expired(run_id) from None
+    except EventsAhead as ahead:
+        raise _no_such_event(run_id, after, ahead.last) from None
     return event_stream(subscription, server.streams, numbered=True)
 
 
@@ -130,6 +132,13 @@ def _change(tx: Tx, project: str, thread_id: str, run_id: str, body: schemas.Mod
     row = require_run(tx, project, thread_id, run_id)
     changes = body.changes()
     return tx.runs.update(row.seq, changes) if changes else row
+
+
+def _no_such_event(run_id: str, number: int, last: int) -> errors.InvalidRequest:
+    return errors.InvalidRequest(
+        f"Run {run_id} has no event {number}: its newest event so far is number {last}.",
+        "starting_after",
+    )
 
 
 def _starting_point(starting_after: int | None, last_event_id: str | None) -> int:

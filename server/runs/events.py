@@ -36,6 +36,14 @@ class EventsGone(Exception):
     """The events asked for are no longer held."""
 
 
+class EventsAhead(Exception):
+    """There has been no event of that number yet; the newest has number `last`."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__(last)
+        self.last = last
+
+
 class StreamBroken(Exception):
     """The stream ends before its run does; the text says why."""
 
@@ -59,13 +67,17 @@ def error_event(message: str) -> bytes:
 
 @dataclass(eq=False, slots=True)
 class EventLog:
-    """The events of one run. `base` precede `events[0]`; `history` is what is left of those."""
+    """The events of one run. `base` precede `events[0]`; `history` is what is left of those.
+
+    `size` and `history_size` are the bytes of both.
+    """
 
     events: list[bytes] = field(default_factory=list)
     marks: dict[int, Mark] = field(default_factory=dict)
     base: int = 0
     history: list[bytes] = field(default_factory=list)
     size: int = 0
+    history_size: int = 0
     ended: float | None = None
     broken: str | None = None
     readers: set[Subscription] = field(default_factory=set)
@@ -94,8 +106,12 @@ class EventLog:
             self.events[len(self.events) // 2 :],
         )
         self.base += len(old)
-        self.history = folded([*self.history, *old])
         self.size = sum(map(len, self.events))
+        self.remember(folded([*self.history, *old]))
+
+    def remember(self, history: list[bytes]) -> None:
+        self.history = history
+        self.history_size = sum(map(len, history))
 
     def wake(self) -> None:
         for reader in self.readers:
@@ -214,9 +230,8 @@ class EventBus:
         if run_id in self._logs:
             return
         *older, (last, mark) = events
-        log = self._logs[run_id] = EventLog(
-            base=self._seeded_base, history=[event for event, _ in older]
-        )
+        log = self._logs[run_id] = EventLog(base=self._seeded_base)
+        log.remember([event for event, _ in older])
         log.append(last, mark)
         if mark is Mark.END:
             log.ended = self._monotonic()
@@ -230,13 +245,15 @@ class EventBus:
         return run_id in self._logs
 
     def subscribe(self, run_id: str, after: int = 0, *, past_pauses: bool = False) -> Subscription:
-        """A reader of the events after number `after`. Raises EventsGone.
+        """A reader of the events after number `after`. Raises EventsGone, EventsAhead.
 
         It ends at the first pause; with `past_pauses`, not at those that the run has left already.
         """
         log = self._logs.get(run_id)
-        if log is None or after > log.last or (after < log.base and not _from_start(log, after)):
+        if log is None or (after < log.base and not _from_start(log, after)):
             raise EventsGone(run_id)
+        if after > log.last:
+            raise EventsAhead(log.last)
         return Subscription(log, after, past_pauses=past_pauses)
 
     def break_off(self, run_id: str, why: str) -> None:
@@ -261,7 +278,7 @@ class EventBus:
         )
         held = 0
         for when, run_id in ended:
-            held += self._logs[run_id].size
+            held += self._logs[run_id].size + self._logs[run_id].history_size
             if when < horizon or held > self._total_bytes:
                 del self._logs[run_id]
 

@@ -10,6 +10,7 @@ import pytest
 from server.runs.deltas import MessageDeltas, StepDeltas
 from server.runs.events import (
     EventBus,
+    EventsAhead,
     EventsGone,
     Mark,
     StreamBroken,
@@ -44,8 +45,9 @@ async def test_every_position() -> None:
     for after in range(6):
         rest = b"".join(event(number) for number in range(after + 1, 6))
         assert await read(bus.subscribe("run_1", after)) == rest
-    with pytest.raises(EventsGone):
+    with pytest.raises(EventsAhead) as ahead:
         bus.subscribe("run_1", 6)
+    assert ahead.value.last == 5
     with pytest.raises(EventsGone):
         bus.subscribe("run_2")
 
@@ -165,6 +167,20 @@ async def test_forgetting(clock: ManualClock) -> None:
     clock.advance(1000)
     bus.forget_old()
     assert [r for r in ("c", "d", "open") if bus.holds(r)] == ["open"]
+
+
+async def test_what_was_folded_counts(clock: ManualClock) -> None:
+    """The bound of all ended logs holds for their histories as well."""
+    word = MessageDeltas("msg_1").text("word " * 10)
+    bus = EventBus(clock.monotonic, ring_bytes=2000, total_bytes=10_000)
+    for run_id in ("a", "b", "c"):
+        for _ in range(100):
+            bus.publish(run_id, word)
+        bus.publish(run_id, event(1), Mark.END)
+        clock.advance(1)
+    bus.seed("d", [(word, Mark.NONE), (b"." * 7000, Mark.NONE), (event(1), Mark.END)])
+    bus.forget_old()
+    assert [r for r in ("a", "b", "c", "d") if bus.holds(r)] == ["d"]
 
 
 async def test_seeded_log() -> None:
