@@ -110,6 +110,8 @@ class ScriptedEngine:
         self._info = info
         self._answers: deque[_Answer] = deque()
         self._held: list[asyncio.Event] = []
+        self._answering = asyncio.Event()
+        self._answering.set()
         self._stats = EngineStats()
 
     @property
@@ -132,6 +134,7 @@ class ScriptedEngine:
         self.resume()
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]:
+        await self.answering()
         return [token for span in spans for token in encode(span.text, special=span.is_template)]
 
     def generate(self, request: Request) -> ScriptedGeneration:
@@ -169,8 +172,17 @@ class ScriptedEngine:
         """Queue any failure, after so many pieces of `text`."""
         self._answers.append(_Answer(_pieces(text), error=error, error_after=after))
 
+    def freeze(self) -> None:
+        """Answer nothing from now on, not even a cancel, until `resume()`."""
+        self._answering.clear()
+
+    async def answering(self) -> None:
+        """Return when the engine is not frozen."""
+        await self._answering.wait()
+
     def resume(self) -> None:
-        """Let every generation that is paused go on."""
+        """Let everything that is paused or frozen go on."""
+        self._answering.set()
         self.paused.clear()
         held, self._held = self._held, []
         for release in held:
@@ -241,6 +253,7 @@ class ScriptedGeneration:
         await asyncio.sleep(0)
         if self._answer.pause_after == number and not self._cancelled:
             await self._engine.hold(self._release)
+        await self._engine.answering()
         if self._answer.error is not None and number >= self._answer.error_after:
             raise self._answer.error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -36,6 +37,11 @@ class Announcer:
     def message(self, tx: Tx, row: Record, what: str | None = None) -> None:
         name = f"thread.message.{what or row.status}"
         self._tell(tx, row.run_id, name, schemas.Message.from_row(row))
+
+    def lost_message(self, tx: Tx, row: Record, changes: dict[str, Any]) -> None:
+        """How an open message that was deleted would have been closed: streams wait for it."""
+        closed = schemas.Message.from_row(row).model_copy(update=changes)
+        self._tell(tx, row.run_id, f"thread.message.{closed.status}", closed)
 
     def _tell(
         self, tx: Tx, run_id: str, name: str, model: BaseModel, mark: Mark = Mark.NONE

@@ -1,17 +1,18 @@
 """One claimed run, driven through one model turn to its next durable state.
 
 Text is published as it is written, each delta after the commit that announced its object, and what
-was published is what is stored. Whoever wants the run to end leaves an `Interrupt`; nothing here is
-ever cancelled in the middle of a write.
+was published is what is stored. Whoever wants the run to end leaves an `Interrupt`; the engine then
+has a moment for its last words and is not waited for any longer. A write is never cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from server.chat.template import TemplateError
 from server.chat.turn import TurnParser
@@ -40,15 +41,17 @@ from server.runs.context import (
 from server.runs.deltas import MessageDeltas, StepDeltas
 from server.runs.events import EventBus
 from server.runs.models import Model
-from server.runs.progress import Ending, ModelCall, Progress
+from server.runs.progress import Ending, ModelCall, Progress, Said
 from server.runs.state import Claim, RunMoved, RunStatus
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Interrupt = Literal["cancelled", "expired", "queued"]
 
 SERVER_ERROR = {"code": "server_error", "message": "Sorry, something went wrong."}
 BUILT_TOOLS = frozenset({"function"})
+LAST_WORDS = 0.25  # seconds that an engine has to answer an interrupt, and to say what was spent
 MAX_DELAY = 5.0
 
 
@@ -57,6 +60,15 @@ class Limits:
     """How often a run is queued again after its worker died before it fails."""
 
     worker_deaths: int
+
+
+@dataclass(slots=True)
+class _Message:
+    """The open message while it is written; `row` as it was begun."""
+
+    row: Record
+    deltas: MessageDeltas
+    text: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -94,23 +106,27 @@ class RunExecution:
         self._progress = progress
         self._context = context
         self._limits = limits
-        self._interrupt: Interrupt | None = None
+        self._interrupt: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
+        self._writing = asyncio.Lock()
         self._generation: Generation | None = None
         self._prompt: Prompt | None = None
         self._tokens: list[int] = []
         self._finished: Finished | None = None
         self._joiner = Utf8Joiner()
-        self._message: MessageDeltas | None = None
-        self._text: list[str] = []
+        self._message: _Message | None = None
         self._step: StepDeltas | None = None
         self._calls: list[_Call] = []
 
     def interrupt(self, why: Interrupt) -> None:
-        """End the run within a decode step. The first reason stands."""
-        if self._interrupt is None:
-            self._interrupt = why
+        """End the run within a moment, whatever the engine does. The first reason stands."""
+        if not self._interrupt.done():
+            self._interrupt.set_result(why)
             if self._generation is not None:
                 self._generation.cancel()
+
+    @property
+    def _interrupted(self) -> Interrupt | None:
+        return self._interrupt.result() if self._interrupt.done() else None
 
     async def drive(self) -> RunStatus | None:
         """From the claim to the run's next state, which is returned; None if it was taken away."""
@@ -147,8 +163,19 @@ class RunExecution:
         return await self._completed()
 
     async def _generate(self) -> None:
+        """The whole model call; after an interrupt no more of it than comes in a moment."""
+        reading = asyncio.create_task(self._read())
+        await asyncio.wait((reading, self._interrupt), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((reading,), timeout=LAST_WORDS)
+        async with self._writing:
+            reading.cancel()
+        await asyncio.wait((reading,))
+        if not reading.cancelled():
+            reading.result()
+
+    async def _read(self) -> None:
         self._prompt = await self._context.build(self._run, self._model)
-        if self._interrupt is not None:
+        if self._interrupt.done():
             return
         offered = [tool.name for tool in tool_specs(self._run.tools, self._run.tool_choice)]
         parser = TurnParser(self._model.dialect, offered, in_reasoning=self._prompt.in_reasoning)
@@ -175,7 +202,7 @@ class RunExecution:
 
     async def _say(self, deltas: list[TurnDelta]) -> None:
         for delta in deltas:
-            if self._interrupt is not None:
+            if self._interrupt.done():
                 return
             match delta:
                 case TextDelta(text):
@@ -190,20 +217,18 @@ class RunExecution:
         if self._step is not None:
             return
         if self._message is None:
-            _, message = await self._db.write(
-                lambda tx: self._progress.begin_message(tx, self._claim)
-            )
-            self._message = MessageDeltas(message.id)
-        if self._interrupt is None:
-            self._text.append(text)
-            self._bus.publish(self.run_id, self._message.text(text))
+            _, row = await self._write(lambda tx: self._progress.begin_message(tx, self._claim))
+            self._message = _Message(row, MessageDeltas(row.id))
+        if not self._interrupt.done():
+            self._message.text.append(text)
+            self._bus.publish(self.run_id, self._message.deltas.text(text))
 
     async def _start_call(self, index: int, name: str) -> None:
         if index > 0 and not self._run.parallel_tool_calls:
             return self._stop_writing()
         if self._step is None:
-            await self._db.write(self._open_calls)
-        if self._interrupt is None:
+            await self._write(self._open_calls)
+        if not self._interrupt.done():
             call = _Call(self._ids.new("call"), name)
             self._calls.append(call)
             assert self._step is not None
@@ -211,18 +236,24 @@ class RunExecution:
         return None
 
     def _open_calls(self, tx: Tx) -> None:
-        if self._message is not None:
-            self._progress.end_message(tx, self._claim, "".join(self._text))
+        said = self._said()
+        if said is not None:
+            self._progress.end_message(tx, self._claim, said)
         step = self._progress.begin_calls(tx, self._claim)
         tx.after_commit(lambda: self._calls_opened(step.id))
 
     def _calls_opened(self, step_id: str) -> None:
-        self._step, self._message, self._text = StepDeltas(step_id), None, []
+        self._step, self._message = StepDeltas(step_id), None
 
     def _say_arguments(self, index: int, text: str) -> None:
         if self._step is not None and index < len(self._calls):
             self._calls[index].arguments += text
             self._bus.publish(self.run_id, self._step.arguments(index, text))
+
+    async def _write(self, work: Callable[[Tx], T]) -> T:
+        """One unit of work; whoever gives up the reading waits for it."""
+        async with self._writing:
+            return await self._db.write(work)
 
     def _stop_writing(self) -> None:
         """Enough: one call a turn was asked for, and it is there."""
@@ -231,7 +262,7 @@ class RunExecution:
 
     async def _completed(self) -> Ending | None:
         """What the end of the generation means for the run."""
-        if self._interrupt is not None:
+        if self._interrupt.done():
             return None
         if self._finished is not None and self._finished.reason == "length":
             return self._cut_off()
@@ -239,7 +270,7 @@ class RunExecution:
             return None
         if self._message is None:
             await self._say_text("")
-        return Ending("completed", self._call(), text="".join(self._text))
+        return Ending("completed", self._call(), self._said())
 
     def _cut_off(self) -> Ending:
         in_call = self._step is not None
@@ -250,23 +281,21 @@ class RunExecution:
         return Ending(
             "incomplete",
             self._call(),
-            text=self._said(),
+            self._said(),
             incomplete_reason="max_completion_tokens",
             unfinished_call=in_call,
             error=error if in_call else None,
         )
 
     def _failed(self, error: dict[str, str]) -> Ending:
-        return Ending("failed", self._call(), text=self._said(), error=error)
+        return Ending("failed", self._call(), self._said(), error=error)
 
     def _crashed(self) -> Ending:
         """Queued again, unless too many workers have died under this run."""
         log.warning("worker_died", extra={"run_id": self.run_id})
         if self._run.worker_deaths + 1 >= self._limits.worker_deaths:
             return self._failed(SERVER_ERROR)
-        return Ending(
-            "queued", self._call(), text=self._said(), error=SERVER_ERROR, worker_deaths=1
-        )
+        return Ending("queued", self._call(), self._said(), error=SERVER_ERROR, worker_deaths=1)
 
     async def _end(self, ending: Ending | None) -> RunStatus:
         """Write how the claim ends. An interrupt that commits first changes what is written.
@@ -275,13 +304,13 @@ class RunExecution:
         """
         delay = 0.1
         while True:
-            interrupt = self._interrupt
+            interrupt = self._interrupted
             try:
                 return await self._db.write(
                     partial(self._write_end, ending=ending, interrupt=interrupt)
                 )
             except RunMoved:
-                if self._interrupt is interrupt:
+                if self._interrupted is interrupt:
                     raise
             except (DatabaseBusy, DatabaseFull):
                 log.warning("end_delayed", extra={"run_id": self.run_id})
@@ -290,7 +319,7 @@ class RunExecution:
 
     def _write_end(self, tx: Tx, ending: Ending | None, interrupt: Interrupt | None) -> RunStatus:
         if interrupt is not None:
-            ending = self._interrupted(interrupt)
+            ending = self._ended_by(interrupt)
         if ending is not None:
             self._progress.end(tx, self._claim, ending)
             return ending.to
@@ -301,14 +330,16 @@ class RunExecution:
         self._progress.require_action(tx, self._claim, calls, cost)
         return "requires_action"
 
-    def _interrupted(self, why: Interrupt) -> Ending:
+    def _ended_by(self, why: Interrupt) -> Ending:
         to: RunStatus = why
         error = SERVER_ERROR if why == "queued" else None
-        return Ending(to, self._call(), text=self._said(), error=error)
+        return Ending(to, self._call(), self._said(), error=error)
 
-    def _said(self) -> str | None:
-        """The text of the open message as its streams have it; None if no message was begun."""
-        return "".join(self._text) if self._text else None
+    def _said(self) -> Said | None:
+        """The open message as its streams have it; None if there is none."""
+        if self._message is None:
+            return None
+        return Said(self._message.row, "".join(self._message.text) if self._message.text else None)
 
     def _call(self) -> ModelCall | None:
         """What the model call cost so far; None if there was none."""

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 CLAIMS_AT_ONCE = 32
 RETRY_AFTER = 0.5
-LAST_WRITES = 10.0
+LAST_WRITES = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,12 @@ class RunExecutor:
         self._wake.set()
 
     async def stop(self, grace: float) -> None:
-        """Claim no more; let turns finish for `grace` seconds, then queue the rest again."""
+        """Claim no more; let turns finish for `grace` seconds, then queue the rest again.
+
+        Only the first call does anything: who serves stops it, and who composed it makes sure.
+        """
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         self._wake.set()
         await asyncio.gather(*self._loops)

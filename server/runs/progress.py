@@ -41,12 +41,20 @@ class ModelCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """The open message: its row as it was begun, and its text, None before the first word."""
+
+    message: Record
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """How a claim ends: the run's next status, and what is written with it."""
 
     to: RunStatus
     call: ModelCall | None
-    text: str | None = None  # of the open message
+    said: Said | None = None
     incomplete_reason: str | None = None
     error: dict[str, str] | None = None
     worker_deaths: int = 0
@@ -74,10 +82,10 @@ class Progress:
         self._announce.message(tx, message)
         return step, message
 
-    def end_message(self, tx: Tx, claim: Claim, text: str) -> None:
+    def end_message(self, tx: Tx, claim: Claim, said: Said) -> None:
         """Complete the open message and its step in mid-turn; the usage is the last step's."""
         held(tx, claim)
-        self._close_message(tx, claim.run_id, "completed", text)
+        self._close_message(tx, claim.run_id, "completed", said)
         self._close_step(tx, claim.run_id, "completed")
 
     def begin_calls(self, tx: Tx, claim: Claim) -> Record:
@@ -112,7 +120,7 @@ class Progress:
         if ending.call is not None:
             step = tx.steps.in_progress(run.id)
             self._record(tx, run.id, step.id if step else None, ending.call)
-        self._close_message(tx, run.id, ending.to, ending.text)
+        self._close_message(tx, run.id, ending.to, ending.said)
         status = STEP_STATUS.get(ending.to, ending.to)
         self._close_step(tx, run.id, "failed" if ending.unfinished_call else status, ending)
         self._announce.run(tx, self._ended(tx, run, claim, ending))
@@ -152,21 +160,14 @@ class Progress:
         self._announce.step(tx, step)
         return step
 
-    def _close_message(self, tx: Tx, run_id: str, to: RunStatus, text: str | None) -> None:
+    def _close_message(self, tx: Tx, run_id: str, to: RunStatus, said: Said | None) -> None:
+        """Close the open message; one that was deleted since, to those who read of it only."""
         message = tx.messages.in_progress(run_id)
-        if message is None:
-            return
-        changes: dict[str, Any] = {"status": "completed", "completed_at": tx.now}
-        if to != "completed":
-            details = {"reason": MESSAGE_REASON[to]}
-            changes = {
-                "status": "incomplete",
-                "incomplete_at": tx.now,
-                "incomplete_details": details,
-            }
-        if text is not None:
-            changes["content"] = [{"type": "text", "text": {"value": text, "annotations": []}}]
-        self._announce.message(tx, tx.messages.update(message.seq, changes))
+        changes = _closing(tx, to, said.text if said is not None else None)
+        if message is not None:
+            self._announce.message(tx, tx.messages.update(message.seq, changes))
+        elif said is not None:
+            self._announce.lost_message(tx, said.message, changes)
 
     def _close_step(self, tx: Tx, run_id: str, to: RunStatus, ending: Ending | None = None) -> None:
         step = tx.steps.in_progress(run_id)
@@ -215,6 +216,17 @@ def _empty_message(tx: Tx, run: Record, message_id: str) -> dict[str, Any]:
         "attachments": [],
         "metadata": {},
     }
+
+
+def _closing(tx: Tx, to: RunStatus, text: str | None) -> dict[str, Any]:
+    """What the end of its run, or of its part of a turn, changes in the open message."""
+    changes: dict[str, Any] = {"status": "completed", "completed_at": tx.now}
+    if to != "completed":
+        details = {"reason": MESSAGE_REASON[to]}
+        changes = {"status": "incomplete", "incomplete_at": tx.now, "incomplete_details": details}
+    if text is not None:
+        changes["content"] = [{"type": "text", "text": {"value": text, "annotations": []}}]
+    return changes
 
 
 def _wire_call(call: ToolCall) -> dict[str, Any]:

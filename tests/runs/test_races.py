@@ -227,6 +227,31 @@ async def test_thread_is_deleted_while_its_run_waits(alone: Story, queued: bool)
     assert (await third.run())["status"] == "completed"
 
 
+@pytest.mark.parametrize("ending", ["completed", "cancelled", "calls"])
+async def test_message_is_deleted_while_it_is_written(story: Story, ending: str) -> None:
+    """Its streams see it closed as any other, with all its text; nothing of it is stored."""
+    text = "one two" if ending != "calls" else "one two" + CALL
+    story.engine.says(text, pause_after=2)
+    run = await story.paused()
+    [message] = await story.answers(run)
+    granted(await story.http.delete(f"{story.url}/messages/{message['id']}"))
+    if ending == "cancelled":
+        granted(await story.cancel(run))
+    story.engine.resume()
+    run = await story.settled(run)
+    told = [event for event in await story.told(run) if not event.name.endswith(".delta")]
+    [opened] = [event for event in told if event.name == "thread.message.created"]
+    last = "incomplete" if ending == "cancelled" else "completed"
+    [closed] = [event for event in told if event.name == f"thread.message.{last}"]
+    assert (closed.data["id"], closed.data["status"]) == (message["id"], last)
+    assert text_of(closed.data) == "one two"
+    assert closed.data.keys() == opened.data.keys()
+    assert closed.data[f"{last}_at"] is not None
+    step_ended = told[told.index(closed) + 1]
+    assert step_ended.name == f"thread.run.step.{run['status'] if ending != 'calls' else last}"
+    assert await story.answers(run) == []
+
+
 async def test_assistant_is_deleted_during_its_run(story: Story) -> None:
     """A run has from its assistant all it needs; it goes on, and a later one is refused."""
     story.engine.says("one two", pause_after=1)

@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from server.app import create_app, listen, running, serve
 from server.engine.scripted import ScriptedEngine
+from tests.runs.gate import Gate
 from tests.runs.story import HELLO, Story, begin_story, granted, text_of, written
 from tests.streams.reader import names, reading, reading_new
 from tests.support import DEADLINE, LiveServer, eventually, live_server, settings_for
 
 CALL = written(("get_weather", "{}"))
+PROMPT = 4.0  # seconds; less than any of the server's own limits
 GOODBYE = "The server is shutting down; the run goes on when it is back."
 
 
@@ -91,6 +95,41 @@ async def test_grace(tmp_path: Path) -> None:
                 told += await reader.rest()
                 assert names(await waiting.rest()) == ["error", "done"]
     assert names(told)[-2:] == ["run.completed", "done"]
+
+
+@pytest.mark.parametrize("pause_after", [0, 2])
+async def test_engine_that_does_not_answer(tmp_path: Path, pause_after: int) -> None:
+    """A frozen model does not hold up the end of the server; its run is queued as any other."""
+    engine, stop = ScriptedEngine(), asyncio.Event()
+    engine.says("one two three", pause_after=pause_after)
+    async with (
+        served(tmp_path, engine, stop, grace=0.0) as server,
+        begin_story(server, engine) as story,
+    ):
+        run = await story.paused()
+        async with reading(story, run) as reader:
+            engine.freeze()
+            async with asyncio.timeout(PROMPT):
+                stop.set()
+                told = await reader.rest()
+                await server.services.executor.stop(DEADLINE)
+    assert names(told)[-3:] == ["run.queued", "error", "done"]
+    assert names(told).count("message.incomplete") == (1 if pause_after else 0)
+
+
+async def test_second_stop(tmp_path: Path) -> None:
+    """What has stopped need not be stopped again: nobody waits a second time for a stuck run."""
+    engine = ScriptedEngine()
+    engine.says("one two", pause_after=1)
+    async with live_server(tmp_path, engine) as server, begin_story(server, engine) as story:
+        await story.paused()
+        with Gate("run.queued") as gate:
+            first = asyncio.create_task(server.services.executor.stop(0.0))
+            await gate.reached.wait()
+            async with asyncio.timeout(PROMPT):
+                await server.services.executor.stop(DEADLINE)
+            await gate.open()
+            await first
 
 
 async def test_streams_that_wait_for_nothing(tmp_path: Path) -> None:
