@@ -5,7 +5,7 @@ them.
 """
 
 from server.schemas.assistants import Assistant, AssistantDeleted, CreateAssistant, ModifyAssistant
-from server.schemas.common import JsonObject, ListPage, ListQuery, QueryInteger, Shown, Usage
+from server.schemas.common import PLAIN_INTEGER, JsonObject, ListPage, ListQuery, Shown, Usage
 from server.schemas.encoding import compact, pretty, to_wire
 from server.schemas.errors import Error, ErrorBody
 from server.schemas.messages import (
@@ -31,6 +31,7 @@ from server.schemas.threads import CreateThread, ModifyThread, Thread, ThreadDel
 from server.schemas.tools import Tool, merge_resources
 
 __all__ = [
+    "PLAIN_INTEGER",
     "Assistant",
     "AssistantDeleted",
     "CreateAssistant",
@@ -53,7 +54,6 @@ __all__ = [
     "ModifyMessage",
     "ModifyRun",
     "ModifyThread",
-    "QueryInteger",
     "Run",
     "RunStatus",
     "RunStep",

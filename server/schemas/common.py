@@ -122,13 +122,13 @@ def _digits(value: Any) -> Any:
     return value
 
 
-QueryInteger = Annotated[int, BeforeValidator(_digits)]
+PLAIN_INTEGER = BeforeValidator(_digits)  # after the bounds, which are published only so
 
 
 class ListQuery(BaseModel):
     """Which page of a list. A limit of 0 gives an empty page."""
 
-    limit: Annotated[QueryInteger, Field(ge=0, le=100)] = 20
+    limit: Annotated[int, Field(ge=0, le=100), PLAIN_INTEGER] = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
     before: str | None = None
