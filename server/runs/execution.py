@@ -42,7 +42,8 @@ from server.runs.deltas import MessageDeltas, StepDeltas
 from server.runs.events import EventBus
 from server.runs.models import Model
 from server.runs.progress import Ending, ModelCall, Progress, Said
-from server.runs.state import Claim, RunMoved, RunStatus
+from server.runs.state import Claim, RunMoved
+from server.schemas import RunStatus
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,9 @@ from server.runs import conversation
 from server.runs.announce import Announcer
 from server.runs.events import EventBus
 from server.runs.models import Catalog
-from server.runs.state import Claim, RunMoved, RunStatus, move
+from server.runs.state import Claim, RunMoved, move
 from server.runs.usage import wire_usage
+from server.schemas import RunStatus
 
 INSTRUCTIONS_JOINT = "\n\n"
 

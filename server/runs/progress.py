@@ -15,7 +15,8 @@ from server.db.database import Tx
 from server.db.stores import Record
 from server.runs.announce import Announcer
 from server.runs.lifecycle import close_step, finish
-from server.runs.state import Claim, RunMoved, RunStatus, move
+from server.runs.state import Claim, RunMoved, move
+from server.schemas import RunStatus
 
 MESSAGE_REASON = {
     "incomplete": "max_tokens",

@@ -17,23 +17,12 @@ writes. Losing that race is an answer, `RunMoved`, not a crash.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from server import failpoints
 from server.db.database import Tx
 from server.db.stores import Record
-
-RunStatus = Literal[
-    "queued",
-    "in_progress",
-    "requires_action",
-    "cancelling",
-    "cancelled",
-    "failed",
-    "completed",
-    "incomplete",
-    "expired",
-]
+from server.schemas import RunStatus
 
 TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     "queued": frozenset({"in_progress", "cancelling", "expired", "failed"}),
