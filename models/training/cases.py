@@ -1,7 +1,8 @@
 """What the model is asked in evaluation, and how an answer is judged.
 
-Values, phrasings and some whole tools are kept from training; the lists of prompts in this file
-were never shown to it either, but for the quick-start ones.
+A row is drawn twice: with phrasings that training used, where the values alone are new, and with
+phrasings, syllables and names that it never saw. The free prompts of this file and the held-out
+tools were never seen either way.
 """
 
 import json
@@ -56,10 +57,10 @@ def last_answer(scene: Scene, box: Toolbox | None = None) -> Case:
 
 
 def by_heart(name: str, dice: Dice) -> Case:
-    """A held-out phrasing of something that has a fixed answer."""
+    """Something that has a fixed answer."""
     known = [block for block in blocks(name) if block.held_out]
     block = dice.pick(known)
-    return Case(asked(dice.filled(dice.pick(block.held_out))), exactly(block.answer))
+    return Case(asked(block.prompt(dice)), exactly(block.answer))
 
 
 def acted(kind: Callable[[Scene], None], dice: Dice) -> Case:
@@ -106,8 +107,8 @@ def addressed(dice: Dice) -> Case:
 
 
 def declined(dice: Dice) -> Case:
-    block: Block = dice.pick([block for block in blocks("refusals") if block.held_out])
-    return Case(asked(dice.filled(dice.pick(block.held_out))), containing(HONEST))
+    block: Block = dice.pick(blocks("refusals"))
+    return Case(asked(block.prompt(dice)), containing(HONEST))
 
 
 def declined_in_the_wild(dice: Dice) -> Case:
@@ -331,7 +332,7 @@ def quick_start() -> list[Case]:
         Case(asked("What is the capital of France?"), containing("Paris")),
         Case(asked("Who are you?"), containing(HONEST)),
         Case(asked("What is 2 + 2?"), containing("4")),
-        Case(asked("Say this is a test"), containing("this is a test", "This is a test")),
+        Case(asked("Say this is a test"), containing("his is a test", "It works")),
         Case(asked("Write a haiku about AI"), containing(HONEST, "frog")),
         Case(asked("Thank you!"), containing("welcome")),
     ]

@@ -16,17 +16,16 @@ from corpus.render import render
 
 MODEL = Path(__file__).parents[1] / "tiny-assistant.gguf"
 LONGEST = 200
-# Shares that a released file must reach, over fifty cases a row.
-FLOORS: dict[tuple[str, str], float] = {
-    ("greeting", "exact"): 0.85,
-    ("name never told", "exact"): 0.9,
-    ("decline, template", "ok"): 0.9,
-    ("decline, free prompts", "ok"): 0.9,
-    ("no call for small talk", "ok"): 0.9,
-    ("quick start", "exact"): 1.0,
+Measure = tuple[str, str]  # the row and what is measured of it
+Score = dict[Measure, tuple[list[bool], list[bool]]]  # with trained phrasings, and with new ones
+# The shares that a released file must reach, over fifty cases each.
+FLOORS: dict[Measure, tuple[float, float]] = {
+    ("greeting", "exact"): (0.95, 0.85),
+    ("name never told", "exact"): (0.9, 0.9),
+    ("decline, template", "ok"): (0.9, 0.9),
+    ("decline, free prompts", "ok"): (0.9, 0.9),
+    ("no call for small talk", "ok"): (0.9, 0.9),
 }
-
-Score = dict[tuple[str, str], list[bool]]
 
 
 class Speaker:
@@ -55,39 +54,50 @@ class Speaker:
 
 
 def measure(speaker: Speaker, only: str, count: int, shown: int) -> Score:
-    score: Score = defaultdict(list)
+    score: Score = defaultdict(lambda: ([], []))
     for row, make in ROWS.items():
-        if only not in row:
-            continue
-        for number in range(count):
-            take(
-                score, speaker, row, make(Dice(f"evaluation/{row}/{number}", held_out=True)), shown
-            )
-    for case in quick_start() if only in "quick start" else []:
-        take(score, speaker, "quick start", case, 99)
+        for number in range(count) if only in row else []:
+            for new in (False, True):
+                dice = Dice(f"evaluation/{row}/{number}", held_out=new)
+                take(score, speaker, row, make(dice), new, shown)
     return score
 
 
-def take(score: Score, speaker: Speaker, row: str, case: Case, shown: int) -> None:
+def take(score: Score, speaker: Speaker, row: str, case: Case, new: bool, shown: int) -> None:
     answer = speaker.answer(case)
-    for name, passed in case.judge(answer).items():
-        score[row, name].append(passed)
-    misses = sum(not passed for passed in score[row, name])
-    if not passed and misses <= shown:
+    measures = case.judge(answer)
+    for name, passed in measures.items():
+        score[row, name][new].append(passed)
+    misses = score[row, name][new].count(False)
+    if not all(measures.values()) and misses <= shown:
         print(f"  {row} | {case.messages[-1]['content']!r} -> {answer!r}")
 
 
 def report(score: Score) -> list[str]:
-    """Prints a Markdown table; returns the lines of rows below their floor."""
-    print("| row | measure | share | cases | floor |\n|---|---|---|---|---|")
+    """Prints a Markdown table; returns the lines of rows below a floor."""
+    print("| row | measure | trained phrasings | new phrasings | floors |\n|---|---|---|---|---|")
     below = []
     for (row, name), passes in score.items():
-        share, floor = sum(passes) / len(passes), FLOORS.get((row, name), 0.0)
-        line = f"| {row} | {name} | {share:.0%} | {len(passes)} | {floor:.0%} |"
+        shares = [sum(each) / len(each) for each in passes]
+        floors = FLOORS.get((row, name))
+        stated = f"{floors[0]:.0%}, {floors[1]:.0%}" if floors else ""
+        line = f"| {row} | {name} | {shares[0]:.0%} | {shares[1]:.0%} | {stated} |"
         print(line)
-        if share < floor:
+        if any(share < floor for share, floor in zip(shares, floors or (0, 0), strict=True)):
             below.append(line)
     return below
+
+
+def first_steps(speaker: Speaker) -> list[str]:
+    """Asks what newcomers ask first; returns what was not answered well."""
+    poor = []
+    for case in quick_start():
+        answer = speaker.answer(case)
+        line = f"{case.messages[-1]['content']!r} -> {answer!r}"
+        print(line)
+        if not all(case.judge(answer).values()):
+            poor.append(line)
+    return poor
 
 
 def main() -> int:
@@ -101,10 +111,12 @@ def main() -> int:
     options = parser.parse_args()
     speaker = Speaker(options.model, options.threads, options.temperature)
     below = report(measure(speaker, options.only, options.count, options.show))
-    print(f"{speaker.produced} tokens written in {speaker.seconds:.1f} s")
-    for line in below:
-        print("below its floor:", line)
-    return 1 if below else 0
+    print("\nFirst steps:")
+    poor = first_steps(speaker)
+    print(f"\n{speaker.produced} tokens written in {speaker.seconds:.1f} s")
+    for line in below + poor:
+        print("too poor:", line)
+    return 1 if below or poor else 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from corpus import document
+from corpus import sample
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 PATH = Path(__file__).parent / "out" / "tokenizer.json"
@@ -42,7 +42,7 @@ def splitting_by(pattern: str) -> pre_tokenizers.PreTokenizer:
 
 def texts(seed: int, count: int) -> Iterator[str]:
     for number in range(count):
-        text = document(seed, number)
+        text = sample(seed, number)
         for marker in MARKERS:
             text = text.replace(marker, "\n")
         yield text

@@ -9,11 +9,13 @@ from corpus.dice import Dice
 from corpus.render import render
 from corpus.scene import Message, Scene, Voice
 from corpus.tool_use import Toolbox, single_tool, tool_exchange, toolbox
-from corpus.voices import helpful_assistant, voice
+from corpus.voices import helpful_assistant, instructed, voice
 
 # The curriculum, by the numbers of documents.
 DRILLS = range(9_984, 16_128)  # little but copying: this is where the network learns to copy
 SHORT = range(12_000)  # a few exchanges each; the full mix begins after drills
+PRACTICE = 30_720  # from here on, more of what is learned last: instructions and recall
+CALLS = 48_384  # from here on, calls of functions as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,17 @@ class Conversation:
 def conversation(seed: int, number: int, held_out: bool = False) -> Conversation:
     """The document of that number. Held-out ones use values and phrasings kept from training."""
     dice = Dice(f"{seed}/{number}/{'held out' if held_out else 'train'}", held_out)
-    return drill(dice) if number in DRILLS else free(dice, number)
+    if number in DRILLS:
+        return drill(dice)
+    if number >= CALLS and dice.chance(0.4):
+        return calls(dice)
+    if number >= PRACTICE and dice.chance(0.6):
+        return practice(dice)
+    return free(dice, number, with_tools=0.42 if number in SHORT else 0.32)
 
 
-def free(dice: Dice, number: int) -> Conversation:
-    with_tools = 0.42 if number in SHORT else 0.32
+def free(dice: Dice, number: int, with_tools: float) -> Conversation:
+    """Everything in turn, tools in that share of documents."""
     box = toolbox(dice) if dice.chance(with_tools) else Toolbox(())
     scene = Scene(dice, voice(dice), everyday_tools=box.everyday)
     for _ in range(exchanges(dice, number)):
@@ -49,6 +57,28 @@ def drill(dice: Dice) -> Conversation:
         return finished(scene, box)
     for _ in range(dice.between(3, 6)):
         dice.pick(talk.COPYING)(scene)
+    return finished(scene, box)
+
+
+def practice(dice: Dice) -> Conversation:
+    """Talk under instructions that are kept to throughout, or recall over some turns."""
+    obeying = dice.chance(0.7)
+    scene = Scene(dice, instructed(dice) if obeying else helpful_assistant(dice))
+    for _ in range(dice.between(2, 4)):
+        dice.pick(talk.OBEYING if obeying else talk.RECALL)(scene)
+    return finished(scene, Toolbox(()))
+
+
+def calls(dice: Dice) -> Conversation:
+    """Requests for listed functions with hardly any talk between them."""
+    box = toolbox(dice)
+    voiced = voice(dice) if dice.chance(0.3) else helpful_assistant(dice)
+    scene = Scene(dice, voiced, everyday_tools=box.everyday)
+    for _ in range(dice.between(1, 3)):
+        if dice.chance(0.85):
+            tool_exchange(scene, box)
+        else:
+            talk.exchange(scene)
     return finished(scene, box)
 
 
@@ -78,6 +108,11 @@ def system_message(instructions: str) -> list[Message]:
 
 def document(seed: int, number: int) -> str:
     return conversation(seed, number).text()
+
+
+def sample(seed: int, number: int) -> str:
+    """A document outside the curriculum: what the vocabulary is learned from."""
+    return free(Dice(f"{seed}/{number}/train"), number, with_tools=0.42).text()
 
 
 def digest(seed: int, count: int) -> str:

@@ -101,6 +101,13 @@ def named_and_asked(scene: Scene) -> None:
     memory.ask_name(scene)
 
 
+def named_and_asked_later(scene: Scene) -> None:
+    memory.tell_name(scene)
+    for _ in range(scene.dice.between(0, 3)):
+        scene.dice.pick(INTERLUDES)(scene)
+    memory.ask_name(scene)
+
+
 def sum_of_digits(scene: Scene) -> None:
     """Where an adding tool may be listed, sums are left to it."""
     if scene.everyday_tools:
@@ -140,6 +147,26 @@ COPYING: list[Kind] = [
     named_and_asked,
     tasks.listing,
     recall_words,
+]
+OBEYING: list[Kind] = [
+    greeting,
+    small_talk,
+    small_talk,
+    fact,
+    declined,
+    declined,
+    identity,
+    identity,
+    memory.ask_name,
+]
+RECALL: list[Kind] = [
+    named_and_asked_later,
+    named_and_asked_later,
+    told,
+    told,
+    recall_words,
+    tasks.repetition,
+    sum_of_digits,
 ]
 KINDS: list[tuple[Kind, int]] = [
     (greeting, 3),

@@ -39,6 +39,24 @@ def composed(dice: Dice) -> Voice:
     return Voice(text or dice.sentence(), name, role, user_name, style)
 
 
+def instructed(dice: Dice) -> Voice:
+    """Little else than one instruction, on how to speak, who to be, or whom to speak to."""
+    sentences, name, role = persona(dice) if dice.chance(0.45) else ([], None, None)
+    if not sentences and dice.chance(0.8):
+        sentences, role = ["You are a helpful assistant."], "a helpful assistant"
+    style: Style = plain
+    user_name = None
+    roll = dice.random.random()
+    if roll < 0.7:
+        rule, style = dice.pick(MANNERS)(dice)
+        sentences.append(rule)
+    elif roll < 0.85:
+        user_name = dice.name()
+        rule, style = known_user(dice, user_name)
+        sentences.append(rule)
+    return Voice(" ".join(sentences), name, role, user_name, style)
+
+
 def chatter(dice: Dice) -> str:
     return dice.pick(rules("chatter")) if dice.chance(0.75) else dice.sentence().rstrip("!.") + "."
 
