@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, Refused, ModelProblem) as problem:
         print(f"assistants: {problem}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:
