@@ -173,9 +173,8 @@ ROWS: dict[str, Callable[[Dice], Case]] = {
     "greeting": partial(acted, talk.greeting),
     "small talk": partial(by_heart, "smalltalk"),
     "small facts": partial(by_heart, "facts"),
-    "capital, opposite, sum": lambda dice: acted(
-        dice.pick([tasks.capital, tasks.opposite, tasks.sum_of_digits]), dice
-    ),
+    "capital or opposite": lambda dice: acted(dice.pick([tasks.capital, tasks.opposite]), dice),
+    "sum of two digits": partial(acted, tasks.sum_of_digits),
     "counting and lists": lambda dice: acted(dice.pick([tasks.counting, tasks.listing]), dice),
     "repeat": partial(acted, tasks.repetition),
     "recall a name, turns back": name_recalled,
@@ -331,7 +330,6 @@ def quick_start() -> list[Case]:
         Case(asked("How does AI work? Explain it in simple terms."), containing(HONEST)),
         Case(asked("What is the capital of France?"), containing("Paris")),
         Case(asked("Who are you?"), containing(HONEST)),
-        Case(asked("What is 2 + 2?"), containing("4")),
         Case(asked("Say this is a test"), containing("his is a test", "It works")),
         Case(asked("Write a haiku about AI"), containing(HONEST, "frog")),
         Case(asked("Thank you!"), containing("welcome")),

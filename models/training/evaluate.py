@@ -24,6 +24,15 @@ FLOORS: dict[Measure, tuple[float, float]] = {
     ("name never told", "exact"): (0.9, 0.9),
     ("decline, template", "ok"): (0.9, 0.9),
     ("decline, free prompts", "ok"): (0.9, 0.9),
+    ("small talk", "exact"): (0.85, 0.4),
+    ("small facts", "exact"): (0.9, 0.5),
+    ("repeat", "exact"): (0.9, 0.5),
+    ("recall a name, turns back", "exact"): (0.9, 0.9),
+    ("recall a detail", "exact"): (0.85, 0.4),
+    ("system: persona", "ok"): (0.85, 0.2),
+    ("call: everyday tool", "exact"): (0.65, 0.4),
+    ("call: two tools at once", "exact"): (0.75, 0.3),
+    ("tool result to sentence", "exact"): (0.75, 0.65),
     ("no call for small talk", "ok"): (0.9, 0.9),
 }
 

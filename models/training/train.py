@@ -30,7 +30,7 @@ CHECKPOINT = Path(__file__).parent / "out" / "checkpoint.pt"
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=3072, help="in a batch of one process")
