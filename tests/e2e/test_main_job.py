@@ -75,14 +75,14 @@ def test_conversation(client: openai.OpenAI) -> None:
 def test_tool_round(client: openai.OpenAI) -> None:
     """The model calls a function with what the user named, and tells what came back."""
     assistant = client.beta.assistants.create(model="gpt-4o", tools=[WEATHER])
-    question = {"role": "user", "content": "What is the weather in Lisbon?"}
+    question = {"role": "user", "content": "What is the weather in Rome?"}
     run = client.beta.threads.create_and_run_poll(
         assistant_id=assistant.id, thread={"messages": [question]}, temperature=0
     )
     assert run.status == "requires_action", run.last_error
     (call,) = run.required_action.submit_tool_outputs.tool_calls
     assert call.function.name == "get_weather"
-    assert json.loads(call.function.arguments) == {"city": "Lisbon"}
+    assert json.loads(call.function.arguments) == {"city": "Rome"}
     weather = json.dumps({"temperature": 21, "condition": "sunny"})
     run = client.beta.threads.runs.submit_tool_outputs_and_poll(
         run_id=run.id,
