@@ -107,7 +107,8 @@ async def running(
             keep=settings.streams.keep,
             era=clock.now(),
         )
-        executor = RunExecutor(db, bus, catalog, clock, ids, _executor_settings(settings), metrics)
+        limits = ExecutorSettings(**settings.runs.model_dump())
+        executor = RunExecutor(db, bus, catalog, clock, ids, limits, metrics)
         await executor.start()
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
         _watch(metrics, bus, executor, engines)
@@ -175,17 +176,6 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask)
-
-
-def _executor_settings(settings: Settings) -> ExecutorSettings:
-    runs_ = settings.runs
-    return ExecutorSettings(
-        expires_after=runs_.expires_after,
-        sweep_interval=runs_.sweep_interval,
-        completion_cap=runs_.completion_cap,
-        worker_deaths=runs_.worker_deaths,
-        restarts=runs_.restarts,
-    )
 
 
 def _watch(

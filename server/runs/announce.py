@@ -12,6 +12,7 @@ from server.db.database import Tx
 from server.db.stores import Record
 from server.runs.events import EventBus, Mark, encode
 from server.runs.state import TERMINAL
+from server.schemas import RunStatus
 
 
 class Announcer:
@@ -25,10 +26,8 @@ class Announcer:
 
     def run(self, tx: Tx, row: Record, what: str | None = None) -> None:
         """`thread.run.<what>`, by default the status of the row."""
-        mark = Mark.PAUSE if row.status == "requires_action" else Mark.NONE
-        mark = Mark.END if row.status in TERMINAL else mark
         name = f"thread.run.{what or row.status}"
-        self._tell(tx, row.id, name, schemas.Run.from_row(row), mark)
+        self._tell(tx, row.id, name, schemas.Run.from_row(row), mark_of(row.status))
 
     def step(self, tx: Tx, row: Record, what: str | None = None) -> None:
         name = f"thread.run.step.{what or row.status}"
@@ -48,3 +47,10 @@ class Announcer:
     ) -> None:
         event = encode(name, schemas.compact(model))
         tx.after_commit(partial(self._bus.publish, run_id, event, mark))
+
+
+def mark_of(status: RunStatus) -> Mark:
+    """What the event that announces a run's status means to its streams."""
+    if status == "requires_action":
+        return Mark.PAUSE
+    return Mark.END if status in TERMINAL else Mark.NONE

@@ -239,12 +239,12 @@ def finish(tx: Tx, run: Record, to: RunStatus, claim: Claim | None, **changes: A
     return move(tx, run.id, run.status, to, claim, **final)
 
 
-def close_step(tx: Tx, step: Record, to: RunStatus, error: dict[str, Any] | None = None) -> Record:
-    """Give a run's open step the status that the run's end means for it."""
+def close_step(tx: Tx, step: Record, to: RunStatus, **changes: Any) -> Record:
+    """Give an open step its last status, with its usage and the time of that end."""
     time_of = {"completed": "completed_at", "failed": "failed_at", "cancelled": "cancelled_at"}
     usage = wire_usage(tx.turns.spent_by_step(step.id))
-    changes = {"status": to, time_of.get(to, "expired_at"): tx.now, "usage": usage}
-    return tx.steps.update(step.seq, {**changes, "last_error": error})
+    final = {"status": to, time_of.get(to, "expired_at"): tx.now, "usage": usage}
+    return tx.steps.update(step.seq, {**final, **changes})
 
 
 def _inherited(assistant: Record) -> dict[str, Any]:
@@ -299,6 +299,4 @@ def _answered(tx: Tx, step: Record, outputs: dict[str, str]) -> Record:
         for call in step.step_details["tool_calls"]
     ]
     details = {"type": "tool_calls", "tool_calls": calls}
-    usage = wire_usage(tx.turns.spent_by_step(step.id))
-    changes = {"status": "completed", "completed_at": tx.now, "usage": usage}
-    return tx.steps.update(step.seq, {"step_details": details, **changes})
+    return close_step(tx, step, "completed", step_details=details)

@@ -174,7 +174,7 @@ class Progress:
         step = tx.steps.in_progress(run_id)
         if step is not None:
             error = ending.error if ending is not None and to == "failed" else None
-            self._announce.step(tx, close_step(tx, step, to, error))
+            self._announce.step(tx, close_step(tx, step, to, last_error=error))
 
     def _record(self, tx: Tx, run_id: str, step_id: str | None, cost: ModelCall) -> None:
         tx.turns.insert(

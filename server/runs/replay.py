@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from server import schemas
 from server.db.database import Tx
 from server.db.stores import Record
+from server.runs.announce import mark_of
 from server.runs.deltas import MessageDeltas, StepDeltas
 from server.runs.events import Mark, encode
-from server.runs.state import TERMINAL
 
 Marked = tuple[bytes, Mark]
 
@@ -52,9 +52,7 @@ def _state(run: Record) -> Iterator[Marked]:
     """The event that announced the present state, unless the beginning has it."""
     if run.status == "in_progress" or (run.status == "queued" and run.started_at is None):
         return
-    mark = Mark.END if run.status in TERMINAL else Mark.NONE
-    mark = Mark.PAUSE if run.status == "requires_action" else mark
-    yield _event(f"thread.run.{run.status}", schemas.Run.from_row(run), mark)
+    yield _event(f"thread.run.{run.status}", schemas.Run.from_row(run), mark_of(run.status))
 
 
 def _step(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
