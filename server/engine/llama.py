@@ -11,7 +11,7 @@ import hashlib
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import llama_cpp.llama_cpp
 import numpy as np
@@ -46,12 +46,19 @@ class DecodeFailed(Exception):
 
 
 class ErrorLog:
-    """llama.cpp's error lines: to stderr, and the last few kept to explain a refusal."""
+    """llama.cpp's error lines: to stderr, and the last few kept to explain a refusal.
+
+    llama.cpp has one log for the process, and the newest of these is it, for as long as the process
+    lives: C code calls it without asking whether anyone still holds it here.
+    """
+
+    _installed: ClassVar[Any] = None
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=8)
-        self._callback = _c.llama_log_callback(self._receive)  # kept alive: C holds it
-        _c.llama_log_set(self._callback, None)
+        callback = _c.llama_log_callback(self._receive)
+        _c.llama_log_set(callback, None)
+        ErrorLog._installed = callback
 
     def _receive(self, level: int, text: bytes, _: object) -> None:
         if level == _ERROR_LEVEL:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +110,21 @@ def test_an_impossible_batch_raises(backend: LlamaBackend) -> None:
     decode(backend, 0, 0, prompt(3))
     with pytest.raises(DecodeFailed):
         decode(backend, 0, 50, prompt(3))
+
+
+def test_llama_can_still_log_when_nobody_holds_the_log() -> None:
+    """The log is the process's; a log that was freed would crash whatever llama.cpp does next."""
+    script = (
+        "import ctypes, gc, llama_cpp\n"
+        "from server.engine.llama import ErrorLog\n"
+        "ErrorLog()\n"
+        "gc.collect()\n"
+        "others = [ctypes.CFUNCTYPE(None)(print) for _ in range(1000)]  # where the callback was\n"
+        "parameters = llama_cpp.llama_model_default_params()\n"
+        "llama_cpp.llama_model_load_from_file(b'/missing.gguf', parameters)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "missing.gguf" in done.stderr
