@@ -1,21 +1,13 @@
-"""JSON bodies: how they are read, what is refused before their schema is asked.
-
-`WireRoute` lets an endpoint declare its body as a schema, as with any FastAPI route. A body is JSON
-whatever its content type says, and no body at all is an empty object.
-"""
+"""JSON bodies: how they are read, what is refused before their schema is asked."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.types import Scope
 
 from server.api.validation import wrong_type
 from server.errors import InvalidRequest, TooLarge, TooSlow
@@ -26,8 +18,6 @@ NOT_JSON = (
     "valid JSON. If you have trouble figuring out how to fix this, please contact us through our "
     "help center at help.openai.com.)"
 )
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +30,6 @@ class BodyLimits:
     bytes: int = 16 * 2**20
     depth: int = 100
     timeout: float = 60.0
-
-
-class JsonRequest(Request):
-    """A request whose body is read and parsed."""
-
-    def __init__(self, request: Request, body: bytes, value: dict[str, Any]) -> None:
-        super().__init__(_as_json(request), request.receive)
-        self._raw = body
-        self._value = value
-
-    async def body(self) -> bytes:
-        return self._raw
-
-    async def json(self) -> Any:
-        return self._value
-
-
-class WireRoute(APIRoute):
-    """A route whose body is JSON within the limits of `app.state.body_limits`."""
-
-    def get_route_handler(self) -> Handler:
-        handle = super().get_route_handler()
-        return _parsing(handle) if self.body_field else handle
-
-
-def _parsing(handle: Handler) -> Handler:
-    async def parse_and_handle(request: Request) -> Response:
-        limits: BodyLimits = request.app.state.body_limits
-        body = await read(request, limits) or b"{}"
-        return await handle(JsonRequest(request, body, parse(body, limits.depth)))
-
-    return parse_and_handle
 
 
 async def read(request: Request, limits: BodyLimits) -> bytes:
@@ -123,11 +81,3 @@ def deeper_than(depth: int, value: Any) -> bool:
 
 def _too_large(limit: int, size: int) -> TooLarge:
     return TooLarge(f"Maximum content size limit ({limit}) exceeded ({size} bytes read)")
-
-
-def _as_json(request: Request) -> Scope:
-    """The request's scope, with a content type for which FastAPI asks for `json()`."""
-    if request.headers.get("content-type") == "application/json":
-        return request.scope
-    others = [(name, value) for name, value in request.headers.raw if name != b"content-type"]
-    return {**request.scope, "headers": [*others, (b"content-type", b"application/json")]}

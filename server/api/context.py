@@ -54,8 +54,7 @@ class RequestContext:
     def _note(self, scope: Scope, status: int) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         seconds = _seconds(scope)
-        self._metrics.requests.labels(route, scope["method"], status).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._metrics.answered(route, scope["method"], status, seconds)
         level = logging.DEBUG if route in PROBES else logging.INFO
         if log.isEnabledFor(level):
             facts = {

@@ -46,7 +46,7 @@ class CallerIdentity:
 _LOCAL = CallerIdentity("default")
 
 
-async def authenticate() -> CallerIdentity:
+async def authenticate(_: Request) -> CallerIdentity:
     """The one place that decides who calls. No keys are kept yet: everybody is the local project.
 
     A server that can be reached from elsewhere has to be told so at its start.

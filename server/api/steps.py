@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from server import errors, schemas
-from server.api.body import WireRoute
 from server.api.deps import Beta, Caller, Server
 from server.api.pages import part_of
 from server.api.respond import wire
+from server.api.route import WireRoute
 from server.db.database import Tx
 from server.db.stores import Page, Record
 from server.runs.conversation import require_run

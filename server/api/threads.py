@@ -6,9 +6,9 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from server import schemas
-from server.api.body import WireRoute
 from server.api.deps import Beta, Caller, Server
 from server.api.respond import wire
+from server.api.route import WireRoute
 from server.db.database import Tx
 from server.db.stores import Record
 from server.runs.conversation import create_thread, require_thread

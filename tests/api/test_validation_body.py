@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server import schemas
-from server.api.body import NOT_JSON, BodyLimits, WireRoute, deeper_than
+from server.api.body import NOT_JSON, BodyLimits, deeper_than
+from server.api.route import WireRoute
 from server.api.validation import to_openai
 from server.errors import TooLarge, WireError
 
@@ -34,12 +34,12 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     router = APIRouter(route_class=WireRoute)
 
     @router.post("/threads")
-    async def create(body: schemas.CreateThread, request: Request) -> dict[str, Any]:
-        return {**body.stored(), "size": len(await request.body())}
+    async def create(body: schemas.CreateThread) -> Response:
+        return JSONResponse(body.stored())
 
     @router.post("/cancel")
-    async def cancel() -> dict[str, Any]:
-        return {}
+    async def cancel() -> Response:
+        return JSONResponse({})
 
     async def known(_: Request, error: Exception) -> Response:
         assert isinstance(error, WireError)
@@ -60,7 +60,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 async def test_no_body_is_an_empty_object(client: httpx.AsyncClient) -> None:
     """Some clients send nothing to create a thread with nothing in it."""
     answer = await client.post("/threads")
-    assert answer.json() == {"metadata": {}, "tool_resources": {}, "size": 2}
+    assert answer.json() == {"metadata": {}, "tool_resources": {}}
     assert (await client.post("/cancel")).status_code == 200
 
 

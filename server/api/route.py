@@ -1,0 +1,91 @@
+"""Routes that read the arguments of their endpoints themselves.
+
+FastAPI declares and describes a route. Its general way to an endpoint's arguments, which knows of
+forms, cookies, generators and overrides, takes longer than all else that a short request needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import request_params_to_args
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.body import BodyLimits, parse, read
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class WireRoute(APIRoute):
+    """A route whose body is JSON within the limits of `app.state.body_limits`.
+
+    A body is JSON whatever its content type says, and no body at all is an empty object. The
+    endpoint is async, takes what `Arguments` knows and returns a response.
+    """
+
+    def get_route_handler(self) -> Handler:
+        endpoint, arguments = self.endpoint, Arguments(self.dependant)
+
+        async def handle(request: Request) -> Response:
+            answer: Response = await endpoint(**await arguments.of(request))
+            return answer
+
+        return handle
+
+
+class Arguments:
+    """Strings of the path, queries, headers, one body, and what its dependencies find.
+
+    A dependency is an async function of the request.
+    """
+
+    def __init__(self, wanted: Dependant) -> None:
+        self._found = [
+            (needed.name, _function_of_request(needed)) for needed in wanted.dependencies
+        ]
+        self._path = [field.name for field in wanted.path_params]
+        self._query = wanted.query_params
+        self._headers = wanted.header_params
+        self._body = wanted.body_params[0] if wanted.body_params else None
+
+    async def of(self, request: Request) -> dict[str, Any]:
+        """Raises what a dependency raises, or RequestValidationError with all that is wrong."""
+        body = await _json(request) if self._body else None
+        values: dict[str, Any] = {}
+        for name, find in self._found:
+            found = await find(request)
+            if name:
+                values[name] = found
+        for name in self._path:
+            values[name] = request.path_params[name]
+        faults: list[Any] = []
+        if self._query:
+            given, wrong = request_params_to_args(self._query, request.query_params)
+            values.update(given)
+            faults += wrong
+        if self._headers:
+            given, wrong = request_params_to_args(self._headers, request.headers)
+            values.update(given)
+            faults += wrong
+        if self._body:
+            values[self._body.name], wrong = self._body.validate(body, loc=("body",))
+            faults += wrong
+        if faults:
+            raise RequestValidationError(faults)
+        return values
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    limits: BodyLimits = request.app.state.body_limits
+    return parse(await read(request, limits) or b"{}", limits.depth)
+
+
+def _function_of_request(needed: Dependant) -> Callable[[Request], Coroutine[Any, Any, Any]]:
+    if needed.call is None or not needed.request_param_name or needed.dependencies:
+        raise TypeError(f"{needed.call} is not a function of the request alone")
+    return needed.call
