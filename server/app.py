@@ -107,6 +107,8 @@ async def running(
             keep=settings.streams.keep,
             era=clock.now(),
         )
+        pings = asyncio.create_task(bus.keep_alive(settings.streams.ping), name="pings")
+        stack.callback(pings.cancel)
         limits = ExecutorSettings(**settings.runs.model_dump())
         executor = RunExecutor(db, bus, catalog, clock, ids, limits, metrics)
         await executor.start()

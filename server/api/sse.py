@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message, Receive, Scope, Send
 
@@ -27,8 +27,7 @@ def event_stream(
     return _EventStream(
         _chunks(subscription, numbered=numbered),
         sep="\n",
-        ping=settings.ping,
-        ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+        ping=0,  # the bus pings
         send_timeout=settings.stuck_after,
     )
 

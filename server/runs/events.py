@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 DONE = b"event: done\ndata: [DONE]\n\n"
+PING = b": ping\n\n"
 CHUNK = 64 * 1024
 # Turns of the loop for which a reader that was woken lets others go first: nothing on an idle loop,
 # and on a busy one the events that are written meanwhile share its chunk.
@@ -126,7 +127,7 @@ class Subscription:
 
     def __init__(self, log: EventLog, after: int, *, past_pauses: bool) -> None:
         self.position = after
-        self._waiting: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Future[bool] | None = None
         self._log = log
         self._prelude = list(log.history) if after < log.base else []
         if self._prelude:
@@ -149,23 +150,26 @@ class Subscription:
                 events, over = self._take()
                 if events:
                     yield b"".join(_lines(events, first, numbered=numbered))
-                elif not over:
-                    await self._more()
+                elif not over and await self._pinged():
+                    yield PING
         finally:
             self._log.readers.discard(self)
 
-    async def _more(self) -> None:
+    async def _pinged(self) -> bool:
+        """Wait for more, or for a ping."""
         if self._log.broken is not None:
             raise StreamBroken(self._log.broken)
         self._waiting = asyncio.get_running_loop().create_future()
-        await self._waiting
+        if await self._waiting:
+            return True
         for _ in range(ROUNDS):
             await asyncio.sleep(0)
+        return False
 
-    def wake(self) -> None:
-        """More may be there, or nothing will come any more."""
+    def wake(self, *, ping: bool = False) -> None:
+        """More may be there, or nothing will come any more; or a sign of life is due."""
         if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+            self._waiting.set_result(ping)
 
     def _take(self) -> tuple[list[bytes], bool]:
         log = self._log
@@ -220,6 +224,18 @@ class EventBus:
         elif log.size > self._ring_bytes:
             log.fold(self._ring_bytes)
         log.wake()
+
+    def ping(self) -> None:
+        """Have every stream that waits for an event send a comment."""
+        for log in self._logs.values():
+            for reader in log.readers:
+                reader.wake(ping=True)
+
+    async def keep_alive(self, interval: float) -> None:
+        """Ping every `interval` seconds, until cancelled: one timer for all streams."""
+        while True:
+            await asyncio.sleep(interval)
+            self.ping()
 
     def seed(self, run_id: str, events: Sequence[tuple[bytes, Mark]]) -> None:
         """Begin the log of a run whose events are gone, with a history rebuilt from rows.
