@@ -52,6 +52,12 @@ class Gone(WireError):
     """It existed, and cannot be had any more."""
 
 
+class ServerFault(WireError):
+    """A fault of ours."""
+
+    type = "server_error"
+
+
 class Unavailable(WireError):
     """The server cannot do this now; the same request may succeed later."""
 

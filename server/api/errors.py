@@ -29,6 +29,7 @@ STATUS: dict[type[errors.WireError], int] = {
     errors.Gone: 410,
     errors.TooLarge: 413,
     errors.TooSlow: 400,
+    errors.ServerFault: 500,
     errors.Unavailable: 503,
 }
 RETRY_LATER = {"retry-after": "1"}
@@ -114,16 +115,10 @@ async def _fault(request: Request, error: Exception) -> Response:
     """A fault of ours, answered outside of `RequestContext`. Starlette raises it on afterwards."""
     request_id = request_id_of(request.scope)
     log.error("request_failed", exc_info=error, extra={"request_id": request_id})
-    body = schemas.Error(
-        message=(
-            "The server had an error processing your request. Sorry about that! You can retry "
-            "your request. (Please look for the request ID "
-            f"{request_id} in the server's log.)"
-        ),
-        type="server_error",
-        param=None,
-        code=None,
+    fault = errors.ServerFault(
+        "The server had an error processing your request. Sorry about that! You can retry your "
+        f"request. (Please look for the request ID {request_id} in the server's log.)"
     )
-    answer = wire(schemas.ErrorBody(error=body), 500)
+    answer = error_response(fault)
     answer.raw_headers += answer_headers(request.scope)
     return answer

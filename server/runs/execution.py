@@ -218,7 +218,7 @@ class RunExecution:
         if self._step is not None:
             return
         if self._message is None:
-            _, row = await self._write(lambda tx: self._progress.begin_message(tx, self._claim))
+            row = await self._write(lambda tx: self._progress.begin_message(tx, self._claim))
             self._message = _Message(row, MessageDeltas(row.id))
         if not self._interrupt.done():
             self._message.text.append(text)

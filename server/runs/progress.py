@@ -69,19 +69,19 @@ class Progress:
     def __init__(self, announce: Announcer) -> None:
         self._announce = announce
 
-    def begin_message(self, tx: Tx, claim: Claim) -> tuple[Record, Record]:
-        """Open a message step and its empty message."""
+    def begin_message(self, tx: Tx, claim: Claim) -> Record:
+        """Open a message step and its empty message, which is returned."""
         run = held(tx, claim)
         message_id = tx.ids.new("msg")
         details = {
             "type": "message_creation",
             "message_creation": {"message_id": message_id},
         }
-        step = self._begin_step(tx, run, details)
+        self._begin_step(tx, run, details)
         message = tx.messages.insert(_empty_message(tx, run, message_id))
         self._announce.message(tx, message, "created")
         self._announce.message(tx, message)
-        return step, message
+        return message
 
     def end_message(self, tx: Tx, claim: Claim, said: Said) -> None:
         """Complete the open message and its step in mid-turn; the usage is the last step's."""
