@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Insert, Select, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Insert, Select, Table, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert, ReturningUpdate
 
 from server.db import tables
@@ -108,6 +108,25 @@ THREAD_AND_RUN: Select[Any] = (
     select(_thread.c.seq, _run.c.id.label("run_id"))
     .select_from(_thread.outerjoin(_run, (_run.c.thread_id == _thread.c.id) & AT_WORK))
     .where(_thread.c.id == bindparam("thread"), _thread.c.project_id == bindparam("project"))
+)
+
+# Not what is still written, nor what a run that failed left behind.
+_SPOKEN = (_message.c.status != "in_progress") & or_(
+    _message.c.incomplete_details.is_(None),
+    _message.c.incomplete_details["reason"].as_string() != "run_failed",
+)
+SPOKEN_BEFORE_RUN = (
+    select(_message)
+    .where(
+        _message.c.thread_id == bindparam("thread"),
+        _message.c.run_id.is_distinct_from(bindparam("run")),
+        _SPOKEN,
+    )
+    .order_by(_message.c.seq.desc())
+    .limit(bindparam("most"))
+)
+SPOKEN_BY_RUN = (
+    select(_message).where(_message.c.run_id == bindparam("run"), _SPOKEN).order_by(_message.c.seq)
 )
 
 NEWEST_MESSAGE = select(func.max(_message.c.seq)).where(_message.c.thread_id == bindparam("thread"))

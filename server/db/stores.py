@@ -168,9 +168,15 @@ class Messages(Store):
     def in_progress(self, run_id: str) -> Record | None:
         return self.first(run_id=run_id, status="in_progress")
 
-    def newest(self, thread_id: str, limit: int) -> Sequence[Record]:
-        """The newest messages of a thread, oldest of them first."""
-        return self.page(thread_id, Slice(limit, "desc")).rows[::-1]
+    def spoken(self, thread_id: str, run_id: str, limit: int) -> Sequence[Record]:
+        """The conversation of a run, oldest first: what it said itself, and the newest of the rest.
+
+        A rescued partial answer is not part of it; a cancelled one is.
+        """
+        wanted = {"thread": thread_id, "run": run_id, "most": limit}
+        before = self.connection.execute(statements.SPOKEN_BEFORE_RUN, wanted).all()
+        own = self.connection.execute(statements.SPOKEN_BY_RUN, {"run": run_id}).all()
+        return [*before[::-1], *own]
 
     def newest_seq(self, thread_id: str) -> int:
         """0 in an empty thread."""

@@ -81,7 +81,10 @@ class ContextBuilder:
             raise CompletionBudgetSpent
         system = _system(run.instructions)
         tools = tool_specs(run.tools, run.tool_choice)
-        kept = newest_within(units, budget.prompt_limit * LONGEST_TOKEN)
+        longest = budget.prompt_limit * LONGEST_TOKEN
+        kept = newest_within(units, longest)
+        if sum(map(_characters, kept)) > longest:
+            raise PromptBudgetUnmet
         while True:
             messages = [*system, *(message for unit in kept for message in unit)]
             pieces = await asyncio.to_thread(model.template.render, messages, tools)
@@ -134,10 +137,14 @@ def newest_within(units: list[Unit], characters: int) -> list[Unit]:
     """The newest units with so many characters in all; the newest one whatever its length."""
     left = characters
     for position in range(len(units) - 1, -1, -1):
-        left -= sum(len(message.content) for message in units[position])
+        left -= _characters(units[position])
         if left < 0:
             return units[min(position + 1, len(units) - 1) :]
     return units
+
+
+def _characters(unit: Unit) -> int:
+    return sum(len(message.content) for message in unit)
 
 
 def conversation_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Unit]:
@@ -145,7 +152,7 @@ def conversation_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> lis
     strategy = run.truncation_strategy
     if strategy["type"] == "last_messages":
         limit = min(limit, strategy["last_messages"])
-    messages = [row for row in tx.messages.newest(run.thread_id, limit) if _speaks(row)]
+    messages = tx.messages.spoken(run.thread_id, run.id, limit)
     first = messages[0].seq if messages else 0
     steps = tx.steps.answered_calls(run.thread_id, first)
     return _merged(messages, steps, model_id)
@@ -189,14 +196,6 @@ def _call_unit(step: Record, said: str) -> Unit:
         for c in calls
     )
     return (ChatMessage("assistant", said, tool_calls=asked), *answers)
-
-
-def _speaks(message: Record) -> bool:
-    """A rescued partial answer is not part of the conversation; a cancelled one is."""
-    if message.status == "in_progress":
-        return False
-    details = message.incomplete_details or {}
-    return details.get("reason") != "run_failed"
 
 
 def message_text(message: Record, model_id: str) -> str:

@@ -199,7 +199,7 @@ async def test_thread_with_active_run(db: Database, thread: Record) -> None:
 
 
 async def test_messages_of_a_conversation(db: Database, thread: Record) -> None:
-    """The newest come oldest first; a run's own and its open one are found."""
+    """The newest come oldest first, beside the run's own; of those its open one is not spoken."""
 
     def unit(tx: Tx) -> None:
         assert tx.messages.newest_seq(thread.id) == 0
@@ -208,13 +208,20 @@ async def test_messages_of_a_conversation(db: Database, thread: Record) -> None:
         assert not tx.messages.any_from_user(thread.id)
         asked = rows.message(tx, thread.id)
         assert tx.messages.any_from_user(thread.id)
-        assert tx.messages.newest(thread.id, 2) == [told[-1], asked]
-        assert tx.messages.newest(thread.id, 9) == [*told, asked]
+        assert tx.messages.spoken(thread.id, "run_2", 2) == [told[-1], asked]
+        assert tx.messages.spoken(thread.id, "run_2", 9) == [*told, asked]
+        assert tx.messages.spoken(thread.id, "run_1", 1) == [asked, *told]
         assert tx.messages.newest_seq(thread.id) == asked.seq
         assert tx.messages.of_run("run_1") == told
         assert tx.messages.in_progress("run_1") is None
         opened = tx.messages.update(told[1].seq, {"status": "in_progress"})
         assert tx.messages.in_progress("run_1") == opened
+        lost = {"incomplete_details": {"reason": "run_failed"}}
+        tx.messages.update(told[0].seq, lost)
+        assert tx.messages.spoken(thread.id, "run_1", 1) == [asked, told[2]]
+        cancelled = {"incomplete_details": {"reason": "run_cancelled"}}
+        kept = tx.messages.update(told[0].seq, cancelled)
+        assert tx.messages.spoken(thread.id, "run_2", 9) == [kept, told[2], asked]
 
     await db.write(unit)
 
@@ -266,7 +273,7 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         tx.runs.update_if(run.id, "queued", 0, {"status": "in_progress"})
         tx.threads.with_active_run(rows.PROJECT, thread.id)
         tx.messages.in_progress(run.id)
-        tx.messages.newest(thread.id, 5)
+        tx.messages.spoken(thread.id, run.id, 5)
         tx.messages.newest_seq(thread.id)
         tx.messages.any_from_user(thread.id)
         tx.steps.of_run(run.id)

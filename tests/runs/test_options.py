@@ -227,6 +227,18 @@ async def test_last_messages(story: Story) -> None:
     assert "Hello!" not in prompt
 
 
+async def test_last_messages_are_others(story: Story) -> None:
+    """What the run itself has said so far takes no place of theirs."""
+    story.engine.says("Let me look." + written(("get_weather", "{}")))
+    story.engine.says("Sunny.")
+    strategy = {"type": "last_messages", "last_messages": 1}
+    waiting = await story.run(truncation_strategy=strategy)
+    granted(await story.submit(waiting, "sunny"))
+    await story.settled(waiting)
+    assert "Hello!" in story.engine.prompts[1]
+    assert "Let me look." in story.engine.prompts[1]
+
+
 async def test_oldest_messages_go_first(story: Story) -> None:
     """What does not fit the limit is dropped from the oldest on; the limit holds."""
     for number in range(20):
@@ -299,6 +311,15 @@ async def test_context_that_fills_up(small: Story) -> None:
 async def test_message_beyond_the_context(small: Story) -> None:
     """The newest message is never dropped: where it alone is too long, the run says so."""
     await small.say("a" * 700)
+    run = await small.run()
+    assert run["incomplete_details"] == {"reason": "max_prompt_tokens"}
+
+
+async def test_message_far_beyond_the_context(small: Story) -> None:
+    """So it does where a template could not even write the message."""
+    parts = [{"type": "text", "text": "a" * 256_000}] * 17
+    url = f"{small.url}/messages"
+    granted(await small.http.post(url, json={"role": "user", "content": parts}))
     run = await small.run()
     assert run["incomplete_details"] == {"reason": "max_prompt_tokens"}
 

@@ -26,6 +26,16 @@ async def test_second_attempt(story: Story) -> None:
     assert failed["usage"]["completion_tokens"] == len("One two")
 
 
+async def test_second_attempt_with_few_messages(story: Story) -> None:
+    """What was rescued of the first attempt takes no place of the messages it answers."""
+    story.engine.crashes(after=2, text="One two three")
+    strategy = {"type": "last_messages", "last_messages": 1}
+    await story.run(truncation_strategy=strategy)
+    first, second = story.engine.prompts
+    assert first == second
+    assert "Hello!" in second
+
+
 async def test_order_of_events(story: Story) -> None:
     """The streams tell of the death as it was: what was open ends, then the run begins again."""
     story.engine.crashes(after=1, text="One two")
