@@ -19,6 +19,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     TypeAdapter,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
@@ -27,12 +28,24 @@ JsonObject = dict[str, Any]
 T = TypeVar("T")
 
 LARGEST_INTEGER = 2**31 - 1
+MOST_METADATA = 16
+FLOOD = 100  # more keys than any object of the API has
 
 
 class Given(BaseModel):
     """Part of a request. `model_fields_set` tells an absent key from a null."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown_keys(cls, value: Any) -> Any:
+        """Of a flood of unknown keys the first will do: each would become a fault of its own."""
+        if not isinstance(value, dict) or len(value) <= FLOOD:
+            return value
+        known = {name for field, info in cls.model_fields.items() for name in (field, info.alias)}
+        first = next((key for key in value if key not in known), None)
+        return {key: value[key] for key in value if key in known or key == first}
 
     def given(self, name: str) -> bool:
         return name in self.model_fields_set
@@ -96,9 +109,18 @@ def one_of(*types: str, expected: str = "an object") -> Any:
     return Field(discriminator=discriminator)
 
 
+def _not_too_many(value: Any) -> Any:
+    """Counted before they are looked at: each could be a fault of its own."""
+    if isinstance(value, dict) and len(value) > MOST_METADATA:
+        counts = {"field_type": "Dictionary", "max_length": MOST_METADATA}
+        raise PydanticKnownError("too_long", {**counts, "actual_length": len(value)})
+    return value
+
+
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
-    Field(max_length=16),
+    Field(max_length=MOST_METADATA),
+    BeforeValidator(_not_too_many),
 ]
 TokenLimit = Annotated[int, Field(le=LARGEST_INTEGER)]
 Temperature = Annotated[float, Field(ge=0, le=2)]

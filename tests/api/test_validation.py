@@ -701,3 +701,18 @@ def test_a_page_has_twenty_newest_objects_unless_told_otherwise() -> None:
     query = schemas.ListQuery()
     assert (query.limit, query.order, query.after, query.before) == (20, "desc", None, None)
     assert schemas.ListQuery.model_validate({"limit": "0"}).limit == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({f"unknown{n}": 1 for n in range(1000)}, "unknown0"),
+        ({"metadata": {str(n): 1 for n in range(1000)}}, "metadata"),
+    ],
+)
+def test_a_flood_of_keys_is_one_fault(body: dict[str, Any], param: str) -> None:
+    """Only the first fault is told, and finding a million of them would hold up everybody."""
+    with pytest.raises(ValidationError) as caught:
+        THREAD.model_validate(body)
+    assert caught.value.error_count() == 1
+    assert to_openai(caught.value.errors()).param == param
