@@ -7,8 +7,10 @@ forms, cookies, generators and overrides, takes longer than all else that a shor
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from inspect import iscoroutinefunction, signature
 from typing import Any
 
+from fastapi._compat import ModelField
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
@@ -30,6 +32,10 @@ class WireRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         endpoint, arguments = self.endpoint, Arguments(self.dependant)
+        if not iscoroutinefunction(endpoint) or arguments.names != {
+            *signature(endpoint).parameters
+        }:
+            raise TypeError(f"{endpoint} is not async, or takes more than {arguments.names}")
 
         async def handle(request: Request) -> Response:
             answer: Response = await endpoint(**await arguments.of(request))
@@ -48,10 +54,16 @@ class Arguments:
         self._found = [
             (needed.name, _function_of_request(needed)) for needed in wanted.dependencies
         ]
-        self._path = [field.name for field in wanted.path_params]
+        self._path = [_name_of_string(field) for field in wanted.path_params]
         self._query = wanted.query_params
         self._headers = wanted.header_params
         self._body = wanted.body_params[0] if wanted.body_params else None
+
+    @property
+    def names(self) -> set[str]:
+        fields = [*self._query, *self._headers, *([self._body] if self._body else [])]
+        found = {name for name, _ in self._found if name}
+        return found | {*self._path} | {field.name for field in fields}
 
     async def of(self, request: Request) -> dict[str, Any]:
         """Raises what a dependency raises, or RequestValidationError with all that is wrong."""
@@ -83,6 +95,12 @@ class Arguments:
 async def _json(request: Request) -> dict[str, Any]:
     limits: BodyLimits = request.app.state.body_limits
     return parse(await read(request, limits) or b"{}", limits.depth)
+
+
+def _name_of_string(field: ModelField) -> str:
+    if field.field_info.annotation is not str:
+        raise TypeError(f"the path's {field.name} is not a string")
+    return field.name
 
 
 def _function_of_request(needed: Dependant) -> Callable[[Request], Coroutine[Any, Any, Any]]:
