@@ -46,6 +46,17 @@ def test_what_the_project_names_is_locked() -> None:
     assert locked("llama") == {"llama-cpp-python"}
 
 
+def test_the_oldest_versions_are_the_checked_ones() -> None:
+    """Whoever installs the wheel gets nothing older than what the checks run on."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = (ROOT / "requirements" / "runtime.lock").read_text()
+    checked = dict(re.findall(r"^([a-z0-9-]+)==([0-9.]+)", lock, re.MULTILINE))
+    for requirement in project["dependencies"]:
+        if found := re.match(r"([a-z-]+)>=([0-9.]+)", requirement):
+            name, oldest = found.groups()
+            assert checked[name].startswith(oldest), requirement
+
+
 def test_checks_run_on_what_is_shipped() -> None:
     """What the server needs has the same versions in the image and in the checks."""
     shipped, checked = (
