@@ -147,7 +147,7 @@ DEVIATIONS = (
     Deviation(
         "comments in streams",
         "none",
-        "`: ping` after `streams.ping` seconds without an event",
+        "`: ping` every `streams.ping` seconds while there is no event",
         "proxies close connections that are silent",
     ),
     Deviation(
