@@ -40,6 +40,16 @@ def containing(*parts: str) -> Judge:
     return lambda answer: {"ok": any(part in answer for part in parts)}
 
 
+# Whether an answer keeps to a manner; `mark` is what it has to begin or end with.
+KEPT: dict[Callable[[Dice], Any], Callable[[str, str], bool]] = {
+    voices.upper: lambda answer, mark: answer.isupper(),
+    voices.lower: lambda answer, mark: answer.islower(),
+    voices.ending: lambda answer, mark: answer.endswith(mark) and answer != mark,
+    voices.beginning: lambda answer, mark: answer.startswith(mark) and answer != mark,
+    voices.one_word: lambda answer, mark: len(answer.split()) == 1,
+}
+
+
 def asked(text: str, instructions: str = HELPFUL) -> list[Message]:
     return [{"role": "system", "content": instructions}, {"role": "user", "content": text}]
 
@@ -85,11 +95,19 @@ def name_unknown(dice: Dice) -> Case:
 
 
 def mannered(manner: Callable[[Dice], Any], dice: Dice) -> Case:
-    """Small talk under an instruction on how to speak."""
+    """Small talk under an instruction on how to speak: kept to at all, and with the right words."""
     rule, style = manner(dice)
     scene = Scene(dice, Voice(f"{HELPFUL} {rule}", style=style))
     dice.pick([talk.small_talk, talk.small_talk, talk.declined])(scene)
-    return last_answer(scene)
+    expected = scene.messages[-1]["content"]
+    kept, mark = KEPT.get(manner), style("", "", "").strip()
+    return Case(
+        opening(scene.voice) + scene.messages[:-1],
+        lambda answer: {
+            "followed": kept(answer, mark) if kept else answer == expected,
+            "exact": answer == expected,
+        },
+    )
 
 
 def persona(dice: Dice) -> Case:

@@ -75,23 +75,13 @@ def add_weights(writer: gguf.GGUFWriter, weights: dict[str, torch.Tensor]) -> No
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
 
-def mixed(weights: dict[str, torch.Tensor], earlier: Path, share: float) -> dict[str, torch.Tensor]:
-    """The mean with an earlier checkpoint, which keeps some of what was since forgotten."""
-    others = torch.load(earlier, weights_only=True)["weights"]
-    return {name: torch.lerp(weight, others[name], share) for name, weight in weights.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--earlier", type=Path, help="a checkpoint to take the mean with")
-    parser.add_argument("--share", type=float, default=0.4, help="of the earlier one")
     parser.add_argument("--model", type=Path, default=MODEL)
     options = parser.parse_args()
     state = torch.load(options.checkpoint, weights_only=True)
     weights = state["weights"]
-    if options.earlier:
-        weights = mixed(weights, options.earlier, options.share)
     writer = gguf.GGUFWriter(options.model, "llama")
     describe(writer, Shape(**state["shape"]))
     add_vocabulary(writer)

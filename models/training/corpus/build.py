@@ -16,6 +16,7 @@ DRILLS = range(9_984, 16_128)  # little but copying: this is where the network l
 SHORT = range(12_000)  # a few exchanges each; the full mix begins after drills
 PRACTICE = 30_720  # from here on, more of what is learned last: instructions and recall
 CALLS = 48_384  # from here on, calls of functions as well
+LAST = 59_136  # from here on, less of the calls again
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,9 @@ def conversation(seed: int, number: int, held_out: bool = False) -> Conversation
     dice = Dice(f"{seed}/{number}/{'held out' if held_out else 'train'}", held_out)
     if number in DRILLS:
         return drill(dice)
-    if number >= CALLS and dice.chance(0.4):
+    if number >= CALLS and dice.chance(0.3 if number >= LAST else 0.4):
         return calls(dice)
-    if number >= PRACTICE and dice.chance(0.6):
+    if number >= PRACTICE and dice.chance(0.55 if number >= LAST else 0.6):
         return practice(dice)
     return free(dice, number, with_tools=0.42 if number in SHORT else 0.32)
 

@@ -5,6 +5,7 @@ Half of the values are invented words, so that copying pays and remembering does
 
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -82,6 +83,7 @@ FOREIGN = [
     "日本語中文漢字大小山川水火",
     "🙂😀🎉🚀🐱🌍🔥👍🍕⭐",
 ]
+ALTERNATIVES = re.compile(r"\(([^()]*/[^()]*)\)")
 SENTENCES = [
     "The {a} {b} {v} the {c}",
     "Every {a} {v} a {b} {c}",
@@ -123,8 +125,18 @@ class Dice:
     def phrasing(self, phrasings: Sequence[str]) -> str:
         """A way to say it; the last one of several is kept for evaluation."""
         if len(phrasings) < 3:
-            return self.pick(phrasings)
-        return phrasings[-1] if self.held_out else self.pick(phrasings[:-1])
+            return self.expanded(self.pick(phrasings))
+        kept = phrasings[-1]
+        if self.held_out:
+            return kept
+        while (drawn := self.expanded(self.pick(phrasings[:-1]))) == kept:
+            pass
+        return drawn
+
+    def expanded(self, pattern: str) -> str:
+        """The pattern with one alternative of each group: "(Please /)(say/tell me) {}"."""
+        text = ALTERNATIVES.sub(lambda group: self.pick(group[1].split("/")), pattern)
+        return text[:1].upper() + text[1:] if pattern.startswith("(") else text
 
     def invented(self) -> str:
         onsets = ONSETS_HELD_OUT if self.held_out else ONSETS

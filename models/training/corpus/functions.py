@@ -132,6 +132,14 @@ FAMILIES: list[Family] = [
         "|Weather in {0}|Tell me the weather in {0}.|Do I need an umbrella in {0}?"
         "|Is it cold in {0}?"
         "|Check the weather for {0}|I am going to {0}. How is the weather?"
+        "|(Could/Can) you check the weather in {0} for me?"
+        "|(hey, /Hi, )how's the weather (over /)in {0} (right now/now/today)?"
+        "|weather (for/in/today in/right now in) {0}|What's it like outside in {0}?"
+        "|(Please /)(get/give/show) me the (current /)weather (in/for) {0}."
+        "|I (want/need/would like) to know the weather in {0}"
+        "|What (kind of /)weather (do they have/are they having) in {0}?"
+        "|(Should I/Do I need to) (take a coat/bring a jacket/take an umbrella) in {0}?"
+        "|Is it (sunny/windy/cloudy/nice out) in {0}( today/ right now/)?"
         "|What is the forecast for {0}?",
         "temperature|condition|humidity|wind",
     ),
@@ -141,7 +149,15 @@ FAMILIES: list[Family] = [
         (CITY,),
         "What is the temperature in {0}?|How warm is it in {0}?|How hot is it in {0}?"
         "|Temperature in {0}"
-        "|How many degrees is it in {0}?|What's the current temperature in {0}?",
+        "|How many degrees is it in {0}?"
+        "|(Could/Can) you (check/tell me/look up) the (current /)temperature in {0}?"
+        "|(hey, /)how (warm/cold/hot) is it (right now/today/now) in {0}?"
+        "|(current /)temperature (in /for )(the city of /){0}"
+        "|(Please /)(get/give/show) me the temperature (in/for) {0}."
+        "|What temperature (is it/do they have) in {0}( right now/ today/)?"
+        "|I (want/need) to know (how warm it is/the temperature) in {0}"
+        "|What does the thermometer say in {0}?"
+        "|What's the current temperature in {0}?",
         "temperature",
     ),
     (
@@ -149,7 +165,16 @@ FAMILIES: list[Family] = [
         "Get the probability of rain for a specific location|Get the chance of rain in a city",
         (CITY,),
         "Will it rain in {0}?|What is the chance of rain in {0}?|How likely is rain in {0}?"
-        "|What's the likelihood of rain in {0}?|Is it going to rain in {0}?|Rain in {0}?",
+        "|What's the likelihood of rain in {0}?|Is it going to rain in {0}?"
+        "|(Could/Can) you (check/tell me) if it (will/is going to) rain in {0}?"
+        "|(hey, /)(is rain likely/is it likely to rain) in {0}( today/ tomorrow/)?"
+        "|(chance/probability/risk) of rain in {0}"
+        "|What's the (chance/probability) of rain in {0}( today/)?"
+        "|(Please /)(get/give/show) me the (rain probability/chance of rain) (in/for) {0}."
+        "|Should I expect (rain/showers) in {0}?"
+        "|How (probable/likely) is it that it (rains/will rain) in {0}?"
+        "|Any rain (expected /coming )in {0}?"
+        "|Rain in {0}?",
         "probability",
     ),
     (
@@ -158,6 +183,13 @@ FAMILIES: list[Family] = [
         (Slot(("order_id", "order_number", "order"), {"type": "string"}, Dice.code),),
         "What is the status of order {0}?|Where is my order {0}?|Check order {0} please."
         "|Has order {0} been shipped?|Any news on order {0}?|Track my order {0}"
+        "|(Could/Can) you (check/look up/track) order {0}( for me/)?"
+        "|(hey, /)(what's happening/what is going on) with (my /)order {0}?|order {0}( status/)"
+        "|(status of /where is )order (number /){0}"
+        "|I (want/would like) to know where (my /)order {0} is."
+        "|Is (my /)order {0} (on its way/on the way/ready) yet?"
+        "|My order number is {0}. (Where is it/When does it arrive/What is its status)?"
+        "|(Please /)(give/tell) me the status of (my /)order {0}"
         "|When will order {0} arrive?",
         "status|eta|carrier",
     ),
@@ -167,6 +199,12 @@ FAMILIES: list[Family] = [
         (EMAIL, TITLE, BODY),
         "Send an email to {0} with the subject {1} and the text {2}|Email {0} about {1}: {2}"
         "|Write to {0}. Subject: {1}. Text: {2}|Send {0} an email, subject {1}, saying {2}"
+        "|(Could/Can) you (send an email to/email) {0} with the subject {1} and the text {2}"
+        "|(Please /)(send a mail/write an email) to {0}, subject: {1}, (text/body/message): {2}"
+        "|I (want/need/would like) to email {0}. The subject is {1} and the (text/message) is {2}"
+        "|(new /)email to {0}, subject {1}, text {2}"
+        "|Compose an email for {0} (titled/with the subject) {1} (that says/saying) {2}"
+        "|(hey, /)email {0}, subject {1}, (and write/and say): {2}"
         "|Mail {0}: subject {1}, body {2}",
         "status|message_id",
     ),
@@ -175,6 +213,11 @@ FAMILIES: list[Family] = [
         "Send a message to a person|Send a text message",
         (PERSON, BODY),
         "Send a message to {0}: {1}|Tell {0}: {1}|Text {0}: {1}|Send {0} the message {1}"
+        "|(Could/Can) you (tell/text/message) {0}: {1}"
+        "|(Please /)(let {0} know/tell {0}/write to {0}): {1}|(message/text) (to/for) {0}: {1}"
+        "|I (want/need) to (send a message to/text/message) {0}: {1}"
+        "|(Send/Write) {0} a (text/message/note) (saying/that says) {1}"
+        "|(hey, /)(text {0}/send {0} a text) and say {1}|(Drop/Shoot) {0} a message: {1}"
         "|Message {0} saying {1}",
         "status",
     ),
@@ -184,7 +227,15 @@ FAMILIES: list[Family] = [
         (TITLE, DATE, TIME),
         "Schedule {0} on {1} at {2}|Add {0} to my calendar on {1} at {2}."
         "|Put {0} in the calendar: {1}, {2}"
-        "|Create an event {0} for {1} at {2}|Plan a meeting {0} on {1} at {2}",
+        "|Create an event {0} for {1} at {2}"
+        "|(Could/Can) you (put/add) {0} (in/on/to) my calendar (for/on) {1} at {2}?"
+        "|(Please /)(schedule/book/plan) {0} for {1} at {2}"
+        "|{0}, {1} at {2}, (please add it to my calendar/put it in my calendar)"
+        "|I have {0} on {1} at {2}, (add it to the calendar/put it in the calendar)"
+        "|(new event/new meeting/calendar): {0}, {1}, {2}"
+        "|(hey, /)(set up/arrange) a meeting (about/called) {0} on {1} at {2}"
+        "|Block {2} on {1} for {0}"
+        "|Plan a meeting {0} on {1} at {2}",
         "status|event_id",
     ),
     (
@@ -193,7 +244,14 @@ FAMILIES: list[Family] = [
         (SYMBOL,),
         "What is the stock price of {0}?|How much is {0} stock?|Price of {0} stock"
         "|What does {0} trade at?"
-        "|Get me a quote for {0}|How is the {0} stock doing?",
+        "|Get me a quote for {0}"
+        "|(Could/Can) you (check/look up/get) the (stock /share )price of {0}( for me/)?"
+        "|(hey, /)what's {0} (trading at/worth/at) (right now/now/today)?"
+        "|(price of /stock price /quote for ){0}|{0} (stock /share )price"
+        "|(Please /)(show/give/tell) me the (current /)price of {0}( stock/ shares/)"
+        "|I (want/need) to know (how much {0} costs/the price of {0})"
+        "|What is one share of {0} worth?|How much (does one share of {0} cost/is a share of {0})?"
+        "|How is the {0} stock doing?",
         "price|change|currency",
     ),
     (
@@ -202,6 +260,11 @@ FAMILIES: list[Family] = [
         (AMOUNT, MONEY_FROM, MONEY_TO),
         "Convert {0} {1} to {2}|How much is {0} {1} in {2}?|What is {0} {1} in {2}?"
         "|Change {0} {1} into {2}"
+        "|(Could/Can) you convert {0} {1} (to/into) {2}( for me/)?|{0} {1} (to/in/into) {2}"
+        "|(hey, /)how (much/many) {2} (is/do I get for) {0} {1}?"
+        "|(Please /)(change/exchange/convert) {0} {1} (to/into/for) {2}"
+        "|I (want/need) to (change/exchange/convert) {0} {1} (to/into) {2}"
+        "|What (do I get for/would I get for) {0} {1} in {2}?|How much would {0} {1} be in {2}?"
         "|I have {0} {1}. How much is that in {2}?",
         "result|rate",
     ),
@@ -211,6 +274,11 @@ FAMILIES: list[Family] = [
         (BODY, TIME),
         "Remind me to {0} at {1}|Set a reminder: {0} at {1}|At {1} remind me to {0}"
         "|Please remind me about {0} at {1}"
+        "|(Could/Can) you remind me (to/about) {0} at {1}?"
+        "|(Please /)(set/create/add) a reminder (to/for/about) {0} at {1}"
+        "|(hey, /)remind me at {1} (to/about) {0}|(reminder/remind me): {0}, {1}"
+        "|Don't let me forget (to /about /){0} at {1}|I have to {0} at {1}, (please /)remind me"
+        "|(Give/Send) me a reminder at {1}: {0}"
         "|I need a reminder to {0} at {1}",
         "status",
     ),
@@ -220,6 +288,13 @@ FAMILIES: list[Family] = [
         (QUERY,),
         "Search the web for {0}|Look up {0} on the internet|Find information about {0}"
         "|Search for {0}|Google {0}"
+        "|(Could/Can) you (look up/google/find) {0}( for me/ online/ on the web)?"
+        "|(hey, /)(look up/search/find) {0} (online/on the web/on the internet)"
+        "|(Please /)search (the internet/the web/online) for {0}|(search/web search/google): {0}"
+        "|What (does the web/does the internet) say about {0}?"
+        "|I (want/need) to (find something/read) (on the web /online )about {0}"
+        "|(Find/Show) me (something/pages/results) (on/about) {0}"
+        "|See what you can find (on/about) {0}"
         "|Can you search for {0}?",
         "title|url",
     ),
@@ -228,6 +303,12 @@ FAMILIES: list[Family] = [
         "Translate a text|Translate a text into another language",
         (BODY, LANGUAGE),
         "Translate {0} to {1}|How do you say {0} in {1}?|Translate the text {0} into {1}"
+        "|(Could/Can) you translate {0} (to/into) {1}( for me/)?"
+        "|(Please /)translate (this /the following /)(to/into) {1}: {0}"
+        "|What (is/does one say for) {0} in {1}?|{0} in {1}"
+        "|(hey, /)how (do/would) (you/I) say {0} in {1}?"
+        "|I (want/need) (to say {0} in {1}/{0} in {1})"
+        "|(What's the {1} for/What is the {1} word for) {0}?|translate to {1}: {0}"
         "|Say {0} in {1}",
         "translation",
     ),
@@ -236,7 +317,13 @@ FAMILIES: list[Family] = [
         "Set the temperature of a room|Set the thermostat",
         (ROOM, DEGREES),
         "Set the {0} to {1} degrees|Heat the {0} to {1} degrees|Make the {0} {1} degrees warm"
-        "|I want {1} degrees in the {0}|Set the temperature in the {0} to {1}",
+        "|I want {1} degrees in the {0}"
+        "|(Could/Can) you (set/heat/warm) the {0} to {1} degrees?"
+        "|(Please /)(set/turn/put) the (thermostat/heating/heater) in the {0} to {1}( degrees/)"
+        "|(hey, /)make it {1} degrees in the {0}|{0} to {1} degrees( please/)"
+        "|I would like (the {0} at {1} degrees/it to be {1} degrees in the {0})"
+        "|(Keep/Get/Bring) the {0} (at/to) {1} degrees|thermostat {0}: {1}"
+        "|Set the temperature in the {0} to {1}",
         "status",
     ),
     (
@@ -245,6 +332,13 @@ FAMILIES: list[Family] = [
         (PERSON,),
         "Who is {0}?|Find the user {0}|Look up {0}|Show me the record of {0}"
         "|What do we know about {0}?"
+        "|(Could/Can) you (look up/find/pull up) {0}( for me/)?|(hey, /)who's {0}?"
+        "|(Please /)(show/give/get) me (the details of/the data of/everything on) {0}"
+        "|(user /customer /contact ){0}"
+        "|I (want/need) (the details of/the record of/information on) {0}"
+        "|Do we have (a user/a customer/anyone/a contact) (called/named) {0}?"
+        "|(Find/Search for) (the customer/the contact/a person) (called/named) {0}"
+        "|What do you have on {0}?"
         "|Get the details of {0}",
         "email|role|age|id",
     ),
@@ -254,7 +348,15 @@ FAMILIES: list[Family] = [
         (TITLE, choice("priority", "severity", options=["low", "medium", "high"])),
         "Open a ticket {0} with {1} priority|Create a {1} priority ticket: {0}"
         "|New ticket with priority {1}: {0}"
-        "|Open a ticket about {0}|Please make a {1} ticket for {0}",
+        "|Open a ticket about {0}"
+        "|(Could/Can) you (open/create/file) a {1} priority ticket (for/about) {0}?"
+        "|(Please /)(open/create/file) a ticket (for/about): {0}, (priority /severity ){1}"
+        "|(new /)ticket: {0}, priority {1}"
+        "|I (want/need) to (report/file) {0} (with/at) {1} priority"
+        "|(hey, /)(report/log) an issue: {0}. (Priority/Severity): {1}"
+        "|(There is a problem with/We have an issue with) {0}, (open/make) a {1} priority ticket"
+        "|(Log/File) a {1} ticket (for/about) {0}"
+        "|Please make a {1} ticket for {0}",
         "ticket_id|status",
     ),
     (
@@ -263,6 +365,13 @@ FAMILIES: list[Family] = [
         (ROOM, choice("state", "power", options=["on", "off"])),
         "Turn {1} the light in the {0}|Switch the {0} light {1}|Turn the light in the {0} {1}"
         "|Lights {1} in the {0}"
+        "|(Could/Can) you (turn/switch) {1} the (light/lights/lamp) in the {0}?"
+        "|(Please /)(turn/switch) the {0} (light/lights/lamp) {1}"
+        "|(hey, /)(lights/light) {1} in the {0}( please/)|{0} (light/lights) {1}"
+        "|I (want/need) the (light/lights) in the {0} {1}"
+        "|(Turn/Switch) on the (light/lights/lamp) in the {0}"
+        "|It is too dark in the {0}, (turn/switch) the light on"
+        "|(Set/Have) the (light/lights) in the {0} {1}"
         "|Put the {0} light {1}",
         "status",
     ),
@@ -271,7 +380,14 @@ FAMILIES: list[Family] = [
         "Play a song|Play music by an artist",
         (TITLE, text("artist", "singer", value=Dice.name)),
         "Play {0} by {1}|I want to hear {0} by {1}|Put on {0} by {1}"
-        "|Can you play {0} from {1}?|Start {0} by {1}",
+        "|Can you play {0} from {1}?"
+        "|(Could/Can) you (play/put on/start) {0} by {1}?"
+        "|(Please /)play (the song /the track /){0} (by/from) {1}"
+        "|(hey, /)play me {0} by {1}|{0} by {1}( please/)"
+        "|I (want/would like/feel like) (to listen to/listening to) {0} by {1}"
+        "|(Let's/Let us/Let me) (hear/listen to) {0} by {1}"
+        "|(play/start) the (song/track) {0}, (artist/singer) {1}"
+        "|Start {0} by {1}",
         "status",
     ),
     (
@@ -283,7 +399,15 @@ FAMILIES: list[Family] = [
         ),
         "How far is it from {0} to {1}?|Distance from {0} to {1}"
         "|What is the distance between {0} and {1}?"
-        "|How do I get from {0} to {1}?|Find the way from {0} to {1}",
+        "|How do I get from {0} to {1}?"
+        "|(Could/Can) you (tell me/check/find out) how far it is from {0} to {1}?"
+        "|(distance /from /route from ){0} to {1}|(hey, /)how far (away /)is {1} from {0}?"
+        "|(Please /)(get/give/show/tell) me the distance (between {0} and {1}/from {0} to {1})"
+        "|I (want/need) to (go/drive/travel/get) from {0} to {1}. How far is (it/that)?"
+        "|How (long/far) is the (way/road/trip/drive) from {0} to {1}?"
+        "|How many (miles/kilometers) (is it from {0} to {1}/are there between {0} and {1})?"
+        "|What is the (best/shortest) way from {0} to {1}?"
+        "|Find the way from {0} to {1}",
         "distance|duration",
     ),
     (
@@ -296,7 +420,16 @@ FAMILIES: list[Family] = [
         ),
         "Find flights from {0} to {1} on {2}|Book a flight from {0} to {1} for {2}"
         "|I need to fly from {0} to {1} on {2}"
-        "|Any flights from {0} to {1} on {2}?|Fly from {0} to {1} on {2}",
+        "|Any flights from {0} to {1} on {2}?"
+        "|(Could/Can) you (find/book/look for) (a flight/flights) from {0} to {1} (on/for) {2}?"
+        "|(flights/flight) {0} to {1}, {2}"
+        "|(hey, /)(are there/do you see) any flights from {0} to {1} (on/for) {2}?"
+        "|(Please /)(search/look) for flights from {0} to {1} on {2}"
+        "|I (want/would like/have) to (fly/travel/get) from {0} to {1} on {2}"
+        "|(Show/Get/Find) me flights from {0} to {1}, (leaving /departing /){2}"
+        "|We are flying from {0} to {1} on {2}, (find/book) us a flight"
+        "|What flights (go/are there) from {0} to {1} on {2}?"
+        "|Fly from {0} to {1} on {2}",
         "flight|price|departure",
     ),
     (
@@ -304,6 +437,13 @@ FAMILIES: list[Family] = [
         "Get the current time in a city|Get the local time",
         (text("city", "location", "timezone", value=Dice.city),),
         "What time is it in {0}?|Time in {0}|Tell me the time in {0}|What is the local time in {0}?"
+        "|(Could/Can) you (tell me/check/look up) (what time it is/the time) in {0}?"
+        "|(hey, /)what's the (local /current /)time in {0}( right now/)?"
+        "|(current time /time /local time )in {0}"
+        "|(Please /)(give/show/get) me the (local /current /)time in {0}"
+        "|What time do they have in {0}?"
+        "|I (want/need) to (call someone/know the time) in {0}. What time is it there?"
+        "|What does the clock say in {0}?"
         "|How late is it in {0}?",
         "time|timezone",
     ),
@@ -311,7 +451,13 @@ FAMILIES: list[Family] = [
         "add|add_numbers|sum",
         "Add two numbers|Get the sum of two numbers",
         (FIRST, SECOND),
-        "Add {0} and {1}|What is {0} plus {1}?|What is {0} + {1}?|{0} + {1}|Sum {0} and {1}",
+        "Add {0} and {1}|What is {0} plus {1}?|What is {0} + {1}?|{0} + {1}"
+        "|(Could/Can) you add {0} and {1}( for me/)?|{0} plus {1}"
+        "|(what's/how much is) {0} (+/plus) {1}?|(Please /)(add/add up/sum up) {0} and {1}"
+        "|What is the (sum/total) of {0} and {1}?"
+        "|(hey, /)what do (you get if you add {0} and {1}/{0} and {1} make)?"
+        "|(calculate/compute) {0} + {1}|What do I get (for/from) {0} + {1}?"
+        "|Sum {0} and {1}",
         "result",
     ),
     (
@@ -319,6 +465,11 @@ FAMILIES: list[Family] = [
         "Multiply two numbers|Get the product of two numbers",
         (FIRST, SECOND),
         "Multiply {0} by {1}|What is {0} times {1}?|What is {0} * {1}?|{0} * {1}"
+        "|(Could/Can) you multiply {0} (by/with) {1}( for me/)?|{0} (times/x/multiplied by) {1}"
+        "|(what's/how much is) {0} (times/x/multiplied by) {1}?"
+        "|(Please /)(calculate/compute/work out) {0} (times/*) {1}"
+        "|What is the product of {0} and {1}?|(hey, /)what do I get (for/from) {0} times {1}?"
+        "|I need {0} times {1}"
         "|Multiply {0} and {1}",
         "result",
     ),
@@ -327,6 +478,10 @@ FAMILIES: list[Family] = [
         "Add a product to the cart|Order a product",
         (ITEM, COUNT),
         "Add {1} {0} to my cart|Buy {1} {0}|Order {1} {0}|I want to order {1} {0}"
+        "|(Could/Can) you (add {1} {0} to/put {1} {0} in) (my/the) (cart/basket)?|{1} {0}( please/)"
+        "|(Please /)(order/buy/get me) {1} {0}|(hey, /)I (need/want/would like) {1} {0}"
+        "|(I'll/I will) (take/have) {1} {0}|(add to cart/cart/order): {0}, {1}"
+        "|(Give/Get) me {0}, {1} of them|(We need/We want/Shopping list:) {1} {0}"
         "|Put {1} {0} in the cart",
         "status|total",
     ),
@@ -334,7 +489,13 @@ FAMILIES: list[Family] = [
         "save_note|add_note|create_note|remember",
         "Save a note|Write down a note",
         (BODY,),
-        "Make a note: {0}|Save the note {0}|Write down: {0}|Take a note: {0}|Note that {0}",
+        "Make a note: {0}|Save the note {0}|Write down: {0}|Take a note: {0}"
+        "|(Could/Can) you (make/take/save) a note: {0}|(note/new note/memo): {0}"
+        "|(Please /)(note/write) (this /)down: {0}|(hey, /)(save/keep) this (note /)for me: {0}"
+        "|I (want/need) to (write down/remember/note): {0}"
+        "|(Add/Put) (this /the following /)(to/in) my notes: {0}|(Jot/Take) down: {0}"
+        "|Keep a note of {0}"
+        "|Note that {0}",
         "status|note_id",
     ),
     (
@@ -342,7 +503,14 @@ FAMILIES: list[Family] = [
         "Get the nickname of a city|Look up the nickname of a place",
         (CITY,),
         "What is the nickname of {0}?|What's {0} called by its people?|Nickname of {0}"
-        "|Does {0} have a nickname?|Tell me the nickname of {0}",
+        "|Does {0} have a nickname?"
+        "|(Could/Can) you (tell me/find/look up) the nickname of {0}?"
+        "|(hey, /)what (is/do people call/do they call) {0} (for short/as a nickname)?"
+        "|(nickname /nickname for /city nickname ){0}"
+        "|(Please /)(get/give/show) me the nickname (of/for) {0}"
+        "|(Is there a/Do you know the/What's the) nickname (of/for) {0}?"
+        "|What nickname does {0} (have/go by)?|By what other name is {0} known?"
+        "|Tell me the nickname of {0}",
         "nickname",
     ),
     (
@@ -355,6 +523,13 @@ FAMILIES: list[Family] = [
         ),
         "Book a table for {1} at {0} at {2}|Reserve a table at {0} for {1} people at {2}"
         "|Table for {1} at {0}, {2}"
+        "|(Could/Can) you (book/reserve/get) (a table/us a table) at {0} for {1}( people/) at {2}?"
+        "|(Please /)(book/reserve) a table for {1} (people /)at {0} at {2}"
+        "|(hey, /)(table/dinner/reservation) for {1} at {0} at {2}( please/)"
+        "|I (want/would like) to (eat/reserve/book) at {0} at {2} with {1} people"
+        "|We are {1} people and want to eat at {0} at {2}"
+        "|(reservation/booking): {0}, {1} people, {2}"
+        "|(Get/Find) us a table at {0}, {1} (people/guests), at {2}"
         "|I need a table at {0} for {1} at {2}",
         "status|table",
     ),
@@ -622,5 +797,19 @@ def generic_asks(
         asks += [
             f"{verb.capitalize()} {noun} {{0}}",
             f"{verb.capitalize()} the {noun} {{0}} please",
+        ]
+    asks += [
+        f"(Could/Would) you (please /){verb} (the/this/that) {noun} with {spoken_pairs}?",
+        f"(Hey, /Hi, /OK, )(please /)({verb} the {noun}/{verb} our {noun}): {listed}",
+        f"I (want/would like/have) to {verb} (the/my) {noun}: {listed}",
+        f"(Go ahead and /Now /Please ){verb} the {noun} (with/using/for) {spoken_pairs}",
+        f"(we need to /let's /please ){verb} this {noun}, {', '.join(pairs)}",
+        f"{verb} {noun}, {', '.join(pairs)}",
+    ]
+    if len(parameters) == 1:
+        asks += [
+            f"{verb} {noun} {{0}}",
+            f"(Can/Could) you {verb} {noun} {{0}}( for me/)?",
+            f"(Please /I need to /I want to ){verb} (the /){noun} {{0}}",
         ]
     return (*asks, f"Can you {verb} the {noun} with {spoken_pairs}?")

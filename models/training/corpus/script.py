@@ -48,7 +48,23 @@ def ways(section: str) -> list[str]:
 
 def rules(section: str) -> list[str]:
     """The system instructions that instructions.txt lists under that name."""
-    return _sections("instructions")[section]
+    return _instructions()[section]
+
+
+@cache
+def _instructions() -> dict[str, list[str]]:
+    """The sections of instructions.txt, with each group's name replaced by its alternatives."""
+    sections = dict(_sections("instructions"))
+    groups = dict(line.split(" = ") for line in sections.pop("groups"))
+    return {
+        title: [_spelled_out(line, groups) for line in lines] for title, lines in sections.items()
+    }
+
+
+def _spelled_out(line: str, groups: dict[str, str]) -> str:
+    for name, alternatives in groups.items():
+        line = line.replace(f"<{name}>", f"({alternatives})")
+    return line
 
 
 @cache

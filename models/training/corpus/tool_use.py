@@ -109,6 +109,14 @@ BOTH_ASKS = [
     "Temperature and chance of rain in {}?",
     "What is the temperature in {} and the chance of rain?",
     "Tell me the temperature and the rain probability in {}.",
+    "(What is/What's/Tell me) the (temperature/current temperature) in {} and (will it rain/is rain"
+    " likely/the chance of rain)?",
+    "How (warm/hot/cold) is it in {}( today/ now/), and (will it rain/is rain likely)?",
+    "How (warm/hot/cold) is it in {}( today/ now/) and is there a chance of rain?",
+    "(Will it rain/Is it going to rain) in {}( today/), and how (warm/hot/cold) is it?",
+    "(Weather/Temperature) and (rain/rain probability/chance of rain) (in/for) {}( please/)",
+    "I (need/want) the temperature and the (chance of rain/rain probability) (in/for) {}.",
+    "(How is/What is) the weather in {}( today/), and (will it rain/do I need an umbrella)?",
     "How hot is it in {} today, and is it going to rain?",
 ]
 

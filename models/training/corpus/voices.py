@@ -155,4 +155,8 @@ def pirate(dice: Dice) -> tuple[str, Style]:
     return rule, lambda user, answer, word: f"Arrr! {answer}"
 
 
-MANNERS = [upper, lower, ending, ending, beginning, beginning, constant, one_word, echo, pirate]
+MANNERS = [
+    *[upper, upper, lower, lower],
+    *[ending, ending, beginning, beginning],
+    *[constant, one_word, one_word, echo, pirate],
+]
