@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -49,8 +50,10 @@ def test_readme(server: ServerProcess) -> None:
     program = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
     assert program
     printed = io.StringIO()
+    names: dict[str, Any] = {}
     with contextlib.redirect_stdout(printed):
-        exec(program[1].replace("http://127.0.0.1:8000/v1", server.url), {})
+        exec(program[1].replace("http://127.0.0.1:8000/v1", server.url), names)
+    names["client"].close()
     assert re.search(r"\b(hello|hi|help)\b", printed.getvalue(), re.IGNORECASE)
 
 

@@ -49,8 +49,10 @@ def test_the_installed_wheel_answers_a_message(wheel: Path, tmp_path: Path) -> N
     site = tmp_path / "site"
     pip("install", "--quiet", "--no-index", "--no-deps", "--target", site, wheel)
     command = (sys.executable, str(site / "bin" / "assistants"), "serve", "--port", "0")
-    with started(command, tmp_path / "elsewhere", {"PYTHONPATH": str(site)}) as server:
-        client = server.sdk()
+    with (
+        started(command, tmp_path / "elsewhere", {"PYTHONPATH": str(site)}) as server,
+        server.sdk() as client,
+    ):
         assistant = client.beta.assistants.create(model="gpt-4o")
         run = client.beta.threads.create_and_run_poll(
             assistant_id=assistant.id,
