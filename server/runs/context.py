@@ -81,9 +81,8 @@ class ContextBuilder:
             raise CompletionBudgetSpent
         system = _system(run.instructions)
         tools = tool_specs(run.tools, run.tool_choice)
-        longest = budget.prompt_limit * LONGEST_TOKEN
-        kept = newest_within(units, longest)
-        if sum(map(_characters, kept)) > longest:
+        kept = newest_within(units, budget.prompt_limit * LONGEST_TOKEN)
+        if units and not kept:
             raise PromptBudgetUnmet
         while True:
             messages = [*system, *(message for unit in kept for message in unit)]
@@ -134,12 +133,12 @@ class ContextBuilder:
 
 
 def newest_within(units: list[Unit], characters: int) -> list[Unit]:
-    """The newest units with so many characters in all; the newest one whatever its length."""
+    """The newest units with so many characters in all."""
     left = characters
     for position in range(len(units) - 1, -1, -1):
         left -= _characters(units[position])
         if left < 0:
-            return units[min(position + 1, len(units) - 1) :]
+            return units[position + 1 :]
     return units
 
 
