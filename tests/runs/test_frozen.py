@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from server.engine.scripted import ScriptedEngine
 from server.runs import execution
 from tests.runs.gate import Gate
-from tests.runs.story import HELLO, Story, begin_story, granted, text_of, written
-from tests.support import ManualClock, live_server
+from tests.runs.story import HELLO, Story, granted, text_of, written
+from tests.support import ManualClock
 
 PROMPT = 4.0  # seconds; a quiet engine is given far less
-
-
-@pytest.fixture
-async def alone(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Story]:
-    """A story on a model with one sequence, whose time stands still; what is frozen thaws last."""
-    engine = ScriptedEngine(slots=1)
-    async with (
-        live_server(tmp_path / "alone", engine, clock=clock) as server,
-        begin_story(server, engine) as story,
-    ):
-        yield story
-        engine.resume()
 
 
 async def test_cancel(alone: Story) -> None:

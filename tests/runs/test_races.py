@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from server import schemas
-from server.engine.scripted import ScriptedEngine
 from tests.runs.gate import Gate
-from tests.runs.story import HELLO, Json, Story, begin_story, granted, refusal, text_of, written
-from tests.support import ManualClock, eventually, live_server, parse_events
+from tests.runs.story import HELLO, Json, Story, granted, refusal, text_of, written
+from tests.support import ManualClock, eventually, parse_events
 
 CALL = written(("get_weather", '{"city": "Rome"}'))
-
-
-@pytest.fixture
-async def alone(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Story]:
-    """A story on a model with one sequence, whose time stands still."""
-    engine = ScriptedEngine(slots=1)
-    async with (
-        live_server(tmp_path / "alone", engine, clock=clock) as server,
-        begin_story(server, engine) as story,
-    ):
-        yield story
 
 
 async def names(story: Story, run: Json) -> list[str]:
