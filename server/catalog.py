@@ -53,7 +53,9 @@ def open_engines(settings: Settings) -> dict[str, Engine]:
         raise ModelProblem(f"no model '{name}': there is no {name}.gguf in {folders}")
     if not path.is_file():
         raise ModelProblem(f"no model file at {path}")
-    return {name: WorkerEngine(path, name=name, description="", settings=engine_settings(settings))}
+    cache = settings.server.data_dir / "cache"
+    engine = WorkerEngine(path, name=name, settings=engine_settings(settings), cache=cache)
+    return {name: engine}
 
 
 def engine_settings(settings: Settings) -> EngineSettings:

@@ -29,6 +29,7 @@ class Load:
     name: str
     description: str
     settings: EngineSettings
+    cache: str | None = None  # the folder below which its snapshots are
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,13 @@ class Tokenize:
 
     number: int
     spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """To the worker: keep nothing of this owner's requests."""
+
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +93,14 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One generation ended."""
+    """One generation ended. `text` is what was held back until then, as in Token."""
 
     number: int
     reason: Literal["stop", "length", "cancelled"]
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,7 @@ class Tokenized:
     ids: list[int]
 
 
-ToWorker = Load | Generate | Cancel | Tokenize | Stop
+ToWorker = Load | Generate | Cancel | Tokenize | Forget | Stop
 FromWorker = Loaded | Refused | Step | Tokenized
 Message = ToWorker | FromWorker
 
@@ -175,7 +184,9 @@ def _decode(body: bytes) -> Message:
 
 def _generate(fields: dict[str, Any]) -> Generate:
     request = fields["request"]
-    request["sampling"] = Sampling(**request["sampling"])
+    bias = tuple((token, value) for token, value in request["sampling"]["logit_bias"])
+    request["sampling"] = Sampling(**request["sampling"] | {"logit_bias": bias})
+    request["stop"] = tuple(request["stop"])
     return Generate(fields["number"], Request(**request))
 
 
@@ -195,6 +206,7 @@ _READERS: Final[dict[str, Any]] = {
     "Generate": _generate,
     "Cancel": lambda fields: Cancel(**fields),
     "Tokenize": _tokenize,
+    "Forget": lambda fields: Forget(**fields),
     "Stop": lambda fields: Stop(**fields),
     "Loaded": lambda fields: Loaded(ModelInfo(**fields["info"]), fields["slots"]),
     "Refused": lambda fields: Refused(**fields),

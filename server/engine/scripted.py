@@ -104,6 +104,7 @@ class ScriptedEngine:
         self.requests: list[Request] = []
         self.prompts: list[str] = []  # the same, as text
         self.paused = asyncio.Event()  # a generation waits for resume()
+        self.forgotten: list[str] = []
         self.started = False
         self._slots = slots
         self._free = asyncio.Semaphore(slots)
@@ -142,6 +143,9 @@ class ScriptedEngine:
         self.prompts.append(decode(request.prompt).decode("utf-8", "replace"))
         answer = self._answers.popleft() if self._answers else _Answer(_pieces(DEFAULT_ANSWER))
         return ScriptedGeneration(self, request, answer)
+
+    def forget(self, owner: str) -> None:
+        self.forgotten.append(owner)
 
     def says(
         self,

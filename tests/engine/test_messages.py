@@ -8,6 +8,7 @@ from server.engine.messages import (
     Cancel,
     End,
     Failure,
+    Forget,
     FrameDecoder,
     Generate,
     Load,
@@ -29,6 +30,19 @@ from server.engine.settings import EngineSettings
 MESSAGES: list[Message] = [
     Load("/models/x.gguf", "x", "A model.", EngineSettings(slots=4)),
     Generate(1, Request([1, 2, 3], 10, Sampling(seed=1), "project")),
+    Generate(
+        4,
+        Request(
+            [1, 2],
+            10,
+            Sampling(logit_bias=((3, -1.5), (7, 100.0)), presence_penalty=0.5),
+            "project",
+            cache_owner="thread_1",
+            shared_tokens=1,
+            stop=("\n", "Grüße"),
+        ),
+    ),
+    Forget("thread_1"),
     Cancel(1),
     Tokenize(2, (Span("Grüße", True), Span("\x00 \n", False))),
     Stop(),
@@ -36,7 +50,7 @@ MESSAGES: list[Message] = [
     Refused("It is no model."),
     Step(
         tokens=(Token(1, 5, "\xf0\x9f"), Token(2, 6, "a")),
-        ends=(End(1, "stop", 3, 2, 0),),
+        ends=(End(1, "stop", 3, 2, 0), End(2, "length", 3, 2, 0, "\xf0")),
         failures=(Failure(3, "too_long", "It is too long."),),
         live=2,
         waiting=1,
