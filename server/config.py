@@ -1,14 +1,17 @@
 """Every setting, by section, and where its value comes from.
 
 Flags win over the environment (`ASSISTANTS_<SECTION>__<KEY>`), the environment over the config
-file, the file over the defaults here. A part of the server is handed its own section, never the
-whole.
+file, the file over the defaults here. A model has a section of its own, `[model.<id>]`, in the
+environment `ASSISTANTS_MODEL__<ID>__<KEY>`; what it leaves open is taken from `[engine]`. A part of
+the server is handed its own section, never the whole.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import math
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +21,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 ENVIRONMENT_PREFIX = "ASSISTANTS_"
 AUTO = "auto"
+NEVER = "never"
 DEFAULT_MODEL = "default"
+MODEL = "model"  # the section that has a section for each model
+ANY_MODEL = "<id>"
 
 OPENAI_NAMES = (
     "gpt-4o",
@@ -43,6 +49,10 @@ def _none_if_auto(value: object) -> object:
     return None if value == AUTO else value
 
 
+def _endless_if_never(value: object) -> object:
+    return math.inf if value == NEVER else value
+
+
 def _parsed_if_text(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
@@ -52,6 +62,11 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 PositiveOrAuto = Annotated[Positive | None, BeforeValidator(_none_if_auto)]
 CountOrAuto = Annotated[Count | None, BeforeValidator(_none_if_auto)]
+SecondsOrNever = Annotated[float, BeforeValidator(_endless_if_never), Field(gt=0)]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Scale = Annotated[float, Field(allow_inf_nan=False)]
+SplitMode = Literal["none", "layer", "row", "tensor"]
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
 class Section(BaseModel):
@@ -119,17 +134,36 @@ class EngineSection(Section):
     cache_ram_bytes: CountOrAuto = None
     cache_disk_bytes: Count = 4 * 2**30
     gpu_layers: Annotated[int, Field(ge=-1)] = -1
+    split_mode: SplitMode = "layer"
+    tensor_split: Annotated[tuple[Share, ...], BeforeValidator(_parsed_if_text)] = ()
+    main_gpu: Count = 0
+    cache_type_k: CacheType = "f16"
+    cache_type_v: CacheType = "f16"
     flash_attention: bool = True
     spin: Count = 300
     load_timeout: Seconds = 300.0
     hang_timeout: Seconds = 60.0
 
 
+class ModelSection(EngineSection):
+    """One model: its file, how long it stays, and the engine's settings where it has its own."""
+
+    path: Path | None = None
+    pin: bool = False
+    preload: bool = False
+    idle_after: SecondsOrNever | None = None
+    lora: Annotated[dict[str, Scale], BeforeValidator(_parsed_if_text)] = Field(
+        default_factory=dict
+    )
+
+
 class ModelsSettings(Section):
-    """Which models are served, and the other names that clients may use for them."""
+    """Which models are served and for how long, and the other names that clients may use."""
 
     default: Annotated[str, Field(min_length=1)] = "tiny-assistant"
     directory: Path = Path("models")
+    idle_after: SecondsOrNever = 1800.0
+    memory: PositiveOrAuto = None
     aliases: Annotated[dict[str, str], BeforeValidator(_parsed_if_text)] = Field(
         default_factory=lambda: dict.fromkeys(OPENAI_NAMES, DEFAULT_MODEL)
     )
@@ -160,6 +194,11 @@ class Settings(Section):
     engine: EngineSection = EngineSection()
     models: ModelsSettings = ModelsSettings()
     logging: LoggingSettings = LoggingSettings()
+    model: dict[str, ModelSection] = Field(default_factory=dict)
+
+    def of_model(self, model_id: str) -> ModelSection:
+        """A model's own section, or what holds for a model that has none."""
+        return self.model.get(model_id) or ModelSection(**self.engine.model_dump())
 
 
 class Entry(NamedTuple):
@@ -168,6 +207,15 @@ class Entry(NamedTuple):
     key: str
     value: object
     source: str
+
+    @property
+    def section(self) -> str:
+        """Ids of models may have dots, names have none."""
+        return self.key.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition(".")[2]
 
 
 def load_settings(
@@ -179,21 +227,28 @@ def load_settings(
 
     `overrides` are flags by `section.name`; those that are None were not given.
     """
+    written = list(_from_file(config_file))
     entries = [
-        *_from_file(config_file),
-        *_from_environment(environ or {}),
+        *written,
+        *_from_environment(environ or {}, _model_ids(written)),
         *_from_flags(overrides or {}),
     ]
     return _validated({entry.key: entry for entry in map(_known, entries)})
 
 
 def setting_names() -> list[str]:
-    """Every setting as `section.name`, in the order of the sections."""
+    """Every setting but the models' own as `section.name`, in the order of the sections."""
     return [
         f"{section}.{name}"
         for section, field in Settings.model_fields.items()
+        if section != MODEL
         for name in type(field.default).model_fields
     ]
+
+
+def model_setting_names(model_id: str = ANY_MODEL) -> list[str]:
+    """Every setting that a model can have of its own."""
+    return [f"{MODEL}.{model_id}.{name}" for name in ModelSection.model_fields]
 
 
 def _from_file(path: Path | None) -> Iterator[Entry]:
@@ -202,8 +257,18 @@ def _from_file(path: Path | None) -> Iterator[Entry]:
     for section, values in _read_toml(path).items():
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: {section} stands in no section{_hint(section)}.")
-        for name, value in values.items():
-            yield Entry(f"{section}.{name}", value, str(path))
+        tables = {section: values} if section != MODEL else _model_tables(path, values)
+        for table, settings in tables.items():
+            for name, value in settings.items():
+                yield Entry(f"{table}.{name}", value, str(path))
+
+
+def _model_tables(path: Path, models: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    for name, table in models.items():
+        if not isinstance(table, dict):
+            where = f"[{MODEL}.{ANY_MODEL}]"
+            raise ConfigError(f"{path}: {MODEL}.{name} stands in no section {where} of a model.")
+    return {f"{MODEL}.{model_id}": table for model_id, table in models.items()}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -215,11 +280,28 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[Entry]:
+def _from_environment(environ: Mapping[str, str], model_ids: Iterable[str]) -> Iterator[Entry]:
+    ids = {_in_environment(model_id): model_id for model_id in model_ids}
     for variable, value in environ.items():
         section, separator, name = variable.removeprefix(ENVIRONMENT_PREFIX).partition("__")
-        if separator and variable.startswith(ENVIRONMENT_PREFIX):
-            yield Entry(f"{section}.{name}".lower(), value, variable)
+        if not separator or not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if section.lower() == MODEL and "__" in name:
+            spelled, _, name = name.rpartition("__")
+            section = f"{MODEL}.{ids.get(spelled, spelled.lower().replace('_', '-'))}"
+        else:
+            section = section.lower()
+        yield Entry(f"{section}.{name.lower()}", value, variable)
+
+
+def _in_environment(model_id: str) -> str:
+    """A model's id as a variable's name can spell it."""
+    return re.sub("[^A-Z0-9]", "_", model_id.upper())
+
+
+def _model_ids(entries: Iterable[Entry]) -> set[str]:
+    sections = (entry.section.partition(".") for entry in entries)
+    return {model_id for section, _, model_id in sections if section == MODEL and model_id}
 
 
 def _from_flags(overrides: Mapping[str, object]) -> Iterator[Entry]:
@@ -229,13 +311,20 @@ def _from_flags(overrides: Mapping[str, object]) -> Iterator[Entry]:
 
 
 def _known(entry: Entry) -> Entry:
-    if entry.key not in setting_names():
+    if entry.key not in _names_beside(entry.key):
         raise ConfigError(f"{entry.source}: {entry.key} is not a setting{_hint(entry.key)}.")
     return entry
 
 
+def _names_beside(key: str) -> list[str]:
+    """All settings, a model's ones as they are called in the section of `key`."""
+    section, _, model_id = key.rpartition(".")[0].partition(".")
+    own = model_id if section == MODEL and model_id else ANY_MODEL
+    return [*setting_names(), *model_setting_names(own)]
+
+
 def _hint(key: str) -> str:
-    nearest = _nearest(key, setting_names())
+    nearest = _nearest(key, _names_beside(key))
     return f"; did you mean {nearest}" if nearest else ""
 
 
@@ -249,16 +338,21 @@ def _nearest(key: str, names: Iterable[str]) -> str | None:
 def _validated(entries: Mapping[str, Entry]) -> Settings:
     sections: dict[str, dict[str, object]] = {}
     for entry in entries.values():
-        section, _, name = entry.key.partition(".")
-        sections.setdefault(section, {})[name] = entry.value
+        sections.setdefault(entry.section, {})[entry.name] = entry.value
+    models = {
+        section.removeprefix(f"{MODEL}."): {**sections.get("engine", {}), **sections.pop(section)}
+        for section in [*sections]
+        if section.startswith(f"{MODEL}.")
+    }
     try:
-        return Settings.model_validate(sections)
+        return Settings.model_validate({**sections, MODEL: models})
     except ValidationError as error:
         raise ConfigError(_sentence(error, entries)) from error
 
 
 def _sentence(error: ValidationError, entries: Mapping[str, Entry]) -> str:
     first = error.errors(include_url=False)[0]
-    entry = entries[".".join(map(str, first["loc"][:2]))]
+    depth = 3 if first["loc"][0] == MODEL else 2
+    entry = entries[".".join(map(str, first["loc"][:depth]))]
     reason = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     return f"{entry.source}: {entry.key} {reason}, and not {entry.value!r}."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,13 @@ class EngineSettings:
     cache_ram_bytes: int | None = None  # snapshots in memory
     cache_disk_bytes: int = 4 << 30  # snapshots in files
     gpu_layers: int = -1  # -1 is all of them
+    split_mode: str = "layer"  # how several GPUs share a model: none, layer, row, tensor
+    tensor_split: Sequence[float] = ()  # the GPUs' shares; none given: by their free memory
+    main_gpu: int = 0  # the GPU that has what is not split
+    cache_type_k: str = "f16"  # of the keys in the cache
+    cache_type_v: str = "f16"
     flash_attention: bool = True
     spin: int = 300  # how long OpenMP threads spin at a barrier before they sleep
     load_timeout: float = 300.0
     hang_timeout: float = 60.0
+    lora: Mapping[str, float] = field(default_factory=dict)  # adapter files and their scales

@@ -1,6 +1,7 @@
 """Settings: where they come from, and what is said of wrong ones."""
 
 import dataclasses
+import math
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ from server.config import (
     AUTO,
     ConfigError,
     EngineSection,
+    ModelSection,
     RunsSettings,
     Settings,
     load_settings,
@@ -95,6 +97,16 @@ def test_auto_leaves_the_choice_to_the_engine() -> None:
         ("[models]\naliases = 1", "models.aliases should be a valid dictionary"),
         ("[models.aliases]\nx = 1", "models.aliases should be a valid string"),
         ("[server\n", "is not valid TOML"),
+        ("[model.a]\nslot = 1", "model.a.slot is not a setting; did you mean model.a.slots."),
+        ("[model.a]\nport = 1", "model.a.port is not a setting; did you mean server.port."),
+        ("[server]\npin = 1", "server.pin is not a setting; did you mean model.<id>.pin."),
+        ('[model."a.b"]\npin = 7', "model.a.b.pin should be a valid boolean"),
+        ("[model]\npin = true", "model.pin stands in no section [model.<id>] of a model."),
+        ("[model.a]\nlora = { x = nan }", "model.a.lora should be a finite number"),
+        ("[engine]\nslots = 0\n[model.a]\npin = true", "engine.slots should be greater"),
+        ('[models]\nidle_after = "always"', "models.idle_after should be a valid number"),
+        ("[models]\nidle_after = nan", "models.idle_after should be greater than 0"),
+        ('[engine]\ncache_type_k = "q3"', "engine.cache_type_k should be 'f32', 'f16'"),
     ],
 )
 def test_a_wrong_config_file_is_refused_in_one_sentence(
@@ -121,6 +133,9 @@ def test_a_missing_config_file_is_named(tmp_path: Path) -> None:
         ("ASSISTANTS_SERVER__PROT", "1", "did you mean server.port"),
         ("ASSISTANTS_SERVER__PORT", "x", "server.port should be a valid integer"),
         ("ASSISTANTS_MODELS__ALIASES", "{", "models.aliases"),
+        ("ASSISTANTS_MODEL__A__PTH", "x", "model.a.pth is not a setting; .* model.a.path"),
+        ("ASSISTANTS_MODEL__PATH", "x", "model.path is not a setting"),
+        ("ASSISTANTS_MODEL__A__LORA", "[", "model.a.lora"),
     ],
 )
 def test_a_wrong_variable_is_named(variable: str, value: str, said: str) -> None:
@@ -143,6 +158,57 @@ def test_aliases_follow_the_model_that_is_served() -> None:
     assert models.aliases_for("mine") == {"gpt-*": "mine", "o1": "other"}
 
 
+def test_a_model_has_the_engines_settings_where_it_has_none_of_its_own(tmp_path: Path) -> None:
+    """Also `auto`, which takes that back; a model without a section has just the engine's."""
+    path = config(
+        tmp_path,
+        "[engine]\ncontext = 4096\nslots = 4\n"
+        '[model."qwen2.5-7b"]\nslots = 2\ncontext = "auto"\nlora = { "a.gguf" = 0.5 }',
+    )
+    settings = load_settings(path, {"ASSISTANTS_ENGINE__BATCH": "64"})
+    own = settings.of_model("qwen2.5-7b")
+    assert (own.slots, own.context, own.batch) == (2, None, 64)
+    assert own.lora == {"a.gguf": 0.5}
+    other = settings.of_model("other")
+    assert (other.slots, other.context, other.batch) == (4, 4096, 64)
+    assert (other.path, other.pin, other.preload, other.idle_after) == (None, False, False, None)
+
+
+def test_the_environment_spells_a_models_id_in_capitals_and_underscores(tmp_path: Path) -> None:
+    """It means the model of the file that is spelled so, else a new one with dashes."""
+    path = config(tmp_path, '[model."qwen2.5_7B"]\npin = true')
+    environ = {
+        "ASSISTANTS_MODEL__QWEN2_5_7B__SLOTS": "3",
+        "ASSISTANTS_MODEL__NEW_ONE__PATH": "new.gguf",
+        "ASSISTANTS_MODEL__NEW_ONE__TENSOR_SPLIT": "[3, 1]",
+    }
+    models = load_settings(path, environ).model
+    assert set(models) == {"qwen2.5_7B", "new-one"}
+    assert models["qwen2.5_7B"].pin
+    assert models["qwen2.5_7B"].slots == 3
+    assert models["new-one"].path == Path("new.gguf")
+    assert models["new-one"].tensor_split == (3, 1)
+
+
+def test_a_time_may_be_never() -> None:
+    """`never` is longer than any time."""
+    environ = {"ASSISTANTS_MODELS__IDLE_AFTER": "never", "ASSISTANTS_MODEL__A__IDLE_AFTER": "60"}
+    settings = load_settings(environ=environ)
+    assert settings.models.idle_after == math.inf
+    assert settings.of_model("a").idle_after == 60
+
+
+def test_the_example_of_a_models_section_is_one(tmp_path: Path) -> None:
+    """What config.toml shows in comments is taken, with every setting that only models have."""
+    lines = bundled_path("config.toml").read_text().splitlines()
+    start = lines.index("# [model.my-model]")
+    path = config(tmp_path, "\n".join(line.removeprefix("# ") for line in lines[start:]))
+    shown = load_settings(path).of_model("my-model")
+    assert shown.path == Path("models/my-model-q4_k_m.gguf")
+    written = tomllib.loads(path.read_text())["model"]["my-model"]
+    assert set(written) >= set(ModelSection.model_fields) - set(EngineSection.model_fields)
+
+
 def test_settings_cannot_be_changed() -> None:
     """A section is a value."""
     with pytest.raises(ValueError, match="frozen"):
@@ -157,4 +223,13 @@ def test_a_section_has_the_names_and_defaults_of_the_part_it_is_for(
     section: EngineSection | RunsSettings, taken: EngineSettings | ExecutorSettings
 ) -> None:
     """A section can be handed over field by field, and neither side has a default of its own."""
-    assert section.model_dump() == dataclasses.asdict(taken)
+    assert section.model_dump() == {
+        name: value for name, value in dataclasses.asdict(taken).items() if name != "lora"
+    }
+
+
+def test_the_engine_takes_all_of_a_model_but_when_it_is_loaded() -> None:
+    """Adapters belong to one model only, so that [engine] has none."""
+    assert set(ModelSection.model_fields) - {"path", "pin", "preload", "idle_after"} == {
+        field.name for field in dataclasses.fields(EngineSettings)
+    }
