@@ -22,6 +22,8 @@ MOST_SHARED = 256  # in a scope: each is compared with every prompt
 # A model that cannot be cut in the middle goes on from exact states only: the end of the last
 # prompt, if the answer is told differently the next time, and the end of the answer, if not.
 STATES_OF_AN_OWNER = 2
+# What waits to be written is held in memory, beyond the limit; so much of it may always wait.
+LEAST_BACKLOG = 256 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +80,7 @@ class SnapshotStore:
         self._memory_limit = memory_limit
         self._disk_limit = disk_limit if archive is not None else 0
         self._archive = archive
+        self._most_backlog = min(self._disk_limit // 2, max(memory_limit, LEAST_BACKLOG))
         self._per_owner = 1 if one_per_owner else STATES_OF_AN_OWNER
         self._shelves: dict[str, dict[str, list[Snapshot]]] = {}  # by scope, by owner
         self._unwritten = set[Snapshot]()  # on their way to the archive, with their states
@@ -96,6 +99,11 @@ class SnapshotStore:
     def fetching(self) -> bool:
         """Whether something is on its way from disk."""
         return self._fetching > 0
+
+    @property
+    def writing(self) -> bool:
+        """Whether something is on its way to disk."""
+        return bool(self._unwritten)
 
     def __iter__(self) -> Iterator[Snapshot]:
         for shelf in self._shelves.values():
@@ -126,7 +134,7 @@ class SnapshotStore:
         absent = snapshot.path is None and snapshot not in self._unwritten
         if self._archive and absent and snapshot.state is not None:
             backlog = sum(waiting.size for waiting in self._unwritten)
-            if snapshot.size <= self._disk_limit and backlog <= self._disk_limit // 2:
+            if snapshot.size <= self._disk_limit and backlog <= self._most_backlog:
                 self._unwritten.add(snapshot)
                 self._archive.write(snapshot)
 
@@ -172,7 +180,8 @@ class SnapshotStore:
         elif result.path is not None:
             self.on_disk += snapshot.size
             self._trim_disk()
-            self._trim_memory()
+        elif snapshot.state is None:
+            self.drop(snapshot)
 
     def drop(self, snapshot: Snapshot) -> None:
         """Forget it, wherever it is."""
@@ -207,12 +216,17 @@ class SnapshotStore:
             self.drop(min(shared, key=_last_use))
 
     def _trim_memory(self, spare: Snapshot | None = None) -> None:
-        """Give up the longest unused states; what is on disk, or will be, stays known."""
-        while self.in_memory > self._memory_limit:
+        """Give up the longest unused states; what is on disk, or will be, stays known.
+
+        One that is larger than the limit goes first, lest it take all others with it; one that was
+        just fetched may stay until it was used.
+        """
+        limit = self._memory_limit
+        if spare is not None and spare.size > limit:
+            limit += spare.size
+        while self.in_memory > limit:
             held = [s for s in self if s.state is not None and s is not spare]
-            if not held:
-                return
-            oldest = min(held, key=_last_use)
+            oldest = min(held, key=lambda s: (s.size <= self._memory_limit, s.used))
             self._leave_memory(oldest)
             if oldest.path is None and oldest not in self._unwritten:
                 self.drop(oldest)
