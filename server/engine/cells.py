@@ -7,6 +7,7 @@ tell, so it is counted here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -51,9 +52,9 @@ class CellCount:
                 self.total -= stretch.length
         del held[keep:]
 
-    def own(self, slot: int) -> int:
-        """Cells that would be free if this slot let go of all of its own."""
-        return sum(stretch.length for stretch in self._held[slot] if stretch.holders == 1)
+    def held_by(self, slots: Iterable[int]) -> int:
+        """Cells that at least one of these slots holds."""
+        return sum(stretch.length for stretch in {s for slot in slots for s in self._held[slot]})
 
     def _split(self, slot: int, length: int) -> int:
         """How many stretches make up the first `length` cells, cutting one in two if need be."""

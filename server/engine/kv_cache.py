@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from server.engine.backend import Backend
+from server.engine.backend import Backend, State
 from server.engine.cells import CellCount
 from server.engine.snapshots import SHARED, Snapshot, SnapshotStore, common_prefix
 
@@ -88,7 +88,7 @@ class KVCache:
     @property
     def idle_cells(self) -> int:
         """Cells that would be free if nothing idle were kept."""
-        return sum(self._cells.own(slot.index) for slot in self._slots if not slot.busy)
+        return self._cells.total - self._cells.held_by(s.index for s in self._slots if s.busy)
 
     @property
     def has_slot(self) -> bool:
@@ -115,13 +115,17 @@ class KVCache:
         source = prefix.source
         if isinstance(source, Slot) and not source.busy and not self._worth_keeping(prefix, source):
             slot = source
+            if slot.owner != owner:
+                self._save_idle(slot)
             self.cut(slot, prefix.length)
         else:
+            # Making room may drop the very snapshot that is to be loaded: hold on to its state.
+            state = source.state if isinstance(source, Snapshot) else None
             free = self._free_slot(source)
             if free is None:
                 return None
             slot = free
-            self._fill(slot, prefix)
+            self._fill(slot, prefix, state)
         slot.scope, slot.owner = scope, owner
         slot.busy, slot.discard, slot.saved = True, False, False
         return slot
@@ -178,7 +182,8 @@ class KVCache:
 
     def save_own(self, slot: Slot) -> None:
         """Keep all that a slot holds for its owner's next turn."""
-        self._save(slot, slot.owner, len(slot.tokens))
+        if not slot.discard:
+            self._save(slot, slot.owner, len(slot.tokens))
 
     @property
     def next_save(self) -> float | None:
@@ -232,22 +237,21 @@ class KVCache:
         self._save_and_empty(slot)
         return slot
 
-    def _fill(self, slot: Slot, prefix: Prefix) -> None:
+    def _fill(self, slot: Slot, prefix: Prefix, state: State | None) -> None:
         """Let an empty slot begin with a prefix."""
         source = prefix.source
         if isinstance(source, Slot):
             self._backend.copy(source.index, slot.index, prefix.length)
             self._cells.share(source.index, slot.index, prefix.length)
             slot.tokens += source.tokens[: prefix.length]
-        elif source is not None and source.state is not None:
-            self._load(slot, source, prefix.length)
+        elif source is not None and state is not None:
+            self._load(slot, source, state, prefix.length)
 
-    def _load(self, slot: Slot, snapshot: Snapshot, length: int) -> None:
+    def _load(self, slot: Slot, snapshot: Snapshot, state: State, length: int) -> None:
         """From memory to the context; a state that llama.cpp does not take is dropped."""
         if not self.make_room(len(snapshot.tokens)):
             return
-        assert snapshot.state is not None, "it was fetched"
-        if self._backend.load(slot.index, snapshot.state):
+        if self._backend.load(slot.index, state):
             self.extend(slot, snapshot.tokens)
             self.cut(slot, length)
             self._store.use(snapshot)
@@ -259,7 +263,7 @@ class KVCache:
         self.cut(slot, 0)
 
     def _save_idle(self, slot: Slot) -> None:
-        if not slot.saved and not slot.discard:
+        if not slot.saved:
             self.save_own(slot)
         slot.saved = True
 

@@ -14,6 +14,7 @@ class SlowArchive:
 
     def __init__(self) -> None:
         self.files: dict[Path, State] = {}
+        self.written: dict[Path, Snapshot] = {}  # what they were made of
         self.jobs: list[tuple[str, Snapshot, State | None]] = []
         self.full = False  # the disk
         self.broken = False  # what is read is not what was written
@@ -42,4 +43,5 @@ class SlowArchive:
             return Written(snapshot, None)
         path = Path(f"/cache/{snapshot.owner}.{next(self._numbers)}")
         self.files[path] = state
+        self.written[path] = snapshot
         return Written(snapshot, path)

@@ -43,10 +43,12 @@ class ArithmeticBackend:
         self.cells_of: list[list[int]] = [[] for _ in range(slots)]  # what `held` sits in
         self.loads = 0
         self.saves = 0
+        self.refuses_states = False
         self._cell_numbers = count()
         self.batches: list[int] = []
         self.refuses = 0  # how many times the next decodes say FULL whatever the count
-        self.interrupts = 0
+        self.interrupted = False
+        self.interrupts = 0  # how many of the next decodes are interrupted in their middle
         self.now = 0.0
         self.seconds_per_token = 0.0
         self._rows: dict[int, list[int]] = {}
@@ -55,6 +57,10 @@ class ArithmeticBackend:
         if self.refuses or self.cells_held + batch.size > self.cells:
             self.refuses = max(0, self.refuses - 1)
             return Outcome.FULL
+        if self.interrupted or self.interrupts:
+            self.interrupts = max(0, self.interrupts - 1)
+            self._break_off(batch)
+            return Outcome.ABORTED
         self.batches.append(batch.size)
         self.now += batch.size * self.seconds_per_token
         self._rows = {}
@@ -62,6 +68,12 @@ class ArithmeticBackend:
             self._take(row, batch)
         assert len(self._rows) <= self.slots, "more outputs than the context was made for"
         return Outcome.DONE
+
+    def _break_off(self, batch: Batch) -> None:
+        """Some of the batch is in the cells, some not."""
+        self._rows = {}
+        for row in range(batch.size // 2):
+            self._take(row, batch)
 
     def _take(self, row: int, batch: Batch) -> None:
         held = self.held[batch.slots[row]]
@@ -102,14 +114,17 @@ class ArithmeticBackend:
     def load(self, slot: int, state: State) -> bool:
         assert not self.held[slot]
         self.loads += 1
-        if self.cells_held + len(state) > self.cells:
+        if self.refuses_states or self.cells_held + len(state) > self.cells:
             return False
         self.held[slot] = state.tolist()
         self.cells_of[slot] = [next(self._cell_numbers) for _ in state]
         return True
 
     def interrupt(self) -> None:
-        self.interrupts += 1
+        self.interrupted = True
+
+    def resume(self) -> None:
+        self.interrupted = False
 
     def ends_turn(self, token: int) -> bool:
         return token == END

@@ -2,73 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import islice
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.decoder import Decoder
-from server.engine.messages import End, Step
-from server.engine.protocol import Request, Sampling
-from server.engine.settings import EngineSettings
+from server.engine.messages import End
 from tests.engine.arithmetic import ArithmeticBackend, answer
-
-GREEDY = Sampling(temperature=0)
-
-
-class Served:
-    """A decoder that is stepped by hand, and what it has reported."""
-
-    def __init__(self, backend: ArithmeticBackend, *, batch: int = 16, chunk: int = 4) -> None:
-        self.backend = backend
-        sizes = EngineSettings(batch=batch, prefill_chunk_busy=chunk)
-        self.decoder = Decoder(backend, sizes, clock=lambda: backend.now)
-        self.said: dict[int, list[int]] = defaultdict(list)
-        self.ends: dict[int, End] = {}
-        self.failures: dict[int, str] = {}
-        self.steps: list[Step] = []
-
-    def ask(self, number: int, prompt: list[int], most: int = 8, scope: str = "") -> None:
-        self.decoder.submit(number, Request(prompt, most, GREEDY, scope))
-
-    def step(self) -> Step:
-        step = self.decoder.step()
-        self.steps.append(step)
-        for token in step.tokens:
-            assert token.number not in self.ends, "a token after the end"
-            self.said[token.number].append(token.id)
-        self.ends |= {end.number: end for end in step.ends}
-        self.failures |= {failure.number: failure.reason for failure in step.failures}
-        return step
-
-    def run(self, most: int = 2000) -> None:
-        for _ in range(most):
-            if self.decoder.idle:
-                return
-            self.step()
-        raise AssertionError("the decoder does not come to an end")
-
-
-def prompt_of(seed: int, length: int) -> list[int]:
-    """Some prompt; different seeds differ from the first token on."""
-    return [1 + (seed * 31 + position * 7) % 90 for position in range(length)]
-
-
-def ending_prompt() -> list[int]:
-    """A prompt that the model answers with at least one token and an end of turn."""
-    return next(
-        prompt
-        for prompt in ([number, 5] for number in range(1, 90))
-        if 0 < len(answer(prompt, 60)) < 20
-    )
-
-
-def talkative_prompts(count: int) -> list[list[int]]:
-    """Prompts that the model answers at length."""
-    prompts = (prompt_of(seed, 6) for seed in range(1000))
-    return list(islice((p for p in prompts if len(answer(p, 40)) == 40), count))
+from tests.engine.serving import Served, ending_prompt, prompt_of, talkative_prompts
 
 
 def test_sequences_that_decode_together_say_what_they_say_alone() -> None:

@@ -1,0 +1,157 @@
+"""What becomes of the tokens in the context's slots."""
+
+from __future__ import annotations
+
+from array import array
+
+from server.engine.batch import Batch, Part
+from server.engine.kv_cache import SAVE_AFTER, KVCache, Slot
+from server.engine.snapshots import SHARED, SnapshotStore
+from tests.engine.arithmetic import ArithmeticBackend
+from tests.engine.serving import prompt_of
+
+
+class Cached:
+    """A cache over a model made of arithmetic."""
+
+    def __init__(
+        self, *, slots: int = 4, cells: int = 1000, idle: int = 1000, memory: int = 1000
+    ) -> None:
+        self.backend = ArithmeticBackend(slots=slots, context=500, cells=cells)
+        self.store = SnapshotStore(memory_limit=memory)
+        self.cache = KVCache(
+            self.backend, self.store, idle_limit=idle, clock=lambda: self.backend.now
+        )
+        self._batch = Batch(500)
+
+    def begin(self, owner: str, tokens: list[int]) -> Slot:
+        """A sequence that has decoded these tokens."""
+        prefix = self.cache.find(array("i", tokens), "", owner)
+        slot = self.cache.claim(prefix, "", owner)
+        assert slot is not None
+        rest = array("i", tokens[len(slot.tokens) :])
+        assert self.cache.make_room(len(rest))
+        self._batch.fill([Part(slot.index, len(slot.tokens), rest, False)])
+        self.backend.decode(self._batch)
+        self.cache.extend(slot, rest)
+        return slot
+
+    def take(self, owner: str, tokens: list[int]) -> Slot:
+        """The same, and its end."""
+        slot = self.begin(owner, tokens)
+        self.cache.release(slot)
+        return slot
+
+    def length(self, owner: str, tokens: list[int]) -> int:
+        return self.cache.find(array("i", tokens), "", owner).length
+
+    def saved(self) -> dict[str, int]:
+        return {snapshot.owner: len(snapshot.tokens) for snapshot in self.store}
+
+
+def test_cells_that_idle_slots_share_are_idle() -> None:
+    """A common prefix that only idle threads have would be free without them."""
+    cached = Cached()
+    common = prompt_of(1, 100)
+    first = cached.begin("x", common + prompt_of(2, 50))
+    second = cached.begin("y", common + prompt_of(3, 50))
+    assert cached.cache.idle_cells == 0
+    cached.cache.release(first)
+    assert cached.cache.idle_cells == 50
+    cached.cache.release(second)
+    assert cached.cache.idle_cells == cached.backend.cells_held == 200
+
+
+def test_idle_threads_beyond_the_limit_are_saved_and_cut() -> None:
+    """The longest unused first; they come back from memory."""
+    cached = Cached(idle=150)
+    for seed, owner in enumerate("xyz"):
+        cached.take(owner, prompt_of(seed, 70))
+    assert cached.saved() == {"x": 70}
+    assert cached.backend.cells_held == 140
+    assert cached.length("x", prompt_of(0, 80)) == 70
+
+
+def test_a_slot_that_another_thread_takes_over_is_saved_before() -> None:
+    """Its own words behind the common beginning are not lost."""
+    cached = Cached()
+    common = prompt_of(1, 100)
+    cached.take("x", common + prompt_of(2, 70))
+    cached.take("y", common + prompt_of(3, 70))
+    assert cached.saved() == {"x": 170}
+    assert cached.backend.saves == 1
+
+
+def test_a_snapshot_is_loaded_even_if_making_room_costs_its_place() -> None:
+    """Those who have to go are saved, which may take the very state's place in memory."""
+    cached = Cached(slots=2, cells=220, memory=110)
+    cached.take("x", prompt_of(0, 100))
+    for seed in (1, 2):
+        cached.take("y", prompt_of(seed, 100))
+    assert cached.saved() == {"x": 100}
+    slot = cached.begin("x", prompt_of(0, 110))
+    assert cached.backend.loads == 1
+    assert cached.backend.held[slot.index] == prompt_of(0, 110)
+
+
+def test_an_idle_thread_is_saved_when_nobody_waits_for_it() -> None:
+    """Some seconds after its end, once, and without leaving the context."""
+    cached = Cached()
+    assert cached.cache.next_save is None
+    cached.take("x", prompt_of(0, 100))
+    cached.backend.now = 1.0
+    cached.take("y", prompt_of(1, 100))
+    assert cached.cache.next_save == SAVE_AFTER
+    cached.cache.save_due()
+    assert cached.saved() == {}
+    cached.backend.now = SAVE_AFTER
+    cached.cache.save_due()
+    assert cached.saved() == {"x": 100}
+    assert cached.cache.next_save == SAVE_AFTER + 1
+    cached.backend.now = SAVE_AFTER + 1
+    cached.cache.save_due()
+    assert cached.cache.next_save is None
+    assert cached.backend.cells_held == 200
+
+
+def test_nothing_is_saved_where_nothing_is_kept() -> None:
+    """Nor is anything planned."""
+    cached = Cached(idle=50, memory=0)
+    cached.take("x", prompt_of(0, 100))
+    assert (cached.cache.next_save, cached.backend.saves) == (None, 0)
+    assert cached.backend.cells_held == 0
+
+
+def test_what_is_short_is_not_worth_a_place() -> None:
+    """It is read again as fast."""
+    cached = Cached(idle=0)
+    cached.take("x", prompt_of(0, 60))
+    assert cached.backend.saves == 0
+
+
+def test_an_owner_is_forgotten_in_slots_and_snapshots() -> None:
+    """What is idle goes at once, what is busy when it ends; others keep theirs."""
+    cached = Cached()
+    cached.take("x", prompt_of(0, 100))
+    cached.cache.save_all()
+    cached.take("y", prompt_of(1, 100))
+    busy = cached.begin("x", prompt_of(2, 100))
+    cached.cache.forget("x")
+    assert cached.saved() == {}
+    assert cached.backend.cells_held == 200
+    cached.cache.save_own(busy)
+    cached.cache.release(busy)
+    cached.cache.save_all()
+    assert cached.backend.cells_held == 100
+    assert cached.saved() == {"y": 100}
+
+
+def test_a_beginning_that_many_share_outlives_the_threads_that_had_it() -> None:
+    """It is saved for nobody in particular, and found by everybody of the scope."""
+    cached = Cached(idle=0)
+    slot = cached.begin("x", prompt_of(1, 150))
+    cached.cache.save_shared(slot, 100)
+    cached.cache.release(slot)
+    cached.cache.forget("x")
+    assert cached.saved() == {SHARED: 100}
+    assert cached.length("y", prompt_of(1, 100) + prompt_of(2, 20)) == 100
