@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -50,6 +50,7 @@ class Decoder:
         self._long = frozenset[int]()  # numbers whose prompt the running step computes
         self._unwanted = set[int]()  # numbers whose cancellation is on its way
         self._report = _Report()
+        self._waits = False  # there was nothing to decode in the last step, and no news since
 
     @property
     def idle(self) -> bool:
@@ -58,8 +59,13 @@ class Decoder:
 
     @property
     def blocked(self) -> bool:
-        """All that is left waits for snapshots to be read."""
-        return not self._scheduler.running and self._report.empty and self._store.fetching
+        """All that is left waits for snapshots to be read, and nothing was heard since."""
+        return self._waits and self._report.empty
+
+    @property
+    def saving(self) -> bool:
+        """Snapshots are on their way to disk."""
+        return self._store.writing
 
     @property
     def next_chore(self) -> float | None:
@@ -68,6 +74,7 @@ class Decoder:
         return None if due is None else max(0.0, due - self._clock())
 
     def submit(self, number: int, request: Request, constraint: Constraint | None = None) -> None:
+        self._waits = False
         problem = self._problem(request)
         if problem is not None:
             self._report.failures.append(Failure(number, *problem))
@@ -82,7 +89,7 @@ class Decoder:
         self._unwanted.discard(number)
         sequence = self._sequences.get(number)
         if sequence is not None:
-            self._end(sequence, "cancelled")
+            self._finish(sequence, "cancelled")
 
     def interrupt(self, number: int) -> None:
         """Cut short a long step that computes this sequence's prompt; `cancel` must follow.
@@ -96,12 +103,17 @@ class Decoder:
 
     def receive(self, news: Written | Fetched) -> None:
         """The archive has written or read a snapshot."""
+        self._waits = False
         if isinstance(news, Written):
             self._store.written(news)
         else:
             self._store.fetched(news)
 
     def forget(self, owner: str) -> None:
+        """Keep nothing of an owner's, now or when what it has asked for ends."""
+        self._waits = False
+        for sequence in self._sequences.values():
+            sequence.forgotten |= sequence.owner == owner
         self._cache.forget(owner)
 
     def tend(self) -> None:
@@ -116,8 +128,10 @@ class Decoder:
         """One decode step, or none if nothing is left to decode."""
         started = self._clock()
         self._scheduler.admit()
-        if shares := self._scheduler.plan():
+        shares = self._scheduler.plan()
+        if shares:
             self._decode(shares)
+        self._waits = not shares and self._store.fetching
         report, self._report = self._report, _Report()
         return Step(
             tokens=tuple(report.tokens),
@@ -142,13 +156,25 @@ class Decoder:
                 self._relieve()
 
     def _run(self, shares: list[Share]) -> Outcome:
-        self._long = _long_prompts(shares)
+        self._backend.resume()  # first, or an interrupt that is meant for this step would be lost
+        self._long = self._long_prompts(shares)
         try:
             if self._long.isdisjoint(self._unwanted):
                 return self._backend.decode(self._batch)
             return Outcome.ABORTED
         finally:
             self._long = frozenset()
+
+    def _long_prompts(self, shares: list[Share]) -> frozenset[int]:
+        """The sequences for which the step may be cut short.
+
+        Where states have no middle that would cost the other sequences all that they have.
+        """
+        if sum(share.count for share in shares) < LONG_STEP:
+            return frozenset()
+        if len(shares) > 1 and not self._backend.rolls_back:
+            return frozenset()
+        return frozenset(share.sequence.number for share in shares if share.count > 1)
 
     def _take_back(self, shares: list[Share]) -> None:
         for share in shares:
@@ -212,7 +238,7 @@ class Decoder:
         if len(running) > 1:
             self._scheduler.park(running[-1])
         elif running[0].completion_tokens:
-            self._end(running[0], "length")
+            self._finish(running[0], "length")
         else:
             self._fail(running[0], "too_long", "The prompt does not fit the model's memory.")
 
@@ -229,9 +255,14 @@ class Decoder:
             return "too_long", (
                 f"The prompt has {len(prompt)} tokens; the model's context holds {context}."
             )
-        if min(prompt) < 0 or max(prompt) >= self._backend.vocabulary:
+        if not self._knows(prompt):
             return "invalid", "The prompt has a token that is not in the model's vocabulary."
+        if not self._knows([token for token, _ in request.sampling.logit_bias]):
+            return "invalid", "The logit_bias has a token that is not in the model's vocabulary."
         return None
+
+    def _knows(self, tokens: Collection[int]) -> bool:
+        return not tokens or (min(tokens) >= 0 and max(tokens) < self._backend.vocabulary)
 
 
 @dataclass(slots=True)
@@ -254,9 +285,3 @@ def _part(share: Share) -> Part:
 def _tokens(share: Share) -> array[int]:
     start = len(share.slot.tokens)
     return share.sequence.tokens[start : start + share.count]
-
-
-def _long_prompts(shares: list[Share]) -> frozenset[int]:
-    if sum(share.count for share in shares) < LONG_STEP:
-        return frozenset()
-    return frozenset(share.sequence.number for share in shares if share.count > 1)

@@ -222,7 +222,6 @@ class LlamaBackend:
         self._view: Any = None
 
     def decode(self, batch: Batch) -> Outcome:
-        self._abort.clear()
         if batch is not self._viewed:
             self._viewed, self._view = batch, _view(batch)
         self._view.n_tokens = batch.size
@@ -265,6 +264,9 @@ class LlamaBackend:
 
     def interrupt(self) -> None:
         self._abort.set()
+
+    def resume(self) -> None:
+        self._abort.clear()
 
     def _state(self, slot: int) -> State:
         state = np.empty(_c.llama_state_seq_get_size(self._context, slot), np.uint8)

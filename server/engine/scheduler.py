@@ -126,7 +126,7 @@ class Scheduler:
         slot = self._cache.claim(prefix, sequence.scope, sequence.owner)
         if slot is None:
             return
-        sequence.slot = slot
+        sequence.slot, slot.discard = slot, sequence.forgotten
         sequence.parked = False
         if sequence.cached_tokens is None:
             sequence.cached_tokens = len(slot.tokens)

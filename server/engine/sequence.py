@@ -29,6 +29,7 @@ class Sequence:
     slot: Slot | None = None
     cached_tokens: int | None = None  # None until it was first admitted
     parked: bool = False
+    forgotten: bool = False  # nothing of it is to be kept when it ends
     arrival: int = 0  # how many tokens of prompts the engine had read when this one came
 
     @classmethod
