@@ -7,13 +7,16 @@ version or for another model is not an error: it is as if it were not there.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
 import re
+import secrets
 import struct
 from array import array
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -48,19 +51,20 @@ class SnapshotFiles:
         self._deliver = deliver
         self._jobs = SimpleQueue[Callable[[], None] | None]()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._hold = os.open(folder, os.O_RDONLY)  # while it is loaded: see `_abandoned`
+        fcntl.flock(self._hold, fcntl.LOCK_SH)
         self._thread = Thread(target=self._run, name="snapshots", daemon=True)
         self._thread.start()
 
     def stored(self) -> list[Snapshot]:
-        """What earlier processes left, the longest unused first. What a crash left is removed."""
-        for unfinished in self._folder.glob(f"*{_UNFINISHED}"):
-            unfinished.unlink(missing_ok=True)
-        found = [(path, _listed(path)) for path in self._folder.glob(f"*{_SUFFIX}")]
-        for path, snapshot in found:
-            if snapshot is None:
+        """What earlier processes left, the longest unused first. What is of no use is removed."""
+        found = {path: _listed(path) for path in self._folder.glob(f"*{_SUFFIX}")}
+        useless = [path for path, snapshot in found.items() if snapshot is None]
+        for path in [*useless, *self._folder.glob(f"*{_UNFINISHED}")]:
+            with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        snapshots = [snapshot for _, snapshot in found if snapshot is not None]
-        return sorted(snapshots, key=_last_change)
+        used = [snapshot for snapshot in found.values() if snapshot is not None]
+        return sorted(used, key=lambda snapshot: _last_use(snapshot.path))
 
     def write(self, snapshot: Snapshot) -> None:
         state = snapshot.state
@@ -71,13 +75,15 @@ class SnapshotFiles:
         self._jobs.put(lambda: self._deliver(Fetched(snapshot, self._read(snapshot))))
 
     def remove(self, snapshot: Snapshot) -> None:
-        path = self._path(snapshot)
+        path = snapshot.path
+        assert path is not None, "what was never written cannot be removed"
         self._jobs.put(lambda: path.unlink(missing_ok=True))
 
     def close(self, patience: float) -> None:
         """Finish what was asked for, as far as there is time."""
         self._jobs.put(None)
         self._thread.join(patience)
+        os.close(self._hold)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -86,15 +92,19 @@ class SnapshotFiles:
             except OSError as error:
                 logger.warning("snapshot.failed cause=%s", error)
 
-    def _path(self, snapshot: Snapshot) -> Path:
-        what = _digest(snapshot.scope.encode(), snapshot.tokens)
-        return self._folder / f"{owner_prefix(snapshot.owner)}{what}{_SUFFIX}"
+    def _new_path(self, snapshot: Snapshot) -> Path:
+        """Never an old one: its file may still have to be removed."""
+        name = f"{owner_prefix(snapshot.owner)}{secrets.token_hex(16)}{_SUFFIX}"
+        return self._folder / name
 
     def _write(self, snapshot: Snapshot, state: State) -> Path | None:
         """Whole or not at all; a full disk costs the snapshot, nothing else."""
-        path = self._path(snapshot)
+        path = self._new_path(snapshot)
         unfinished = path.with_suffix(_UNFINISHED)
         try:
+            self._folder.mkdir(
+                parents=True, exist_ok=True, mode=0o700
+            )  # who cleans up may be hasty
             with unfinished.open("wb") as file:
                 os.fchmod(file.fileno(), 0o600)
                 file.write(_header(snapshot, _digest(state.data)))
@@ -109,20 +119,20 @@ class SnapshotFiles:
         return path
 
     def _read(self, snapshot: Snapshot) -> State | None:
-        path = self._path(snapshot)
+        path = snapshot.path
+        if path is None:  # removed since it was asked for
+            return None
         try:
             with path.open("rb") as file:
-                header = _read_header(file)
-                if header is None or header["tokens"] != len(snapshot.tokens):
+                held = _contents(file)
+                if held is None or not held.are(snapshot):
                     return None
-                file.seek(len(snapshot.tokens) * snapshot.tokens.itemsize, os.SEEK_CUR)
                 state = np.fromfile(file, np.uint8)
             os.utime(path)
         except OSError as error:
             logger.warning("snapshot.not_read cause=%s", error)
             return None
-        whole = len(state) == header["bytes"] and _digest(state.data) == header["digest"]
-        return state if whole else None
+        return state if _digest(state.data) == held.digest else None
 
 
 def owner_prefix(owner: str) -> str:
@@ -145,17 +155,79 @@ def owners_in(root: Path) -> set[str]:
     return {path.name.partition(".")[0] for path in root.glob(f"*/*{_SUFFIX}")} - {_NOBODY}
 
 
+def shrink(root: Path, limit: int) -> None:
+    """Remove the longest unused files of models that are not loaded, until the rest fits.
+
+    Without this, each new version of a model would leave its predecessor's files for ever.
+    """
+    abandoned = [folder for folder in root.glob("*/") if _abandoned(folder)]
+    files = [file for folder in abandoned for file in folder.iterdir()]
+    kept = 0
+    for file in sorted(files, key=_last_use, reverse=True):
+        kept += _size(file)
+        if kept > limit:
+            file.unlink(missing_ok=True)
+    for folder in abandoned:
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether no process has this model loaded."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def _header(snapshot: Snapshot, digest: str) -> bytes:
     fields = {
         "scope": snapshot.scope,
         "owner": snapshot.owner,
-        "tokens": len(snapshot.tokens),
         "bytes": snapshot.size,
         "digest": digest,
     }
     fields["check"] = _check(fields, snapshot.tokens)
     header = orjson.dumps(fields)
     return _HEAD.pack(_MAGIC, len(header)) + header
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What a file says that it holds: all before the state."""
+
+    scope: str
+    owner: str
+    tokens: array[int]
+    size: int  # of the state, which is the rest of the file
+    digest: str  # of the state
+
+    def are(self, snapshot: Snapshot) -> bool:
+        mine = (self.scope, self.owner, self.tokens)
+        return mine == (snapshot.scope, snapshot.owner, snapshot.tokens)
+
+
+def _contents(file: BinaryIO) -> _Contents | None:
+    """None unless they are as they were written, and the state is as long."""
+    fields = _read_header(file)
+    if fields is None:
+        return None
+    check, size = fields.pop("check", None), fields.get("bytes")
+    rest = os.fstat(file.fileno()).st_size - file.tell()
+    if not isinstance(size, int) or not 0 <= size <= rest:
+        return None
+    tokens = array("i")
+    if (rest - size) % tokens.itemsize:
+        return None
+    tokens.frombytes(file.read(rest - size))
+    if check != _check(fields, tokens):
+        return None
+    scope, owner, digest = (str(fields[name]) for name in ("scope", "owner", "digest"))
+    return _Contents(scope, owner, tokens, size, digest)
 
 
 def _read_header(file: BinaryIO) -> dict[str, object] | None:
@@ -173,21 +245,15 @@ def _read_header(file: BinaryIO) -> dict[str, object] | None:
 
 
 def _listed(path: Path) -> Snapshot | None:
-    """What a file holds, by its header and its tokens; its state is checked when it is fetched."""
-    tokens = array("i")
+    """What a file holds; its state is checked when it is fetched."""
     try:
         with path.open("rb") as file:
-            fields = _read_header(file)
-            if fields is None:
-                return None
-            tokens.fromfile(file, int(fields["tokens"]))  # type: ignore[call-overload]
-            rest = os.fstat(file.fileno()).st_size - file.tell()
-        given = fields.pop("check")
-        if given != _check(fields, tokens) or rest != fields["bytes"]:
-            return None
-        return Snapshot(str(fields["scope"]), str(fields["owner"]), tokens, rest, path=path)
-    except (OSError, EOFError, KeyError, ValueError, TypeError):
+            held = _contents(file)
+    except OSError:
         return None
+    if held is None:
+        return None
+    return Snapshot(held.scope, held.owner, held.tokens, held.size, path=path)
 
 
 def _check(fields: dict[str, object], tokens: array[int]) -> str:
@@ -202,9 +268,15 @@ def _digest(*parts: Buffer) -> str:
     return digest.hexdigest()[:32]
 
 
-def _last_change(snapshot: Snapshot) -> float:
-    assert snapshot.path is not None, "it was just listed"
+def _size(path: Path) -> int:
     try:
-        return snapshot.path.stat().st_mtime
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _last_use(path: Path | None) -> float:
+    try:
+        return path.stat().st_mtime if path is not None else 0.0
     except OSError:
         return 0.0

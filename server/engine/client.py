@@ -96,6 +96,7 @@ class WorkerEngine:
         self._numbers = count(1)
         self._generations: dict[int, WorkerGeneration] = {}
         self._questions: dict[int, _Question] = {}
+        self._forgotten: set[str] = set()  # owners that the next worker is to hear of
         self._stats = EngineStats()
 
     @property
@@ -153,7 +154,9 @@ class WorkerEngine:
     def forget(self, owner: str) -> None:
         if self._worker is not None:
             self._worker.send(Forget(owner))
-        elif self._cache is not None:
+        elif self._keeper is not None:  # the next worker may have read the files already
+            self._forgotten.add(owner)
+        if self._cache is not None:
             forget_files(self._cache, owner)
 
     def join(self, generation: WorkerGeneration) -> None:
@@ -225,6 +228,8 @@ class WorkerEngine:
     def _welcome(self, worker: WorkerProcess) -> None:
         """Give a new worker all that waits for one."""
         self._worker, self._loaded = worker, worker.loaded
+        while self._forgotten:
+            worker.send(Forget(self._forgotten.pop()))
         for generation in self._generations.values():
             self._send(worker, generation)
         for question in self._questions.values():

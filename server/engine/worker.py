@@ -15,13 +15,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from server.engine.archive import SnapshotFiles
+from server.engine.archive import SnapshotFiles, shrink
 from server.engine.decoder import Decoder
 from server.engine.machine import available_memory
 from server.engine.messages import (
@@ -52,6 +53,7 @@ _SWITCH_INTERVAL: Final = 0.0005
 _MEMORY_SHARE: Final = 4
 _MOST_MEMORY: Final = 8 << 30
 _LAST_WRITES: Final = 10.0  # seconds that writing snapshots may take at the end
+_LAST_REMOVALS: Final = 1.0
 
 DecoderMessage = Generate | Cancel | Forget | Stop | Written | Fetched
 
@@ -108,9 +110,9 @@ class Inbox:
             case Tokenize():
                 self.tokenizing.put(message)
             case Cancel():
-                self.decoding.put(message)
                 if self.decoder is not None:
                     self.decoder.interrupt(message.number)
+                self.decoding.put(message)
             case Generate() | Forget() | Stop():
                 self.decoding.put(message)
 
@@ -148,8 +150,9 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     outbox.put(Loaded(info, backend.slots))
     decode(decoder, inbox.decoding, outbox)
     decoder.save_all()
+    settle(decoder, inbox.decoding, _LAST_WRITES)
     if files is not None:
-        files.close(_LAST_WRITES)
+        files.close(_LAST_REMOVALS)
     backend.close()
 
 
@@ -158,10 +161,29 @@ def decode(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], outbox: Outbox)
         outbox.put(decoder.step())
 
 
+def settle(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], patience: float) -> None:
+    """Hear what became of the last snapshots: some were to be forgotten, or were too many."""
+    deadline = time.monotonic() + patience
+    while decoder.saving and (left := deadline - time.monotonic()) > 0:
+        with contextlib.suppress(Empty):
+            message = inbox.get(timeout=left)
+            if isinstance(message, Written | Fetched):
+                decoder.receive(message)
+            elif isinstance(message, Forget):
+                decoder.forget(message.owner)
+
+
 def _archive(load: Load, fingerprint: str, inbox: Inbox) -> SnapshotFiles | None:
     if load.cache is None or load.settings.cache_disk_bytes == 0:
         return None
-    return SnapshotFiles(Path(load.cache) / fingerprint, inbox.decoding.put)
+    folder = Path(load.cache) / fingerprint
+    try:
+        files = SnapshotFiles(folder, inbox.decoding.put)
+        shrink(folder.parent, load.settings.cache_disk_bytes)
+    except OSError as error:  # the model works without
+        sys.stderr.write(f"no snapshots in {folder}: {error}\n")
+        return None
+    return files
 
 
 def _store(
