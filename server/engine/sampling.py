@@ -29,7 +29,7 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
         self._sampling = sampling
-        self._random = np.random.default_rng(sampling.seed)
+        self._random = np.random.default_rng(_seed(sampling))
         self._penalties = _Penalties(sampling, prompt) if _penalises(sampling) else None
         self._biased = np.array([token for token, _ in sampling.logit_bias], np.intp)
         self._bias = np.array([bias for _, bias in sampling.logit_bias], np.float32)
@@ -124,7 +124,8 @@ class _Penalties:
                 self._place(token)
 
     def count(self, token: int) -> None:
-        self._counts[self._place(token)] += 1
+        place = self._place(token)  # it may replace the arrays
+        self._counts[place] += 1
 
     def apply(self, logits: Logits) -> None:
         seen = len(self._places)
@@ -144,6 +145,11 @@ class _Penalties:
             self._counts = np.concatenate((self._counts, np.zeros_like(self._counts)))
         self._ids[place] = token
         return place
+
+
+def _seed(sampling: Sampling) -> int | None:
+    """OpenAI's seeds may be negative; numpy's may not."""
+    return None if sampling.seed is None else sampling.seed % (1 << 64)
 
 
 def _penalises(sampling: Sampling) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from server.engine.protocol import Sampling
-from server.engine.sampling import Sampler
+from server.engine.sampling import Sampler, best_of
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
 
@@ -16,7 +16,7 @@ LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
 def draw(sampling: Sampling, logits: np.ndarray = LOGITS, times: int = 2000) -> dict[int, float]:
     """Shares of the tokens drawn."""
     sampler = Sampler(sampling)
-    counts = Counter(sampler.pick(logits) for _ in range(times))
+    counts = Counter(sampler.pick(logits.copy()) for _ in range(times))
     return {token: count / times for token, count in counts.items()}
 
 
@@ -69,3 +69,128 @@ def test_logits_that_are_no_numbers_do_not_hang() -> None:
     masked = np.full(100, -np.inf, np.float32)
     masked[7] = 1.0
     assert draw(Sampling(seed=1), masked, times=20) == {7: 1.0}
+
+
+def shares_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """The softmax."""
+    exponents = np.exp((logits - logits.max()) / temperature)
+    return exponents / exponents.sum()
+
+
+def expect(sampling: Sampling, logits: np.ndarray, times: int = 6000) -> None:
+    """The sampler draws as the softmax of these logits says: each within five deviations."""
+    shares = draw(sampling, times=times)
+    for token, share in enumerate(shares_of(logits)):
+        deviation = np.sqrt(share * (1 - share) / times)
+        assert shares.get(token, 0) == pytest.approx(share, abs=5 * deviation + 1e-9)
+
+
+def test_a_bias_is_added_to_its_tokens_logit() -> None:
+    """The others keep their proportions; minus a hundred is a ban, plus a hundred a must."""
+    expect(Sampling(logit_bias=((0, -1.0), (3, 0.7)), seed=1), LOGITS + np.array([-1.0, 0, 0, 0.7]))
+    assert draw(Sampling(logit_bias=((0, -100.0),), seed=1)).keys() == {1, 2, 3}
+    assert draw(Sampling(logit_bias=((3, 100.0),), seed=1)).keys() == {3}
+
+
+def penalised(sampling: Sampling, said: list[int], prompt: list[int] | None = None) -> np.ndarray:
+    """The logits that a sampler draws from once it has said these, seen by their order alone."""
+    sampler = Sampler(sampling, prompt or [])
+    for token in said:
+        forced = np.full(4, -np.inf, np.float32)
+        forced[token] = 100.0
+        assert sampler.pick(forced) == token
+    logits = LOGITS.copy()
+    sampler.pick(logits)  # shaped in place
+    return logits
+
+
+def test_presence_and_frequency_count_what_was_said() -> None:
+    """Once for being there, and once for each time; the prompt does not count."""
+    sampling = Sampling(presence_penalty=0.5, frequency_penalty=0.25, seed=1)
+    logits = penalised(sampling, [1, 1, 2], prompt=[0, 0, 0])
+    assert logits == pytest.approx(LOGITS - np.array([0, 1.0, 0.75, 0]))
+
+
+def test_repetition_counts_the_prompt_too() -> None:
+    """Positive logits are divided by it, negative ones multiplied: both become less likely."""
+    sampler = Sampler(Sampling(repetition_penalty=2.0, seed=1), [0, 1, 1])
+    logits = np.array([4.0, -4.0, 3.0, -3.0], np.float32)
+    sampler.pick(logits)
+    assert logits.tolist() == [2.0, -8.0, 3.0, -3.0]
+
+
+def test_a_negative_penalty_encourages() -> None:
+    """As OpenAI allows."""
+    logits = penalised(Sampling(frequency_penalty=-1.0, seed=1), [3, 3])
+    assert logits == pytest.approx(LOGITS + np.array([0, 0, 0, 2.0]))
+
+
+def test_penalties_hold_for_many_different_tokens() -> None:
+    """The account of what was said grows with it."""
+    size = 500
+    sampler = Sampler(Sampling(temperature=0, presence_penalty=1000.0))
+    said = [sampler.pick(np.arange(size, dtype=np.float32)) for _ in range(size)]
+    assert said == list(range(size - 1, -1, -1))
+
+
+@pytest.mark.parametrize("seed", [0, 7, -7, -(2**63), 2**63 - 1])
+def test_a_seed_decides_what_is_drawn(seed: int) -> None:
+    """Any that OpenAI takes: the same one the same, another one something else."""
+
+    def drawn(seed: int) -> list[int]:
+        sampler = Sampler(Sampling(seed=seed))
+        return [sampler.pick(LOGITS.copy()) for _ in range(50)]
+
+    assert drawn(seed) == drawn(seed)
+    assert drawn(seed) != drawn(seed // 2 + 1)
+
+
+def test_min_p_is_measured_against_the_best() -> None:
+    """What it leaves keeps its proportions; the best always stays."""
+    expect(Sampling(min_p=0.25, seed=1), LOGITS + np.array([0, 0, 0, -np.inf]))
+    assert draw(Sampling(min_p=1.0, seed=1)).keys() == {0}
+
+
+def test_temperature_comes_after_the_cuts() -> None:
+    """What top_p and min_p leave does not depend on it."""
+    for temperature in (0.2, 5.0):
+        sampling = Sampling(temperature=temperature, top_p=0.7, seed=1)
+        assert draw(sampling, times=3000).keys() == {0, 1}
+
+
+SPECIAL = [0.0, -1.5, 3.25, -np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("size", [1, 2, 127, 128, 129, 1000, 1024, 5119, 5121, 6000, 32_003])
+@pytest.mark.parametrize("count", [1, 2, 39, 40, 45, 1000])
+@pytest.mark.parametrize("kind", ["normal", "ties", "flat", "few", "descending", "end"])
+def test_the_best_are_those_that_sorting_finds(size: int, count: int, kind: str) -> None:
+    """At any width, with ties, and where most tokens are impossible."""
+    random = np.random.default_rng(size + count)
+    logits = random.normal(0, 3, size).astype(np.float32)
+    if kind == "ties":
+        logits = random.choice(SPECIAL, size).astype(np.float32)
+    elif kind == "flat":
+        logits = np.full(size, 1.5, np.float32)
+    elif kind == "few":
+        logits[random.random(size) < 0.99] = -np.inf
+    elif kind == "descending":
+        logits = -np.sort(-logits)
+    elif kind == "end":
+        logits[:-5] = -np.inf
+    found = best_of(logits, count)
+    possible = np.sort(logits[logits > -np.inf])[::-1][:count]
+    assert len(set(found.tolist())) == len(found)
+    held = np.sort(logits[found])[::-1]
+    assert np.array_equal(held[held > -np.inf], possible)
+
+
+def test_a_row_with_a_few_broken_numbers_is_still_drawn_from() -> None:
+    """Not a number, and infinity: some token comes of it, and nothing warns or raises."""
+    random = np.random.default_rng(5)
+    for broken in (np.nan, np.inf):
+        for count in (1, 40, 0):
+            for size in (100, 9000):
+                logits = random.normal(0, 1, size).astype(np.float32)
+                logits[random.integers(0, size, 3)] = broken
+                assert 0 <= Sampler(Sampling(top_k=count, seed=1)).pick(logits) < size
