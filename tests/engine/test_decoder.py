@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.engine.backend import Outcome
+from server.engine.batch import Batch
 from server.engine.messages import End
+from server.engine.protocol import Sampling
 from tests.engine.arithmetic import ArithmeticBackend, answer
 from tests.engine.serving import Served, ending_prompt, prompt_of, talkative_prompts
 
@@ -122,6 +125,61 @@ def test_a_cancelled_long_prompt_is_not_decoded_any_further() -> None:
     served.decoder.cancel(1)
     served.run()
     assert served.ends[1].reason == "cancelled"
+
+
+class EagerBackend(ArithmeticBackend):
+    """Hears of a cancellation at the worst moment: when its step is about to begin."""
+
+    served: Served | None = None
+
+    def decode(self, batch: Batch) -> Outcome:
+        if self.served is not None:
+            self.served.decoder.interrupt(1)
+        return super().decode(batch)
+
+
+@pytest.mark.parametrize("rolls_back", [True, False])
+def test_a_cancellation_that_comes_as_the_step_begins_is_not_lost(rolls_back: bool) -> None:
+    """The step of the long prompt is cut short, whatever came first."""
+    backend = EagerBackend(context=512, cells=2048, rolls_back=rolls_back)
+    served = Served(backend, batch=256)
+    served.ask(1, prompt_of(1, 400))
+    backend.served = served
+    served.step()
+    assert backend.batches == []
+    served.decoder.cancel(1)
+    served.run()
+    assert served.ends[1].reason == "cancelled"
+
+
+@pytest.mark.parametrize("rolls_back", [True, False])
+def test_an_interrupt_costs_nobody_else_what_it_has(rolls_back: bool) -> None:
+    """Beside others a step is cut short only where it can be taken back."""
+    backend = EagerBackend(context=1024, cells=4096, rolls_back=rolls_back)
+    backend.seconds_per_token = 0.001
+    served = Served(backend, batch=512, chunk=255)
+    stream = talkative_prompts(1)[0]
+    served.ask(2, stream, most=40)
+    for _ in range(3):
+        served.step()
+    served.ask(1, prompt_of(1, 1000))
+    backend.served, before = served, len(backend.batches)
+    served.step()
+    served.decoder.cancel(1)
+    served.run()
+    assert served.said[2] == answer(stream, 40)
+    read = sum(backend.batches[before:])
+    assert (read < 100) == rolls_back
+    assert sum(count for count in backend.batches if count > 1) <= len(stream) + 1000
+
+
+@pytest.mark.parametrize("token", [-1, 97])
+def test_a_bias_on_an_unknown_token_fails_alone(token: int) -> None:
+    """It would be an index out of the row; the others go on."""
+    served = Served(ArithmeticBackend())
+    served.ask(1, prompt_of(1, 4), sampling=Sampling(logit_bias=((token, 1.0),)))
+    assert served.answer(2, prompt_of(2, 4)) == answer(prompt_of(2, 4), 8)
+    assert "logit_bias" in served.failures[1]
 
 
 def test_a_returning_conversation_reuses_its_prefix() -> None:
