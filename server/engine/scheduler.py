@@ -191,7 +191,9 @@ class Scheduler:
             if other.scope != sequence.scope or other.left <= 1:
                 continue
             shared = min(common_prefix(sequence.tokens, other.tokens), len(sequence.tokens) - 1)
-            if shared >= prefix.length + WORTH_WAITING and len(other.held.tokens) < shared:
+            begun = prefix.source is other.slot  # what is missing comes with its next step or two
+            gain = shared - prefix.length
+            if (begun or gain >= WORTH_WAITING) and len(other.held.tokens) < shared:
                 return True
         return False
 
