@@ -83,7 +83,7 @@ class SnapshotStore:
         self._most_backlog = min(self._disk_limit // 2, max(memory_limit, LEAST_BACKLOG))
         self._per_owner = 1 if one_per_owner else STATES_OF_AN_OWNER
         self._shelves: dict[str, dict[str, list[Snapshot]]] = {}  # by scope, by owner
-        self._unwritten = set[Snapshot]()  # on their way to the archive, with their states
+        self._unwritten: dict[Snapshot, State] = {}  # on their way to the archive
         self._forgotten = set[Snapshot]()  # dropped while the archive had them
         self._fetching = 0
         self._uses = count(1)
@@ -135,7 +135,7 @@ class SnapshotStore:
         if self._archive and absent and snapshot.state is not None:
             backlog = sum(waiting.size for waiting in self._unwritten)
             if snapshot.size <= self._disk_limit and backlog <= self._most_backlog:
-                self._unwritten.add(snapshot)
+                self._unwritten[snapshot] = snapshot.state
                 self._archive.write(snapshot)
 
     def candidates(self, scope: str, owner: str) -> list[Snapshot]:
@@ -154,9 +154,13 @@ class SnapshotStore:
 
     def fetch(self, snapshot: Snapshot) -> None:
         """Have it read from disk; `fetched` says when it is in memory."""
-        if not snapshot.fetching and self._archive is not None:
-            snapshot.fetching = True
-            self._fetching += 1
+        if snapshot.fetching or self._archive is None:
+            return
+        snapshot.fetching = True
+        self._fetching += 1
+        if snapshot in self._unwritten:
+            self.fetched(Fetched(snapshot, self._unwritten[snapshot]))
+        else:
             self._archive.fetch(snapshot)
 
     def fetched(self, result: Fetched) -> None:
@@ -172,7 +176,7 @@ class SnapshotStore:
 
     def written(self, result: Written) -> None:
         snapshot = result.snapshot
-        self._unwritten.discard(snapshot)
+        del self._unwritten[snapshot]
         snapshot.path = result.path
         if snapshot in self._forgotten:
             self._forgotten.discard(snapshot)

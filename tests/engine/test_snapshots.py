@@ -183,6 +183,18 @@ def test_one_that_is_dropped_while_it_is_written_leaves_no_file(how: str) -> Non
     assert kept.store.on_disk == sum(len(state) for state in kept.archive.files.values())
 
 
+def test_one_that_is_still_being_written_is_there_at_once() -> None:
+    """Its state has not left the memory, whatever the limit is."""
+    kept = Kept(memory=0, disk=100)
+    snapshot = kept.keep("x")
+    assert snapshot.state is None
+    kept.store.fetch(snapshot)
+    assert snapshot.state is not None
+    assert [kind for kind, _, _ in kept.archive.jobs] == ["write"]
+    kept.deliver_all()
+    assert snapshot.path in kept.archive.files
+
+
 def test_one_that_is_dropped_while_it_is_read_does_not_come_back() -> None:
     """What was read of it is of no interest any more."""
     kept = Kept(memory=0, disk=100)
@@ -300,7 +312,7 @@ def act(kept: Kept, action: str, number: int, size: int, seed: int) -> None:
             kept.keep(SHARED, size, scope="ab"[number % 2], seed=seed)
         case "use" if chosen is not None:
             kept.store.use(chosen)
-        case "fetch" if chosen is not None and chosen.path and chosen.state is None:
+        case "fetch" if chosen is not None and chosen.state is None:
             kept.store.fetch(chosen)
         case "deliver" if kept.archive.jobs:
             kept.deliver(number)
