@@ -324,6 +324,8 @@ class LlamaBackend:
         threads = settings.threads or physical_cores()
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.kv_unified = True
+        # llama.cpp reuses what has left a window either way: a full cache could not be cut, too.
+        parameters.swa_full = False
         parameters.flash_attn_type = (
             _c.LLAMA_FLASH_ATTN_TYPE_AUTO  # off only where the device has no kernel for it
             if settings.flash_attention
