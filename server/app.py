@@ -25,7 +25,7 @@ from server.api.context import RequestContext
 from server.api.deps import Services
 from server.api.errors import handle_errors
 from server.api.openapi import describe
-from server.catalog import build_catalog
+from server.catalog import build_catalog, open_endpoints
 from server.clock import Clock, SystemClock
 from server.config import Settings
 from server.db.database import Database
@@ -84,14 +84,17 @@ async def running(
     """
     clock, ids = clock or SystemClock(), ids or RandomIds()
     metrics = Metrics()
+    endpoints = open_endpoints(settings)
     async with contextlib.AsyncExitStack() as stack:
+        for endpoint in endpoints.values():
+            stack.push_async_callback(endpoint.close)
         folder = DataFolder(settings.server.data_dir)
         stack.callback(folder.close)
         await asyncio.to_thread(upgrade, folder.database)
         for engine in engines.values():
             stack.push_async_callback(engine.stop)
             await engine.start()
-        catalog = build_catalog(engines, settings, clock.now())
+        catalog = build_catalog(engines, endpoints, settings, clock.now())
         db = Database(
             folder.database,
             clock,

@@ -1,7 +1,8 @@
-"""From settings to models: which files there are, their engines, and the names they go by."""
+"""From settings to models: which files and endpoints there are, and the names they go by."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -9,13 +10,16 @@ from pathlib import Path
 from server.bundled import bundled_path
 from server.chat.dialects import dialect_for
 from server.chat.template import ChatTemplate, TemplateError
-from server.config import Settings
+from server.config import ModelSection, Settings
 from server.engine.client import WorkerEngine
 from server.engine.protocol import Engine
 from server.engine.settings import EngineSettings
+from server.engine.upstream import ChatEndpoint, EndpointSettings, shown
 from server.runs.local import LocalModel
 from server.runs.models import Catalog, Model
+from server.runs.upstream import UpstreamLimits, UpstreamModel
 
+UPSTREAM_CONTEXT = 32_768  # of an endpoint whose limit the settings leave open
 CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}"
@@ -39,6 +43,12 @@ def find_models(settings: Settings) -> dict[str, Path]:
     return found
 
 
+def find_endpoints(settings: Settings) -> dict[str, str]:
+    """The URLs of the models that have an endpoint, by id, as they may be shown."""
+    models = settings.model.items()
+    return {name: shown(section.upstream) for name, section in models if section.upstream}
+
+
 def chosen_model(settings: Settings) -> str:
     """The id of the model to serve: the default, or the stem of the file it is given as."""
     path = _given_path(settings)
@@ -46,27 +56,70 @@ def chosen_model(settings: Settings) -> str:
 
 
 def open_engines(settings: Settings) -> dict[str, Engine]:
-    """An engine, not yet started, for each model to serve. Raises ModelProblem."""
+    """An engine, not yet started, for each model to serve here. Raises ModelProblem."""
     name = chosen_model(settings)
+    if settings.of_model(name).upstream is not None:
+        return {}
     path = find_models(settings).get(name)
     if path is None:
         folders = ", ".join(map(str, _folders(settings)))
         raise ModelProblem(f"no model '{name}': there is no {name}.gguf in {folders}")
     if not path.is_file():
         raise ModelProblem(f"no model file at {path}")
-    return {name: WorkerEngine(path, name=name, description="", settings=engine_settings(settings))}
+    return {
+        name: WorkerEngine(
+            path, name=name, description="", settings=engine_settings(settings, name)
+        )
+    }
 
 
-def engine_settings(settings: Settings) -> EngineSettings:
-    """The engine's section, in the engine's own words."""
-    section = settings.engine
+def open_endpoints(settings: Settings) -> dict[str, ChatEndpoint]:
+    """The endpoint of each model that has one. Asks nothing of them. Raises ModelProblem."""
+    return {
+        name: ChatEndpoint(_endpoint_settings(name, section, section.upstream))
+        for name, section in settings.model.items()
+        if section.upstream is not None
+    }
+
+
+def _endpoint_settings(name: str, section: ModelSection, url: str) -> EndpointSettings:
+    if section.path is not None:
+        raise ModelProblem(f"model '{name}' has both a path and an upstream; it can have one")
+    key = "" if section.upstream_key is None else os.environ.get(section.upstream_key, "")
+    if section.upstream_key is not None and not key:
+        raise ModelProblem(
+            f"model '{name}': there is no key in the environment variable {section.upstream_key}"
+        )
+    return EndpointSettings(url, section.upstream_model or name, key, section.timeout)
+
+
+def engine_settings(settings: Settings, name: str) -> EngineSettings:
+    """What holds for a model, in the engine's own words."""
+    section = settings.of_model(name)
     return EngineSettings(**{f.name: getattr(section, f.name) for f in fields(EngineSettings)})
 
 
-def build_catalog(engines: Mapping[str, Engine], settings: Settings, created: int) -> Catalog:
-    """The catalog over started engines. Raises ModelProblem for a chat template that is broken."""
-    models = [_model(name, engine, created) for name, engine in engines.items()]
-    return Catalog(models, settings.models.aliases_for(models[0].id))
+def build_catalog(
+    engines: Mapping[str, Engine],
+    endpoints: Mapping[str, ChatEndpoint],
+    settings: Settings,
+    created: int,
+) -> Catalog:
+    """The catalog over started engines and endpoints.
+
+    Raises ModelProblem for a chat template that is broken.
+    """
+    local = [_model(name, engine, created) for name, engine in engines.items()]
+    remote = [_upstream(name, each, settings, created) for name, each in endpoints.items()]
+    default = local[0].id if local else chosen_model(settings)
+    return Catalog([*local, *remote], settings.models.aliases_for(default))
+
+
+def _upstream(name: str, endpoint: ChatEndpoint, settings: Settings, created: int) -> Model:
+    section = settings.of_model(name)
+    context = section.context or UPSTREAM_CONTEXT
+    limits = UpstreamLimits(section.slots, context, section.upstream_limit)
+    return Model(name, created, UpstreamModel(endpoint, limits))
 
 
 def _model(name: str, engine: Engine, created: int) -> Model:

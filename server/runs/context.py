@@ -37,8 +37,8 @@ class ContextBuilder:
             parallel_tool_calls=run.parallel_tool_calls,
             response_format=_asked_format(run.response_format),
             reasoning_effort=run.reasoning_effort,
-            temperature=1.0 if run.temperature is None else run.temperature,
-            top_p=1.0 if run.top_p is None else run.top_p,
+            temperature=run.temperature,
+            top_p=run.top_p,
             cache_scope=run.project_id,
         )
 

@@ -99,5 +99,8 @@ class LocalTurn:
 
     def _engine_request(self, prompt: Prompt) -> Request:
         asked = self._request
-        sampling = Sampling(temperature=asked.temperature, top_p=asked.top_p)
+        sampling = Sampling(
+            temperature=1.0 if asked.temperature is None else asked.temperature,
+            top_p=1.0 if asked.top_p is None else asked.top_p,
+        )
         return Request(prompt.ids, prompt.max_tokens, sampling, cache_scope=asked.cache_scope)

@@ -32,9 +32,14 @@ class Budget:
     context: int
 
     @property
+    def reserve(self) -> int:
+        """What of the context is left to the answer, however long the conversation is."""
+        return min(self.completion, self.context // 4)
+
+    @property
     def prompt_limit(self) -> int:
-        """The longest prompt; at least a token of the context is left for the answer."""
-        room = self.context - min(self.completion, self.context // 4)
+        """The longest prompt."""
+        room = self.context - self.reserve
         return room if self.prompt is None else min(room, self.prompt)
 
     def room_after(self, prompt: int) -> int:
@@ -58,8 +63,8 @@ class TurnRequest:
     parallel_tool_calls: bool = True
     response_format: Mapping[str, Any] | None = None  # None is plain text
     reasoning_effort: str | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: float | None = None  # None is the model's own
+    top_p: float | None = None
     cache_scope: str = ""  # turns share what is cached of prompts only within one scope
 
 

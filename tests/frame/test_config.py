@@ -198,15 +198,25 @@ def test_a_time_may_be_never() -> None:
     assert settings.of_model("a").idle_after == 60
 
 
-def test_the_example_of_a_models_section_is_one(tmp_path: Path) -> None:
+def test_the_examples_of_a_models_section_are_some(tmp_path: Path) -> None:
     """What config.toml shows in comments is taken, with every setting that only models have."""
     lines = bundled_path("config.toml").read_text().splitlines()
     start = lines.index("# [model.my-model]")
     path = config(tmp_path, "\n".join(line.removeprefix("# ") for line in lines[start:]))
     shown = load_settings(path).of_model("my-model")
     assert shown.path == Path("models/my-model-q4_k_m.gguf")
-    written = tomllib.loads(path.read_text())["model"]["my-model"]
-    assert set(written) >= set(ModelSection.model_fields) - set(EngineSection.model_fields)
+    tables = tomllib.loads(path.read_text())["model"].values()
+    written = {name for table in tables for name in table}
+    assert written >= set(ModelSection.model_fields) - set(EngineSection.model_fields)
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8001/v1", "ftp://host/v1", "http://", "http://h/v1?k=1"]
+)
+def test_an_endpoint_has_a_base_url(url: str) -> None:
+    """What is no URL that paths can be added to is refused, with an example of one."""
+    with pytest.raises(ConfigError, match=r"big\.upstream should be a base URL such as http://"):
+        load_settings(environ={"ASSISTANTS_MODEL__BIG__UPSTREAM": url})
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -229,7 +239,9 @@ def test_a_section_has_the_names_and_defaults_of_the_part_it_is_for(
 
 
 def test_the_engine_takes_all_of_a_model_but_when_it_is_loaded() -> None:
-    """Adapters belong to one model only, so that [engine] has none."""
-    assert set(ModelSection.model_fields) - {"path", "pin", "preload", "idle_after"} == {
+    """And how an endpoint is talked to. Adapters belong to one model only: [engine] has none."""
+    endpoint = {"upstream", "upstream_model", "upstream_key", "upstream_limit", "timeout"}
+    loading = {"path", "pin", "preload", "idle_after"}
+    assert set(ModelSection.model_fields) - loading - endpoint == {
         field.name for field in dataclasses.fields(EngineSettings)
     }
