@@ -9,7 +9,7 @@ from pathlib import Path
 from server.bundled import bundled_path
 from server.chat.dialects import dialect_for
 from server.chat.template import ChatTemplate, TemplateError
-from server.config import Settings
+from server.config import ModelSection, Settings
 from server.engine.client import WorkerEngine
 from server.engine.protocol import Engine
 from server.engine.settings import EngineSettings
@@ -54,14 +54,20 @@ def open_engines(settings: Settings) -> dict[str, Engine]:
         raise ModelProblem(f"no model '{name}': there is no {name}.gguf in {folders}")
     if not path.is_file():
         raise ModelProblem(f"no model file at {path}")
-    cache = settings.server.data_dir / "cache"
-    engine = WorkerEngine(path, name=name, settings=engine_settings(settings), cache=cache)
+    cache = cache_folder(settings)
+    engine = WorkerEngine(
+        path, name=name, settings=engine_settings(settings.of_model(name)), cache=cache
+    )
     return {name: engine}
 
 
-def engine_settings(settings: Settings) -> EngineSettings:
-    """The engine's section, in the engine's own words."""
-    section = settings.engine
+def cache_folder(settings: Settings) -> Path:
+    """Where all models' snapshots of threads are."""
+    return settings.server.data_dir / "cache"
+
+
+def engine_settings(section: ModelSection) -> EngineSettings:
+    """A model's section, in the engine's own words."""
     return EngineSettings(**{f.name: getattr(section, f.name) for f in fields(EngineSettings)})
 
 

@@ -55,11 +55,13 @@ class SnapshotFiles:
         """What earlier processes left, the longest unused first. What a crash left is removed."""
         for unfinished in self._folder.glob(f"*{_UNFINISHED}"):
             unfinished.unlink(missing_ok=True)
-        found = [(path, _listed(path)) for path in self._folder.glob(f"*{_SUFFIX}")]
-        for path, snapshot in found:
-            if snapshot is None:
+        snapshots = []
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            snapshot = _listed(path)
+            if snapshot is not None and self._path(snapshot) == path:
+                snapshots.append(snapshot)
+            else:
                 path.unlink(missing_ok=True)
-        snapshots = [snapshot for _, snapshot in found if snapshot is not None]
         return sorted(snapshots, key=_last_change)
 
     def write(self, snapshot: Snapshot) -> None:

@@ -124,6 +124,7 @@ class Model:
             chat_template=template.decode("utf-8", "replace") if template else None,
             bos=vocabulary.name_of(vocabulary.bos),
             eos=vocabulary.name_of(vocabulary.eos),
+            turn_ends=vocabulary.turn_ends,
             fingerprint=_fingerprint(Path(self.path), self.settings),
         )
 
@@ -148,6 +149,10 @@ class ModelVocabulary:
     @property
     def eos(self) -> int | None:
         return _token(_c.llama_vocab_eos(self._pointer))
+
+    @property
+    def turn_ends(self) -> list[str]:
+        return sorted(name for token in self._turn_ends if (name := self.name_of(token)))
 
     @property
     def adds_bos(self) -> bool:

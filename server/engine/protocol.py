@@ -44,15 +44,20 @@ class ModelInfo:
     chat_template: str | None
     bos: str
     eos: str
+    turn_ends: Sequence[str]  # the tokens that end a turn, as they are spelled
     fingerprint: str  # identifies file and load parameters
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Text to tokenize. Special tokens are recognised only where `is_template` is true."""
+    """Text to tokenize. Special tokens are recognised only where `is_template` is true.
+
+    Where `ids` are given, they stand for the text.
+    """
 
     text: str
     is_template: bool
+    ids: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ SCRIPTED_MODEL: Final = ModelInfo(
     chat_template=CHAT_TEMPLATE,
     bos="",
     eos="<|im_end|>",
+    turn_ends=("<|im_end|>",),
     fingerprint="scripted",
 )
 
@@ -136,7 +137,11 @@ class ScriptedEngine:
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]:
         await self.answering()
-        return [token for span in spans for token in encode(span.text, special=span.is_template)]
+        return [
+            token
+            for span in spans
+            for token in span.ids or encode(span.text, special=span.is_template)
+        ]
 
     def generate(self, request: Request) -> ScriptedGeneration:
         self.requests.append(request)
