@@ -66,11 +66,11 @@ def open_engines(settings: Settings) -> dict[str, Engine]:
         raise ModelProblem(f"no model '{name}': there is no {name}.gguf in {folders}")
     if not path.is_file():
         raise ModelProblem(f"no model file at {path}")
-    return {
-        name: WorkerEngine(
-            path, name=name, description="", settings=engine_settings(settings, name)
-        )
-    }
+    cache = cache_folder(settings)
+    engine = WorkerEngine(
+        path, name=name, settings=engine_settings(settings.of_model(name)), cache=cache
+    )
+    return {name: engine}
 
 
 def open_endpoints(settings: Settings) -> dict[str, ChatEndpoint]:
@@ -93,9 +93,13 @@ def _endpoint_settings(name: str, section: ModelSection, url: str) -> EndpointSe
     return EndpointSettings(url, section.upstream_model or name, key, section.timeout)
 
 
-def engine_settings(settings: Settings, name: str) -> EngineSettings:
-    """What holds for a model, in the engine's own words."""
-    section = settings.of_model(name)
+def cache_folder(settings: Settings) -> Path:
+    """Where all models' snapshots of threads are."""
+    return settings.server.data_dir / "cache"
+
+
+def engine_settings(section: ModelSection) -> EngineSettings:
+    """A model's section, in the engine's own words."""
     return EngineSettings(**{f.name: getattr(section, f.name) for f in fields(EngineSettings)})
 
 

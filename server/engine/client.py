@@ -15,11 +15,13 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from server.engine.archive import forget_files
 from server.engine.generation import WorkerGeneration
 from server.engine.messages import (
     Cancel,
     End,
     Failure,
+    Forget,
     Generate,
     Load,
     Loaded,
@@ -81,10 +83,13 @@ class WorkerEngine:
         name: str,
         description: str = "",
         settings: EngineSettings | None = None,
+        cache: Path | None = None,
     ) -> None:
         self._settings = settings or EngineSettings()
         self.patience = _longest_recovery(self._settings)  # of a call that waits for a worker
-        self._load = Load(str(model_path), name, description, self._settings)
+        self._cache = cache
+        folder = str(cache) if cache is not None else None
+        self._load = Load(str(model_path), name, description, self._settings, folder)
         self._worker: WorkerProcess | None = None
         self._loaded: Loaded | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -144,6 +149,12 @@ class WorkerEngine:
 
     def generate(self, request: Request) -> WorkerGeneration:
         return WorkerGeneration(self, next(self._numbers), request, self.patience)
+
+    def forget(self, owner: str) -> None:
+        if self._worker is not None:
+            self._worker.send(Forget(owner))
+        elif self._cache is not None:
+            forget_files(self._cache, owner)
 
     def join(self, generation: WorkerGeneration) -> None:
         self._require_running()
@@ -251,7 +262,7 @@ class WorkerEngine:
                 generation.add(token.id, token.text.encode("latin-1"))
         for end in step.ends:
             if generation := self._generations.pop(end.number, None):
-                generation.end(_finished(end))
+                generation.end(_finished(end), end.text.encode("latin-1"))
         for failure in step.failures:
             if generation := self._generations.pop(failure.number, None):
                 generation.end(_error(failure))

@@ -41,7 +41,7 @@ from server.engine.settings import EngineSettings
 
 logger = logging.getLogger(__name__)
 
-_STOP_PATIENCE = 5.0
+_STOP_PATIENCE = 15.0  # it writes snapshots of its threads before it ends
 _STDERR_LINE_LIMIT = 1 << 20
 
 

@@ -81,6 +81,7 @@ SCRIPTED_MODEL: Final = ModelInfo(
     chat_template=CHAT_TEMPLATE,
     bos="",
     eos="<|im_end|>",
+    turn_ends=("<|im_end|>",),
     fingerprint="scripted",
 )
 
@@ -104,6 +105,7 @@ class ScriptedEngine:
         self.requests: list[Request] = []
         self.prompts: list[str] = []  # the same, as text
         self.paused = asyncio.Event()  # a generation waits for resume()
+        self.forgotten: list[str] = []
         self.started = False
         self._slots = slots
         self._free = asyncio.Semaphore(slots)
@@ -135,13 +137,20 @@ class ScriptedEngine:
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]:
         await self.answering()
-        return [token for span in spans for token in encode(span.text, special=span.is_template)]
+        return [
+            token
+            for span in spans
+            for token in span.ids or encode(span.text, special=span.is_template)
+        ]
 
     def generate(self, request: Request) -> ScriptedGeneration:
         self.requests.append(request)
         self.prompts.append(decode(request.prompt).decode("utf-8", "replace"))
         answer = self._answers.popleft() if self._answers else _Answer(_pieces(DEFAULT_ANSWER))
         return ScriptedGeneration(self, request, answer)
+
+    def forget(self, owner: str) -> None:
+        self.forgotten.append(owner)
 
     def says(
         self,

@@ -118,6 +118,10 @@ class RunExecutor:
     def over(self, run_id: str) -> None:
         self._deadlines.pop(run_id, None)
 
+    def forget(self, thread_id: str) -> None:
+        for model in self._catalog.models.values():
+            model.chat.forget(thread_id)
+
     @property
     def running(self) -> int:
         """How many runs are being executed."""

@@ -11,6 +11,7 @@ from server.chat.utf8 import Utf8Joiner
 from server.chat.values import TurnDelta
 from server.engine.protocol import Engine, Finished, Generation, PromptTooLong, Request, Sampling
 from server.runs.prompt import Prompt, PromptBuilder
+from server.runs.splice import digest_of
 from server.runs.turns import ModelCall, PromptBudgetUnmet, TurnRequest
 
 
@@ -33,6 +34,9 @@ class LocalModel:
     def turn(self, request: TurnRequest) -> LocalTurn:
         return LocalTurn(self._engine, self._dialect, self._prompts, request)
 
+    def forget(self, owner: str) -> None:
+        self._engine.forget(owner)
+
 
 class LocalTurn:
     """Builds the prompt and has it continued when it is iterated."""
@@ -48,6 +52,7 @@ class LocalTurn:
         self._prompt: Prompt | None = None
         self._generation: Generation | None = None
         self._tokens: list[int] = []
+        self._text: list[str] = []
         self._finished: Finished | None = None
 
     @property
@@ -55,6 +60,7 @@ class LocalTurn:
         if self._prompt is None or self._generation is None:
             return None
         done = self._finished
+        prompt = self._prompt.text
         return ModelCall(
             fingerprint=self._engine.info.fingerprint,
             prompt_tokens=done.prompt_tokens if done else len(self._prompt.ids),
@@ -63,6 +69,9 @@ class LocalTurn:
             reasoning_tokens=0,
             finish_reason=done.reason if done else "error",
             token_ids=self._tokens,
+            prompt_length=len(prompt),
+            prompt_digest=digest_of(prompt),
+            text="".join(self._text),
         )
 
     def cancel(self) -> None:
@@ -93,9 +102,13 @@ class LocalTurn:
                 self._finished = item
             else:
                 self._tokens.extend(item.ids)
-                yield parser.feed(joiner.feed(item.data))
-        yield parser.feed(joiner.finish())
+                yield parser.feed(self._read(joiner.feed(item.data)))
+        yield parser.feed(self._read(joiner.finish()))
         yield parser.finish()
+
+    def _read(self, text: str) -> str:
+        self._text.append(text)
+        return text
 
     def _engine_request(self, prompt: Prompt) -> Request:
         asked = self._request
@@ -103,4 +116,11 @@ class LocalTurn:
             temperature=1.0 if asked.temperature is None else asked.temperature,
             top_p=1.0 if asked.top_p is None else asked.top_p,
         )
-        return Request(prompt.ids, prompt.max_tokens, sampling, cache_scope=asked.cache_scope)
+        return Request(
+            prompt.ids,
+            prompt.max_tokens,
+            sampling,
+            cache_scope=asked.cache_scope,
+            cache_owner=asked.cache_owner,
+            shared_tokens=prompt.shared,
+        )

@@ -53,6 +53,9 @@ class UpstreamModel:
     def turn(self, request: TurnRequest) -> UpstreamTurn:
         return UpstreamTurn(self._endpoint, self._limits.limit_field, self._estimate, request)
 
+    def forget(self, owner: str) -> None:
+        """Nothing of a conversation is kept here."""
+
 
 class UpstreamTurn:
     """Sends the conversation when it is iterated."""

@@ -295,6 +295,15 @@ async def _first_delta(client: openai.AsyncOpenAI, story: Story, run: Json) -> N
                 return
 
 
+async def test_a_thread_that_is_deleted(story: Story, endpoint: ScriptedEndpoint) -> None:
+    """Its run ends, and the endpoint is not kept busy for it."""
+    endpoint.streams(event(content("One two")), asyncio.Event())
+    await story.start()
+    await asyncio.wait_for(endpoint.arrived.wait(), DEADLINE)
+    granted(await story.http.delete(story.url))
+    await asyncio.wait_for(endpoint.asked[0].gone.wait(), DEADLINE)
+
+
 async def test_a_thread_that_is_too_long(tmp_path: Path, endpoint: ScriptedEndpoint) -> None:
     """The oldest messages stay away, by estimate; room is left for the answer."""
     async with story_on(tmp_path / "data", endpoint.url, context=600) as story:
