@@ -84,7 +84,11 @@ class ChatEndpoint:
 
     async def _send(self, content: bytes) -> httpx2.Response:
         """The head of the answer. Nothing was written before it, so it can be asked for again."""
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",  # what packs a stream holds it back
+        }
         for delay in (*RETRY_AFTER, None):
             request = self._client.build_request(
                 "POST", self._url, content=content, headers=headers

@@ -112,7 +112,10 @@ class UpstreamTurn:
             except PromptRefused as error:
                 raise InvalidPrompt(str(error)) from error
             except PromptTooLong as error:
-                if self._reader is not None or len(units) <= 1:
+                if self._reader is not None and self._reader.written:
+                    self._reader.finish_reason = "length"  # the context is full in mid-answer
+                    return
+                if len(units) <= 1:
                     raise PromptBudgetUnmet from error
                 self._estimate.was_too_low()
                 units = units[(len(units) + 1) // 2 :]

@@ -18,6 +18,7 @@ from tests.endpoint import (
     Json,
     ScriptedEndpoint,
     call,
+    chunk,
     content,
     counted,
     event,
@@ -200,6 +201,22 @@ async def test_an_answer_that_is_cut_off(story: Story, endpoint: ScriptedEndpoin
     run = await story.run()
     assert run["status"] == "incomplete"
     assert run["incomplete_details"] == {"reason": "max_completion_tokens"}
+
+
+async def test_a_context_that_is_full_in_mid_answer(
+    story: Story, endpoint: ScriptedEndpoint
+) -> None:
+    """An error that says so there is the same as `length`; before the first word it is not."""
+    full = {"error": {"message": "no more", "type": "exceed_context_size_error"}}
+    await story.say("And you?")
+    endpoint.chunks(chunk({"role": "assistant"}), full)
+    endpoint.chunks(content("One two"), full)
+    run = await story.run()
+    assert run["status"] == "incomplete"
+    assert run["incomplete_details"] == {"reason": "max_completion_tokens"}
+    [message] = await story.answers(run)
+    assert text_of(message) == "One two"
+    assert len(endpoint.asked) == 2
 
 
 async def test_an_answer_that_is_filtered(story: Story, endpoint: ScriptedEndpoint) -> None:
