@@ -13,6 +13,7 @@ from typing import Literal
 
 from server.chat.completions import JsonObject, message_body, tools_body
 from server.chat.values import TurnDelta
+from server.engine.chunks import Usage
 from server.engine.protocol import PromptRefused, PromptTooLong
 from server.engine.upstream import Answer, ChatEndpoint
 from server.runs.answer import AnswerReader
@@ -81,20 +82,21 @@ class UpstreamTurn:
         reader = self._reader
         if reader is None:
             return None
-        usage = reader.usage
-        unfinished = "cancelled" if self._cancelled else "error"
+        usage = reader.usage or self._estimated(reader)
         return ModelCall(
-            fingerprint=":".join(
-                filter(None, ("upstream", self._endpoint.model, reader.fingerprint))
-            ),
-            prompt_tokens=usage.prompt_tokens if usage else self._estimate.tokens(self._size),
-            completion_tokens=(
-                usage.completion_tokens if usage else self._estimate.tokens(reader.written)
-            ),
-            cached_tokens=usage.cached_tokens if usage else 0,
-            reasoning_tokens=usage.reasoning_tokens if usage else 0,
-            finish_reason=reader.finish_reason or unfinished,
+            fingerprint=f"upstream:{self._endpoint.model}:{reader.fingerprint or ''}",
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            finish_reason=reader.finish_reason or ("cancelled" if self._cancelled else "error"),
             token_ids=(),
+        )
+
+    def _estimated(self, reader: AnswerReader) -> Usage:
+        return Usage(
+            prompt_tokens=self._estimate.tokens(self._size),
+            completion_tokens=self._estimate.tokens(reader.written),
         )
 
     def cancel(self) -> None:
@@ -154,6 +156,8 @@ class UpstreamTurn:
             self._reader = reader
             for delta in reader.read(chunk):
                 yield delta
+        if not self._cancelled:
+            reader.finish_reason = reader.finish_reason or "stop"
         for delta in reader.finish():
             yield delta
         if reader.usage is not None:
