@@ -13,6 +13,7 @@ from server.config import Settings
 from server.engine.client import WorkerEngine
 from server.engine.protocol import Engine
 from server.engine.settings import EngineSettings
+from server.runs.local import LocalModel
 from server.runs.models import Catalog, Model
 
 CHATML = (
@@ -72,7 +73,7 @@ def _model(name: str, engine: Engine, created: int) -> Model:
     info = engine.info
     try:
         template = ChatTemplate(info.chat_template or CHATML, bos=info.bos, eos=info.eos)
-        return Model(name, created, engine, template, dialect_for(template))
+        return Model(name, created, LocalModel(engine, template, dialect_for(template)))
     except TemplateError as error:
         raise ModelProblem(f"the chat template of {info.path} cannot be used: {error}") from error
 

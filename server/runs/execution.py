@@ -14,35 +14,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeVar
 
-from server.chat.template import TemplateError
-from server.chat.turn import TurnParser
-from server.chat.utf8 import Utf8Joiner
 from server.chat.values import CallArguments, CallStarted, TextDelta, ToolCall, TurnDelta
 from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
-from server.engine.protocol import (
-    EngineCrashed,
-    EngineError,
-    Finished,
-    Generation,
-    PromptTooLong,
-    Request,
-    Sampling,
-)
+from server.engine.protocol import EngineCrashed, EngineError
 from server.ids import IdSource
-from server.runs.context import (
-    CompletionBudgetSpent,
-    ContextBuilder,
-    InvalidPrompt,
-    Prompt,
-    PromptBudgetUnmet,
-    tool_specs,
-)
+from server.runs.context import CompletionBudgetSpent, ContextBuilder
 from server.runs.deltas import MessageDeltas, StepDeltas
 from server.runs.events import EventBus
 from server.runs.models import Model
-from server.runs.progress import Ending, ModelCall, Progress, Said
+from server.runs.progress import Ending, Progress, Said
 from server.runs.state import Claim, RunMoved
+from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, Turn
 from server.schemas import RunStatus
 
 log = logging.getLogger(__name__)
@@ -109,11 +92,7 @@ class RunExecution:
         self._limits = limits
         self._interrupt: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
         self._writing = asyncio.Lock()
-        self._generation: Generation | None = None
-        self._prompt: Prompt | None = None
-        self._tokens: list[int] = []
-        self._finished: Finished | None = None
-        self._joiner = Utf8Joiner()
+        self._turn: Turn | None = None
         self._message: _Message | None = None
         self._step: StepDeltas | None = None
         self._calls: list[_Call] = []
@@ -122,8 +101,7 @@ class RunExecution:
         """End the run within a moment, whatever the engine does. The first reason stands."""
         if not self._interrupt.done():
             self._interrupt.set_result(why)
-            if self._generation is not None:
-                self._generation.cancel()
+            self._stop_writing()
 
     @property
     def _interrupted(self) -> Interrupt | None:
@@ -132,7 +110,7 @@ class RunExecution:
     async def drive(self) -> RunStatus | None:
         """From the claim to the run's next state, which is returned; None if it was taken away."""
         try:
-            ending = await self._turn()
+            ending = await self._take_turn()
         except RunMoved:
             ending = None
         except Exception:  # the edge: whatever it is, the run must not stay open
@@ -144,7 +122,7 @@ class RunExecution:
             log.info("run_taken_away", extra={"run_id": self.run_id})
             return None
 
-    async def _turn(self) -> Ending | None:
+    async def _take_turn(self) -> Ending | None:
         """One model call. None means that the calls it wrote have to be answered."""
         unbuilt = [tool["type"] for tool in self._run.tools if tool["type"] not in BUILT_TOOLS]
         if unbuilt:
@@ -153,9 +131,9 @@ class RunExecution:
             await self._generate()
         except CompletionBudgetSpent:
             return Ending("incomplete", None, incomplete_reason="max_completion_tokens")
-        except (InvalidPrompt, TemplateError) as error:
+        except InvalidPrompt as error:
             return self._failed({"code": "invalid_prompt", "message": str(error)})
-        except (PromptBudgetUnmet, PromptTooLong):
+        except PromptBudgetUnmet:
             return Ending("incomplete", None, incomplete_reason="max_prompt_tokens")
         except EngineCrashed:
             return self._crashed()
@@ -175,43 +153,26 @@ class RunExecution:
             reading.result()
 
     async def _read(self) -> None:
-        self._prompt = await self._context.build(self._run, self._model)
+        request = await self._context.build(self._run, self._model)
         if self._interrupt.done():
             return
-        offered = [tool.name for tool in tool_specs(self._run.tools, self._run.tool_choice)]
-        parser = TurnParser(self._model.dialect, offered, in_reasoning=self._prompt.in_reasoning)
-        self._generation = self._model.engine.generate(self._request(self._prompt))
+        self._turn = self._model.chat.turn(request)
         try:
-            async for item in self._generation:
-                if isinstance(item, Finished):
-                    self._finished = item
-                else:
-                    self._tokens.extend(item.ids)
-                    await self._say(parser.feed(self._joiner.feed(item.data)))
+            async for delta in self._turn:
+                await self._say(delta)
         finally:
-            self._generation.cancel()
-        await self._say(parser.feed(self._joiner.finish()))
-        await self._say(parser.finish())
+            self._turn.cancel()
 
-    def _request(self, prompt: Prompt) -> Request:
-        run = self._run
-        sampling = Sampling(
-            temperature=1.0 if run.temperature is None else run.temperature,
-            top_p=1.0 if run.top_p is None else run.top_p,
-        )
-        return Request(prompt.ids, prompt.max_tokens, sampling, cache_scope=run.project_id)
-
-    async def _say(self, deltas: list[TurnDelta]) -> None:
-        for delta in deltas:
-            if self._interrupt.done():
-                return
-            match delta:
-                case TextDelta(text):
-                    await self._say_text(text)
-                case CallStarted(index, name):
-                    await self._start_call(index, name)
-                case CallArguments(index, text):
-                    self._say_arguments(index, text)
+    async def _say(self, delta: TurnDelta) -> None:
+        if self._interrupt.done():
+            return
+        match delta:
+            case TextDelta(text):
+                await self._say_text(text)
+            case CallStarted(index, name):
+                await self._start_call(index, name)
+            case CallArguments(index, text):
+                self._say_arguments(index, text)
 
     async def _say_text(self, text: str) -> None:
         """Text after a call has no place: the tool step that is open waits for its outputs."""
@@ -257,21 +218,22 @@ class RunExecution:
             return await self._db.write(work)
 
     def _stop_writing(self) -> None:
-        """Enough: one call a turn was asked for, and it is there."""
-        if self._generation is not None:
-            self._generation.cancel()
+        """Enough: the run shall end, or the one call a turn that was asked for is there."""
+        if self._turn is not None:
+            self._turn.cancel()
 
     async def _completed(self) -> Ending | None:
-        """What the end of the generation means for the run."""
+        """What the end of the turn means for the run."""
         if self._interrupt.done():
             return None
-        if self._finished is not None and self._finished.reason == "length":
+        call = self._call()
+        if call is not None and call.finish_reason == "length":
             return self._cut_off()
         if self._calls:
             return None
         if self._message is None:
             await self._say_text("")
-        return Ending("completed", self._call(), self._said())
+        return Ending("completed", call, self._said())
 
     def _cut_off(self) -> Ending:
         in_call = self._step is not None
@@ -344,18 +306,7 @@ class RunExecution:
 
     def _call(self) -> ModelCall | None:
         """What the model call cost so far; None if there was none."""
-        if self._generation is None or self._prompt is None:
-            return None
-        done = self._finished
-        return ModelCall(
-            fingerprint=self._model.engine.info.fingerprint,
-            prompt_tokens=done.prompt_tokens if done else len(self._prompt.ids),
-            completion_tokens=done.completion_tokens if done else len(self._tokens),
-            cached_tokens=done.cached_tokens if done else 0,
-            reasoning_tokens=0,
-            finish_reason=done.reason if done else "error",
-            token_ids=self._tokens,
-        )
+        return None if self._turn is None else self._turn.call
 
 
 def _unbuilt(tool: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Claims queued runs and drives each in a task of its own; ends those whose time is over.
 
-A run is claimed only with a permit of its model, a free sequence of the engine. Deadlines run on
+A run is claimed only with a permit of its model: a turn that it can take at once. Deadlines run on
 the monotonic clock while the process lives, so that a jump of the wall clock neither expires nor
 revives a run. Everything here is owned by the event loop.
 """
@@ -71,7 +71,7 @@ class RunExecutor:
         self._metrics = metrics
         self._progress = Progress(Announcer(bus))
         self._context = ContextBuilder(db, completion_cap=settings.completion_cap)
-        self._permits = Counter({m.id: m.engine.slots for m in catalog.models.values()})
+        self._permits = Counter({m.id: m.chat.slots for m in catalog.models.values()})
         self._running: dict[str, RunExecution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []

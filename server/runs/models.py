@@ -1,4 +1,4 @@
-"""The models that runs can name: configured models, their engines, and the names they go by."""
+"""The models that runs can name: configured models, and the names they go by."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from server.chat.dialects import Dialect
-from server.chat.template import ChatTemplate
-from server.engine.protocol import Engine
+from server.runs.turns import ChatModel
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A configured model: its id, the engine that runs it, and how it is talked to."""
+    """A configured model: its id, and what takes its turns."""
 
     id: str
     created: int
-    engine: Engine
-    template: ChatTemplate
-    dialect: Dialect
+    chat: ChatModel
 
 
 class Catalog:

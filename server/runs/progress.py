@@ -16,6 +16,7 @@ from server.db.stores import Record
 from server.runs.announce import Announcer
 from server.runs.lifecycle import close_step, finish
 from server.runs.state import Claim, RunMoved, move
+from server.runs.turns import ModelCall
 from server.schemas import RunStatus
 
 MESSAGE_REASON = {
@@ -26,19 +27,6 @@ MESSAGE_REASON = {
     "queued": "run_failed",
 }
 STEP_STATUS: dict[RunStatus, RunStatus] = {"incomplete": "completed", "queued": "failed"}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCall:
-    """What one model call cost, and the tokens it wrote. Counts are tokens."""
-
-    fingerprint: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-    finish_reason: str
-    token_ids: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)

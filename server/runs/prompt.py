@@ -1,0 +1,116 @@
+"""A conversation to a prompt of a local model: as many of its newest units as the budget allows.
+
+Truncation drops the oldest units; the instructions and the newest unit always stay. Knows nothing
+of rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from server.chat.dialects import Dialect
+from server.chat.template import ChatTemplate, TemplateError
+from server.chat.values import ChatMessage, Piece, ToolSpec
+from server.engine.protocol import Engine, Span
+from server.runs.turns import InvalidPrompt, PromptBudgetUnmet, TurnRequest, Unit
+
+# Characters that a token stands for at most, generously: what is longer than a prompt of such
+# tokens need not be rendered to know that it does not fit.
+LONGEST_TOKEN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as token ids, the most tokens that may follow it, and whether it opens reasoning."""
+
+    ids: list[int]
+    max_tokens: int
+    in_reasoning: bool
+
+
+class PromptBuilder:
+    """Builds one model's prompts. Keeps the token counts of texts it has seen, newest used last."""
+
+    def __init__(
+        self, engine: Engine, template: ChatTemplate, dialect: Dialect, *, remembered: int = 8192
+    ) -> None:
+        self._engine = engine
+        self._template = template
+        self._dialect = dialect
+        self._remembered = remembered
+        self._counts: OrderedDict[str, int] = OrderedDict()
+
+    async def build(self, request: TurnRequest) -> Prompt:
+        """The prompt of a turn. Raises PromptBudgetUnmet, InvalidPrompt, EngineError."""
+        budget = request.budget
+        kept = newest_within(request.units, budget.prompt_limit * LONGEST_TOKEN)
+        if request.units and not kept:
+            raise PromptBudgetUnmet
+        while True:
+            pieces = await self._rendered(conversation(request.instructions, kept), request.tools)
+            ids = await self._engine.tokenize([Span(p.text, p.is_template) for p in pieces])
+            if len(ids) <= budget.prompt_limit:
+                in_reasoning = self._dialect.opens_reasoning(pieces)
+                return Prompt(ids, budget.room_after(len(ids)), in_reasoning)
+            if len(kept) <= 1:
+                raise PromptBudgetUnmet
+            kept = await self._shortened(kept, len(ids), budget.prompt_limit)
+
+    async def _rendered(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]
+    ) -> Sequence[Piece]:
+        try:
+            return await asyncio.to_thread(self._template.render, messages, tools)
+        except TemplateError as error:
+            raise InvalidPrompt(str(error)) from error
+
+    async def _shortened(self, units: Sequence[Unit], tokens: int, limit: int) -> Sequence[Unit]:
+        """Fewer units: without the oldest that seem to make up what `tokens` has over `limit`.
+
+        What the template adds is taken to be the same for each unit and for the instructions, so
+        the prompt may still be too long after it. The newest unit is always left.
+        """
+        counts = [await self._count(unit) for unit in units]
+        added = max(0, tokens - sum(counts)) // (len(units) + 1)
+        return without_oldest(units, [count + added for count in counts], tokens - limit)
+
+    async def _count(self, unit: Unit) -> int:
+        text = "\n".join(message.content for message in unit)
+        if text not in self._counts:
+            self._counts[text] = len(await self._engine.tokenize([Span(text, is_template=False)]))
+            if len(self._counts) > self._remembered:
+                self._counts.popitem(last=False)
+        self._counts.move_to_end(text)
+        return self._counts[text]
+
+
+def conversation(instructions: str | None, units: Sequence[Unit]) -> list[ChatMessage]:
+    """The messages of a prompt, in their order."""
+    system = [ChatMessage("system", instructions)] if instructions else []
+    return [*system, *(message for unit in units for message in unit)]
+
+
+def without_oldest(units: Sequence[Unit], counts: Sequence[int], excess: int) -> Sequence[Unit]:
+    """The units without the oldest that make up `excess`; the newest is always left."""
+    for position, count in enumerate(counts[:-1]):
+        excess -= count
+        if excess <= 0:
+            return units[position + 1 :]
+    return units[-1:]
+
+
+def newest_within(units: Sequence[Unit], characters: int) -> Sequence[Unit]:
+    """The newest units with so many characters in all."""
+    left = characters
+    for position in range(len(units) - 1, -1, -1):
+        left -= _characters(units[position])
+        if left < 0:
+            return units[position + 1 :]
+    return units
+
+
+def _characters(unit: Unit) -> int:
+    return sum(len(message.content) for message in unit)

@@ -1,0 +1,112 @@
+"""What a run needs of a model: its next turn of a conversation, as the model writes it.
+
+Values of the conversation go in, text and calls come out. Whether tokens, a template or another
+server are behind it is the model's own affair: `local` and `upstream` implement this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from server.chat.values import ChatMessage, ToolSpec, TurnDelta
+
+Unit = tuple[ChatMessage, ...]
+
+
+class PromptBudgetUnmet(Exception):
+    """Even the instructions and the newest unit alone are more tokens than allowed."""
+
+
+class InvalidPrompt(Exception):
+    """The conversation holds something that this model cannot take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Tokens this turn may still take. `prompt` is the run's own limit, None if it has none."""
+
+    prompt: int | None
+    completion: int
+    context: int
+
+    @property
+    def prompt_limit(self) -> int:
+        """The longest prompt; at least a token of the context is left for the answer."""
+        room = self.context - min(self.completion, self.context // 4)
+        return room if self.prompt is None else min(room, self.prompt)
+
+    def room_after(self, prompt: int) -> int:
+        """The most tokens that may follow a prompt of so many."""
+        return max(1, min(self.completion, self.context - prompt))
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """A conversation whose next turn is asked for.
+
+    `units` are kept or dropped whole, oldest first: a message, or an assistant's calls with their
+    outputs. The instructions and the newest unit always stay.
+    """
+
+    instructions: str | None
+    units: Sequence[Unit]
+    budget: Budget
+    tools: Sequence[ToolSpec] = ()
+    must_call: bool = False
+    parallel_tool_calls: bool = True
+    response_format: Mapping[str, Any] | None = None  # None is plain text
+    reasoning_effort: str | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    cache_scope: str = ""  # turns share what is cached of prompts only within one scope
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """What one model call cost, and the tokens it wrote. Counts are tokens.
+
+    `finish_reason` is stop, tool_calls, length, content_filter, cancelled, or error while it has
+    none.
+    """
+
+    fingerprint: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    finish_reason: str
+    token_ids: Sequence[int]
+
+
+class Turn(Protocol):
+    """One turn on its way: iterate it once, to its end or to an error.
+
+    Raises PromptBudgetUnmet, InvalidPrompt, EngineError.
+    """
+
+    def __aiter__(self) -> AsyncIterator[TurnDelta]: ...
+
+    @property
+    def call(self) -> ModelCall | None:
+        """What it has cost so far; None before the model was asked."""
+        ...
+
+    def cancel(self) -> None:
+        """End it soon; what is written already may still arrive. May be called twice."""
+        ...
+
+
+class ChatModel(Protocol):
+    """A model that takes turns. Sizes in tokens; `slots` turns are taken at once."""
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def context(self) -> int:
+        """The most tokens of a prompt and its answer together."""
+        ...
+
+    def turn(self, request: TurnRequest) -> Turn: ...
