@@ -147,6 +147,23 @@ def write_llama(
     return write_gguf(path, metadata, tensors)
 
 
+def write_lora(path: Path, *, width: int, outer: int, layers: int, rank: int = 4) -> Path:
+    """An adapter with random weights for the last projection of each layer of a llama."""
+    random = np.random.default_rng(2)
+    tensors: Tensors = {}
+    for layer in range(layers):
+        name = f"blk.{layer}.ffn_down.weight"
+        tensors[f"{name}.lora_a"] = random.normal(0, 0.3, (rank, outer)).astype(np.float32)
+        tensors[f"{name}.lora_b"] = random.normal(0, 0.3, (width, rank)).astype(np.float32)
+    metadata = {
+        "general.type": "adapter",
+        "general.architecture": "llama",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": float(rank),
+    }
+    return write_gguf(path, metadata, tensors)
+
+
 def _norm(name: str, width: int) -> Tensors:
     one, zero = np.ones(width, np.float32), np.zeros(width, np.float32)
     return {f"{name}.weight": one, f"{name}.bias": zero}
