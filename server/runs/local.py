@@ -4,24 +4,41 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from server.chat.dialects import Dialect
-from server.chat.template import ChatTemplate
+from server.chat.dialects import Dialect, dialect_for
+from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
 from server.chat.utf8 import Utf8Joiner
 from server.chat.values import TurnDelta
-from server.engine.protocol import Engine, Finished, Generation, PromptTooLong, Request, Sampling
+from server.engine.protocol import (
+    Engine,
+    EngineUnavailable,
+    Finished,
+    Generation,
+    ModelInfo,
+    PromptTooLong,
+    Request,
+    Sampling,
+)
+from server.engine.sizing import Demand, Fit
 from server.runs.prompt import Prompt, PromptBuilder
 from server.runs.splice import digest_of
 from server.runs.turns import ModelCall, PromptBudgetUnmet, TurnRequest
 
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
 
 class LocalModel:
-    """Takes turns on a started engine."""
+    """Takes turns while it is loaded; how it is talked to is known only then."""
 
-    def __init__(self, engine: Engine, template: ChatTemplate, dialect: Dialect) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._dialect = dialect
-        self._prompts = PromptBuilder(engine, template, dialect)
+        self._dialect: Dialect | None = None
+        self._prompts: PromptBuilder | None = None
 
     @property
     def slots(self) -> int:
@@ -31,11 +48,36 @@ class LocalModel:
     def context(self) -> int:
         return self._engine.info.context
 
+    async def measure(self) -> Demand:
+        return await self._engine.measure()
+
+    async def load(self, fit: Fit | None) -> None:
+        """Raises EngineUnavailable, also for a chat template that is broken."""
+        await self._engine.start(fit)
+        try:
+            self._learn_to_talk(self._engine.info)
+        except TemplateError as error:
+            await self._engine.stop()
+            path = self._engine.info.path
+            reason = f"the chat template of {path} cannot be used: {error}"
+            raise EngineUnavailable(reason) from error
+
+    async def unload(self) -> None:
+        await self._engine.stop()
+        self._dialect = self._prompts = None
+
     def turn(self, request: TurnRequest) -> LocalTurn:
+        if self._dialect is None or self._prompts is None:
+            raise EngineUnavailable("The model is not loaded.")
         return LocalTurn(self._engine, self._dialect, self._prompts, request)
 
     def forget(self, owner: str) -> None:
         self._engine.forget(owner)
+
+    def _learn_to_talk(self, info: ModelInfo) -> None:
+        template = ChatTemplate(info.chat_template or CHATML, bos=info.bos, eos=info.eos)
+        self._dialect = dialect_for(template)
+        self._prompts = PromptBuilder(self._engine, template, self._dialect)
 
 
 class LocalTurn:
