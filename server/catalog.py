@@ -13,7 +13,7 @@ from server.engine.client import WorkerEngine
 from server.engine.gguf import Part, find_files
 from server.engine.machine import available_memory, computes_on_gpu
 from server.engine.pool import Loadable, ModelPool, Stay
-from server.engine.protocol import Engine
+from server.engine.protocol import Engine, Sampling
 from server.engine.settings import EngineSettings
 from server.runs.local import LocalModel
 from server.runs.models import Catalog, Model
@@ -78,8 +78,20 @@ def engine_settings(section: ModelSection) -> EngineSettings:
 
 def build_catalog(engines: Mapping[str, Engine], settings: Settings, created: int) -> Catalog:
     """The catalog over engines, which need not be started; the first is the default model's."""
-    models = [Model(name, created, LocalModel(engine)) for name, engine in engines.items()]
+    models = [
+        Model(name, created, LocalModel(engine, _usual_sampling(settings.of_model(name))))
+        for name, engine in engines.items()
+    ]
     return Catalog(models, settings.models.aliases_for(models[0].id))
+
+
+def _usual_sampling(section: ModelSection) -> Sampling:
+    """What holds where a request says nothing, as OpenAI's never do."""
+    return Sampling(
+        top_k=section.top_k,
+        min_p=section.min_p,
+        repetition_penalty=section.repetition_penalty,
+    )
 
 
 def build_pool(catalog: Catalog, settings: Settings, now: Callable[[], float]) -> ModelPool:
