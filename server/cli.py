@@ -30,6 +30,8 @@ from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
 
 log = logging.getLogger(__name__)
 
+ON_DEMAND = "loaded when it is first used"
+
 
 class Refused(Exception):
     """The command cannot be carried out; the text is all that the user needs."""
@@ -135,7 +137,7 @@ async def _serve(settings: Settings, engines: dict[str, Engine]) -> None:
         services = await _start(stack, settings, engines)
         stop_on_signals(stop)
         app = create_app(services, settings)
-        print(banner(settings, engines, _url(listener)), flush=True)
+        print(banner(settings, engines, services, _url(listener)), flush=True)
         await serve(app, listener, stop, settings.server.shutdown_grace)
     log.info("stopped")
 
@@ -179,9 +181,12 @@ def _url(listener: socket.socket) -> str:
     return f"http://{shown}:{port}/v1"
 
 
-def banner(settings: Settings, engines: dict[str, Engine], url: str) -> str:
-    """What a new user needs to see: the URL, the model, and a snippet to paste."""
-    served = {name: size_of(engine.info) for name, engine in engines.items()}
+def banner(settings: Settings, engines: dict[str, Engine], services: Services, url: str) -> str:
+    """What a new user needs to see: the URL, the models, and a snippet to paste."""
+    served = {
+        name: size_of(engine.info) if services.pool.ready(name) else ON_DEMAND
+        for name, engine in engines.items()
+    }
     served |= find_endpoints(settings)
     models = "\n".join(f"  model    {name}  ({what})" for name, what in served.items())
     return f"""
@@ -216,13 +221,14 @@ def size_of(info: ModelInfo) -> str:
 def models_command(settings: Settings) -> int:
     """Print the models that can be served, and the names that stand for them."""
     for name, path in find_models(settings).items():
-        if not path.is_file():
+        default, there = name == chosen_model(settings), path.is_file()
+        if default and not there:
             raise ModelProblem(f"no model file at {path}")
-        mark = "*" if name == chosen_model(settings) else " "
-        print(f"{mark} {name:24} {path.stat().st_size / 1e6:8.1f} MB  {path}")
+        size = f"{path.stat().st_size / 1e6:8.1f} MB" if there else f"{'missing':>11}"
+        print(f"{'*' if default else ' '} {name:24} {size}  {path}")
     for name, url in find_endpoints(settings).items():
-        mark = "*" if name == chosen_model(settings) else " "
-        print(f"{mark} {name:24}    upstream  {url}")
+        default = name == chosen_model(settings)
+        print(f"{'*' if default else ' '} {name:24}    upstream  {url}")
     for pattern, target in settings.models.aliases_for(chosen_model(settings)).items():
         print(f"  {pattern:24} -> {target}")
     return 0

@@ -51,6 +51,7 @@ class LiveServer:
     url: str
     services: Services
     settings: Settings
+    engines: Mapping[str, Engine]
 
     def sdk(self, **options: Any) -> openai.AsyncOpenAI:
         """The official client, without its retries, so that a test sees each answer."""
@@ -91,7 +92,7 @@ async def live_server(
             task = asyncio.create_task(http.serve(sockets=[listener]))
             try:
                 port = listener.getsockname()[1]
-                yield LiveServer(f"http://127.0.0.1:{port}", services, settings)
+                yield LiveServer(f"http://127.0.0.1:{port}", services, settings, engines)
             finally:
                 await services.executor.stop(0.0)
                 http.should_exit = True

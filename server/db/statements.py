@@ -151,6 +151,13 @@ NEXT_QUEUED = (
     .order_by(_run.c.seq)
     .limit(1)
 )
+QUEUED_FOR = (
+    select(_run)
+    .where(AT_WORK, _run.c.status == "queued", _run.c.model_id == bindparam("model"))
+    .order_by(_run.c.seq)
+    .limit(bindparam("most"))
+)
+MODELS_WAITED_FOR = select(_run.c.model_id).where(AT_WORK, _run.c.status == "queued").distinct()
 ALL_ACTIVE = select(_run).where(IS_ACTIVE).order_by(_run.c.seq)
 COUNT_BY_STATUS = (
     select(_run.c.status, func.count().label("number")).where(IS_ACTIVE).group_by(_run.c.status)

@@ -215,6 +215,15 @@ class Runs(Store):
         wanted = {"models": list(model_ids)}
         return self.connection.execute(statements.NEXT_QUEUED, wanted).first()
 
+    def queued_for(self, model_id: str, most: int) -> Sequence[Record]:
+        """The oldest runs that wait for a model."""
+        wanted = {"model": model_id, "most": most}
+        return self.connection.execute(statements.QUEUED_FOR, wanted).all()
+
+    def models_waited_for(self) -> set[str]:
+        """The ids of the models that queued runs need."""
+        return set(self.connection.execute(statements.MODELS_WAITED_FOR).scalars())
+
     def active(self) -> Sequence[Record]:
         """All active runs of all projects, oldest first."""
         return self.connection.execute(statements.ALL_ACTIVE).all()

@@ -134,6 +134,7 @@ class Run(SQLModel, table=True):
     tool_choice: Any = _json()
     parallel_tool_calls: bool
 
+    x_sampling: dict[str, Any] | None = _json(nullable=True)
     model_id: str
     held: bool = False
     fence: int = 0

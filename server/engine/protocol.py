@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from server.engine.sizing import Demand, Fit
 from server.engine.stats import EngineStats
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -146,7 +147,7 @@ class Generation(Protocol):
 
 
 class Engine(Protocol):
-    """One loaded model. `slots` sequences decode together; more generations than that wait."""
+    """One model. `slots` sequences decode together; more generations than that wait."""
 
     @property
     def slots(self) -> int: ...
@@ -157,8 +158,15 @@ class Engine(Protocol):
     @property
     def stats(self) -> EngineStats: ...
 
-    async def start(self) -> None:
-        """Load the model. Raises EngineUnavailable with a sentence for the user."""
+    async def measure(self) -> Demand:
+        """What the model would take. Raises EngineUnavailable if its file is of no use."""
+        ...
+
+    async def start(self, fit: Fit | None = None) -> None:
+        """Load the model. Raises EngineUnavailable with a sentence for the user.
+
+        Without a `fit` it takes of the memory what it likes. After `stop` it can be started again.
+        """
         ...
 
     async def stop(self) -> None: ...

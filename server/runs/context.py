@@ -10,7 +10,7 @@ from server.chat.values import ChatMessage, ToolCall, ToolSpec
 from server.db.database import Database, Tx
 from server.db.stores import Record
 from server.runs.models import Model
-from server.runs.turns import Budget, InvalidPrompt, TurnRequest, Unit, WrittenTurn
+from server.runs.turns import Budget, InvalidPrompt, SamplingOptions, TurnRequest, Unit, WrittenTurn
 
 
 class CompletionBudgetSpent(Exception):
@@ -40,6 +40,7 @@ class ContextBuilder:
             reasoning_effort=run.reasoning_effort,
             temperature=run.temperature,
             top_p=run.top_p,
+            options=SamplingOptions(**(run.x_sampling or {})),
             cache_scope=run.project_id,
             cache_owner=run.thread_id,
             written=written,

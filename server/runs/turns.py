@@ -7,7 +7,7 @@ server are behind it is the model's own affair: `local` and `upstream` implement
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from server.chat.values import ChatMessage, ToolSpec, TurnDelta
@@ -60,6 +60,23 @@ class WrittenTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How tokens are chosen beyond temperature and top_p. None is the model's default.
+
+    `logit_bias` is by token id; one of `stop` ends the turn before it is said.
+    """
+
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    stop: Sequence[str] = ()
+    logit_bias: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRequest:
     """A conversation whose next turn is asked for.
 
@@ -77,6 +94,7 @@ class TurnRequest:
     reasoning_effort: str | None = None
     temperature: float | None = None  # None is the model's own
     top_p: float | None = None
+    options: SamplingOptions = SamplingOptions()
     cache_scope: str = ""  # turns share what is cached of prompts only within one scope
     cache_owner: str = ""  # and what is not shared is kept for this owner's next turn
     written: Sequence[WrittenTurn] = ()  # earlier turns of the conversation

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
 
 from server.chat.completions import JsonObject, message_body, tools_body
 from server.chat.values import TurnDelta
@@ -22,6 +22,8 @@ from server.runs.prompt import conversation, without_oldest
 from server.runs.turns import Budget, InvalidPrompt, ModelCall, PromptBudgetUnmet, TurnRequest, Unit
 
 log = logging.getLogger(__name__)
+
+NOTHING: Final[tuple[object, ...]] = (None, (), [], {})  # of what a run leaves to the endpoint
 
 LimitField = Literal["max_tokens", "max_completion_tokens"]
 
@@ -171,6 +173,7 @@ class UpstreamTurn:
             "reasoning_effort": asked.reasoning_effort,
             "temperature": asked.temperature,
             "top_p": asked.top_p,
+            **asdict(asked.options),
         }
         return {
             "messages": [message_body(message) for message in messages],
@@ -178,7 +181,7 @@ class UpstreamTurn:
             **tools_body(
                 asked.tools, must_call=asked.must_call, parallel=asked.parallel_tool_calls
             ),
-            **{name: value for name, value in wanted.items() if value is not None},
+            **{name: value for name, value in wanted.items() if value not in NOTHING},
         }
 
 

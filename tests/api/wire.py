@@ -19,7 +19,7 @@ KEYS = {
     "reasoning_effort tool_resources metadata response_format",
     "assistant.deleted": "id object deleted",
     "list": "object data first_id last_id has_more",
-    "model": "id object created owned_by",
+    "model": "id object created owned_by context_length state error",
     "thread": "id object created_at metadata tool_resources",
     "thread.deleted": "id object deleted",
     "thread.message": "id object created_at assistant_id thread_id run_id status "

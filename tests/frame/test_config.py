@@ -19,8 +19,11 @@ from server.config import (
     load_settings,
     setting_names,
 )
+from server.engine.protocol import Sampling
 from server.engine.settings import EngineSettings
 from server.runs.executor import ExecutorSettings
+
+SAMPLING = {"top_k", "min_p", "repetition_penalty"}  # used by whoever asks the engine
 
 
 def config(folder: Path, text: str) -> Path:
@@ -55,7 +58,7 @@ def test_every_setting_in_the_config_file_is_explained() -> None:
         for before, line in pairwise(lines)
         if " = " in line and line[0] not in '#"' and not before.startswith("#")
     ]
-    assert bare == ["flash_attention = true"]
+    assert bare == ["min_p = 0.0", "repetition_penalty = 1.0", "flash_attention = true"]
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
@@ -233,8 +236,15 @@ def test_a_section_has_the_names_and_defaults_of_the_part_it_is_for(
     section: EngineSection | RunsSettings, taken: EngineSettings | ExecutorSettings
 ) -> None:
     """A section can be handed over field by field, and neither side has a default of its own."""
-    assert section.model_dump() == {
+    assert section.model_dump(exclude=SAMPLING) == {
         name: value for name, value in dataclasses.asdict(taken).items() if name != "lora"
+    }
+
+
+def test_models_choose_tokens_alike_unless_told_otherwise() -> None:
+    """The settings have the sampler's own defaults, but for a top_k, which it has too."""
+    assert EngineSection().model_dump(include=SAMPLING) == {
+        name: getattr(Sampling(), name) for name in SAMPLING
     }
 
 
@@ -242,6 +252,6 @@ def test_the_engine_takes_all_of_a_model_but_when_it_is_loaded() -> None:
     """And how an endpoint is talked to. Adapters belong to one model only: [engine] has none."""
     endpoint = {"upstream", "upstream_model", "upstream_key", "upstream_limit", "timeout"}
     loading = {"path", "pin", "preload", "idle_after"}
-    assert set(ModelSection.model_fields) - loading - endpoint == {
+    assert set(ModelSection.model_fields) - loading - endpoint - SAMPLING == {
         field.name for field in dataclasses.fields(EngineSettings)
     }

@@ -107,10 +107,12 @@ async def test_options_go_along(tmp_path: Path, endpoint: ScriptedEndpoint) -> N
     }
     names = {"upstream_model": "org/Big-70B", "upstream_limit": "max_completion_tokens"}
     async with story_on(tmp_path / "data", endpoint.url, **names) as story:
-        run = await story.run(tool_choice="required", max_completion_tokens=300, **wanted)
+        limits = {"tool_choice": "required", "max_completion_tokens": 300}
+        run = await story.run(**limits, **wanted, x_sampling={"seed": 7, "stop": ["END"]})
     assert run["status"] == "completed"
     body = endpoint.asked[0].body
     assert {name: body[name] for name in wanted} == wanted
+    assert (body["seed"], body["stop"]) == (7, ["END"])
     assert body["tool_choice"] == {"type": "function", "function": {"name": "get_weather"}}
     assert (body["model"], body["max_completion_tokens"]) == ("org/Big-70B", 300)
     assert "max_tokens" not in body
@@ -122,7 +124,9 @@ async def test_what_a_run_leaves_open_is_left_to_the_endpoint(
     """No form, effort or choice is sent where none was asked for, and no tools where none are."""
     await story.run(tools=[], tool_choice="none")
     sent = set(endpoint.asked[0].body)
-    assert sent.isdisjoint({"response_format", "reasoning_effort", "tool_choice", "tools"})
+    assert sent.isdisjoint(
+        {"response_format", "reasoning_effort", "tool_choice", "tools", "top_k", "seed", "stop"}
+    )
 
 
 async def test_calls_and_their_outputs(story: Story, endpoint: ScriptedEndpoint) -> None:

@@ -1,4 +1,4 @@
-"""Turns remember what they wrote and after which prompt, so that prompts get their own ids back."""
+"""Turns remember what they wrote and after which prompt; runs have options of their own."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,8 +19,13 @@ def upgrade() -> None:
         turn.add_column(sa.Column("prompt_digest", sa.String(), nullable=False, server_default=""))
         turn.add_column(sa.Column("text", sa.String(), nullable=False, server_default=""))
 
+    with op.batch_alter_table("run") as run:
+        run.add_column(sa.Column("x_sampling", sa.JSON(none_as_null=True), nullable=True))
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("run") as run:
+        run.drop_column("x_sampling")
     with op.batch_alter_table("turn") as turn:
         for column in WRITTEN:
             turn.drop_column(column)
