@@ -286,7 +286,8 @@ async def test_an_endpoint_that_is_down(tmp_path: Path) -> None:
         async with story_on(tmp_path / "data", url) as story:
             assert (await story.http.get("/readyz")).status_code == 200
             models = granted(await story.http.get("/v1/models"))["data"]
-            assert "big" in [model["id"] for model in models]
+            [big] = [model for model in models if model["id"] == "big"]
+            assert (big["state"], big["context_length"]) == ("ready", 32_768)
             run = await story.run()
     assert run["status"] == "failed"
     assert run["last_error"]["code"] == "server_error"
