@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,12 +26,20 @@ from server.api.context import RequestContext
 from server.api.deps import Services
 from server.api.errors import handle_errors
 from server.api.openapi import describe
-from server.catalog import build_catalog
+from server.catalog import (
+    build_catalog,
+    build_pool,
+    cache_folder,
+    open_endpoints,
+    preload,
+)
 from server.clock import Clock, SystemClock
 from server.config import Settings
 from server.db.database import Database
 from server.db.folder import DataFolder
 from server.db.migrate import upgrade
+from server.engine.archive import owners_in
+from server.engine.pool import ModelPool
 from server.engine.protocol import Engine
 from server.ids import IdSource, RandomIds
 from server.metrics import Metrics
@@ -80,18 +89,21 @@ async def running(
 ) -> AsyncIterator[Services]:
     """The services of one data folder, from its lock to its last write.
 
-    Raises FolderInUse, WrongVersion, EngineUnavailable, ModelProblem, OSError.
+    The default model is loaded then. Raises FolderInUse, WrongVersion, EngineUnavailable, OSError.
     """
     clock, ids = clock or SystemClock(), ids or RandomIds()
     metrics = Metrics()
+    endpoints = open_endpoints(settings)
     async with contextlib.AsyncExitStack() as stack:
+        for endpoint in endpoints.values():
+            stack.push_async_callback(endpoint.close)
         folder = DataFolder(settings.server.data_dir)
         stack.callback(folder.close)
         await asyncio.to_thread(upgrade, folder.database)
-        for engine in engines.values():
-            stack.push_async_callback(engine.stop)
-            await engine.start()
-        catalog = build_catalog(engines, settings, clock.now())
+        catalog = build_catalog(engines, endpoints, settings, clock.now())
+        pool = build_pool(catalog, settings, clock.monotonic)
+        stack.push_async_callback(pool.close)
+        await preload(pool, catalog, settings)
         db = Database(
             folder.database,
             clock,
@@ -110,11 +122,19 @@ async def running(
         pings = asyncio.create_task(bus.keep_alive(settings.streams.ping), name="pings")
         stack.callback(pings.cancel)
         limits = ExecutorSettings(**settings.runs.model_dump())
-        executor = RunExecutor(db, bus, catalog, clock, ids, limits, metrics)
+        executor = RunExecutor(db, bus, catalog, pool, clock, ids, limits, metrics)
         await executor.start()
+        for owner in await _without_thread(db, cache_folder(settings)):
+            executor.forget(owner)
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
-        _watch(metrics, bus, executor, engines)
-        yield Services(db, bus, catalog, executor, metrics, clock, settings.streams)
+        _watch(metrics, bus, executor, pool, engines)
+        yield Services(db, bus, catalog, pool, executor, metrics, clock, settings.streams)
+
+
+async def _without_thread(db: Database, cache: Path) -> set[str]:
+    """Threads of which something was saved, and that were deleted while nobody could forget it."""
+    owners = await asyncio.to_thread(owners_in, cache)
+    return owners - await db.read(lambda tx: tx.threads.among(owners))
 
 
 def listen(host: str, port: int, send_buffer: int) -> socket.socket:
@@ -181,8 +201,17 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 def _watch(
-    metrics: Metrics, bus: EventBus, executor: RunExecutor, engines: Mapping[str, Engine]
+    metrics: Metrics,
+    bus: EventBus,
+    executor: RunExecutor,
+    pool: ModelPool,
+    engines: Mapping[str, Engine],
 ) -> None:
-    metrics.watch_models(lambda: {name: asdict(e.stats) for name, e in engines.items()})
+    def values(name: str, engine: Engine) -> dict[str, float]:
+        standing = pool.standing(name)
+        memory = {"ready": standing.state == "ready", "memory_bytes": standing.bytes}
+        return asdict(engine.stats) | memory
+
+    metrics.watch_models(lambda: {name: values(name, engine) for name, engine in engines.items()})
     metrics.watch("assistants_open_streams", "Streams being read.", lambda: bus.open_streams)
     metrics.watch("assistants_running_runs", "Runs being executed.", lambda: executor.running)

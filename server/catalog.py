@@ -1,27 +1,27 @@
-"""From settings to models: which files there are, their engines, and the names they go by."""
+"""From settings to models: which files and endpoints there are, and the names they go by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from server.bundled import bundled_path
-from server.chat.dialects import dialect_for
-from server.chat.template import ChatTemplate, TemplateError
-from server.config import Settings
+from server.config import ModelSection, Settings
 from server.engine.client import WorkerEngine
-from server.engine.protocol import Engine
+from server.engine.gguf import Part, find_files
+from server.engine.machine import available_memory, computes_on_gpu
+from server.engine.pool import Loadable, ModelPool, Stay
+from server.engine.protocol import Engine, Sampling
 from server.engine.settings import EngineSettings
+from server.engine.upstream import ChatEndpoint, EndpointSettings, shown
 from server.runs.local import LocalModel
 from server.runs.models import Catalog, Model
+from server.runs.upstream import UpstreamLimits, UpstreamModel
 
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+UPSTREAM_CONTEXT = 32_768  # of an endpoint whose limit the settings leave open
 
 
 class ModelProblem(Exception):
@@ -29,55 +29,153 @@ class ModelProblem(Exception):
 
 
 def find_models(settings: Settings) -> dict[str, Path]:
-    """The model files at hand, by id. Of two files with one id, the first folder's counts."""
-    found: dict[str, Path] = {}
+    """The model files at hand, by id: the default one first, then those that settings name.
+
+    Of two files with one id, the first folder's counts. A file that is named need not be there.
+    """
+    here = {name: own for name, own in settings.model.items() if own.upstream is None}
+    named = {name: own.path for name, own in here.items() if own.path is not None}
     if (path := _given_path(settings)) is not None:
-        found[path.stem] = path
+        named[chosen_model(settings)] = path
+    found = dict(named)
     for folder in _folders(settings):
-        for path in sorted(folder.glob("*.gguf")):
-            found.setdefault(path.stem, path)
-    return found
+        for name, path in find_files(folder):
+            found.setdefault(name, path)
+    for name in here:
+        found.setdefault(name, settings.models.directory / f"{name}.gguf")
+    first, elsewhere = chosen_model(settings), settings.model.keys() - here.keys()
+    return {i: found[i] for i in sorted(found, key=lambda i: i != first) if i not in elsewhere}
+
+
+def find_endpoints(settings: Settings) -> dict[str, str]:
+    """The URLs of the models that have an endpoint, by id, as they may be shown."""
+    models = settings.model.items()
+    return {name: shown(section.upstream) for name, section in models if section.upstream}
 
 
 def chosen_model(settings: Settings) -> str:
-    """The id of the model to serve: the default, or the stem of the file it is given as."""
+    """The id of the default model, which may be given as a file."""
     path = _given_path(settings)
-    return settings.models.default if path is None else path.stem
+    return settings.models.default if path is None else Part.of(path).stem
 
 
 def open_engines(settings: Settings) -> dict[str, Engine]:
-    """An engine, not yet started, for each model to serve. Raises ModelProblem."""
-    name = chosen_model(settings)
-    path = find_models(settings).get(name)
-    if path is None:
+    """An engine, not yet started, for each model that runs here; a default one is the first.
+
+    Raises ModelProblem if there is no such file.
+    """
+    name, paths = chosen_model(settings), find_models(settings)
+    here = settings.of_model(name).upstream is None
+    if here and name not in paths:
         folders = ", ".join(map(str, _folders(settings)))
         raise ModelProblem(f"no model '{name}': there is no {name}.gguf in {folders}")
-    if not path.is_file():
-        raise ModelProblem(f"no model file at {path}")
-    cache = settings.server.data_dir / "cache"
-    engine = WorkerEngine(path, name=name, settings=engine_settings(settings), cache=cache)
-    return {name: engine}
+    if here and not paths[name].is_file():
+        raise ModelProblem(f"no model file at {paths[name]}")
+    return {name: _worker(name, path, settings) for name, path in paths.items()}
 
 
-def engine_settings(settings: Settings) -> EngineSettings:
-    """The engine's section, in the engine's own words."""
-    section = settings.engine
+def _worker(name: str, path: Path, settings: Settings) -> WorkerEngine:
+    own = engine_settings(settings.of_model(name))
+    return WorkerEngine(path, name=name, settings=own, cache=cache_folder(settings))
+
+
+def open_endpoints(settings: Settings) -> dict[str, ChatEndpoint]:
+    """The endpoint of each model that has one. Asks nothing of them. Raises ModelProblem."""
+    return {
+        name: ChatEndpoint(_endpoint_settings(name, section, section.upstream))
+        for name, section in settings.model.items()
+        if section.upstream is not None
+    }
+
+
+def _endpoint_settings(name: str, section: ModelSection, url: str) -> EndpointSettings:
+    if section.path is not None:
+        raise ModelProblem(f"model '{name}' has both a path and an upstream; it can have one")
+    key = "" if section.upstream_key is None else os.environ.get(section.upstream_key, "")
+    if section.upstream_key is not None and not key:
+        raise ModelProblem(
+            f"model '{name}': there is no key in the environment variable {section.upstream_key}"
+        )
+    return EndpointSettings(url, section.upstream_model or name, key, section.timeout)
+
+
+def cache_folder(settings: Settings) -> Path:
+    """Where all models' snapshots of threads are."""
+    return settings.server.data_dir / "cache"
+
+
+def engine_settings(section: ModelSection) -> EngineSettings:
+    """A model's section, in the engine's own words."""
     return EngineSettings(**{f.name: getattr(section, f.name) for f in fields(EngineSettings)})
 
 
-def build_catalog(engines: Mapping[str, Engine], settings: Settings, created: int) -> Catalog:
-    """The catalog over started engines. Raises ModelProblem for a chat template that is broken."""
-    models = [_model(name, engine, created) for name, engine in engines.items()]
+def build_catalog(
+    engines: Mapping[str, Engine],
+    endpoints: Mapping[str, ChatEndpoint],
+    settings: Settings,
+    created: int,
+) -> Catalog:
+    """The catalog over engines, which need not be started, and over endpoints.
+
+    The default model is an endpoint's if the settings say so, else the first engine's.
+    """
+    local = [
+        Model(name, created, LocalModel(engine, _usual_sampling(settings.of_model(name))))
+        for name, engine in engines.items()
+    ]
+    remote = [_upstream(name, each, settings, created) for name, each in endpoints.items()]
+    first = chosen_model(settings)
+    models = sorted([*local, *remote], key=lambda model: model.id != first)
     return Catalog(models, settings.models.aliases_for(models[0].id))
 
 
-def _model(name: str, engine: Engine, created: int) -> Model:
-    info = engine.info
-    try:
-        template = ChatTemplate(info.chat_template or CHATML, bos=info.bos, eos=info.eos)
-        return Model(name, created, LocalModel(engine, template, dialect_for(template)))
-    except TemplateError as error:
-        raise ModelProblem(f"the chat template of {info.path} cannot be used: {error}") from error
+def _upstream(name: str, endpoint: ChatEndpoint, settings: Settings, created: int) -> Model:
+    section = settings.of_model(name)
+    context = section.context or UPSTREAM_CONTEXT
+    limits = UpstreamLimits(section.slots, context, section.upstream_limit)
+    return Model(name, created, UpstreamModel(endpoint, limits))
+
+
+def _usual_sampling(section: ModelSection) -> Sampling:
+    """What holds where a request says nothing, as OpenAI's never do."""
+    return Sampling(
+        top_k=section.top_k,
+        min_p=section.min_p,
+        repetition_penalty=section.repetition_penalty,
+    )
+
+
+def build_pool(catalog: Catalog, settings: Settings, now: Callable[[], float]) -> ModelPool:
+    """The pool of the models that take memory here."""
+    local: dict[str, Loadable] = {
+        name: model.local for name, model in catalog.models.items() if model.local is not None
+    }
+    stays = {name: _stay(name, catalog, settings) for name in local}
+    return ModelPool(local, stays, memory=_memory(settings), now=now)
+
+
+async def preload(pool: ModelPool, catalog: Catalog, settings: Settings) -> None:
+    """Load the default model, and begin to load what is to be loaded at the start, too.
+
+    Raises EngineUnavailable for the default model.
+    """
+    async with pool.using(catalog.default):
+        await pool.survey()
+    local = (model.id for model in catalog.models.values() if model.local is not None)
+    pool.preload(name for name in local if settings.of_model(name).preload)
+
+
+def _memory(settings: Settings) -> int | None:
+    """For all models together; None if it is not known, since it is the memory of a GPU."""
+    known = None if computes_on_gpu() else available_memory()
+    return settings.models.memory or known
+
+
+def _stay(name: str, catalog: Catalog, settings: Settings) -> Stay:
+    """The default model stays unless it was told to go: it is the one that is always in use."""
+    own = settings.of_model(name)
+    usual = math.inf if name == catalog.default else settings.models.idle_after
+    return Stay(own.pin, usual if own.idle_after is None else own.idle_after)
 
 
 def _given_path(settings: Settings) -> Path | None:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DatabaseError
 from server import __version__, failpoints, logs
 from server.api.deps import Services
 from server.app import create_app, listen, running, serve, stop_on_signals
-from server.catalog import ModelProblem, chosen_model, find_models, open_engines
+from server.catalog import ModelProblem, chosen_model, find_endpoints, find_models, open_engines
 from server.config import ConfigError, ServerSettings, Settings, load_settings
 from server.db.database import DatabaseBusy
 from server.db.folder import FolderInUse
@@ -29,6 +29,8 @@ from server.db.migrate import WrongVersion
 from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
 
 log = logging.getLogger(__name__)
+
+ON_DEMAND = "loaded when it is first used"
 
 
 class Refused(Exception):
@@ -135,7 +137,7 @@ async def _serve(settings: Settings, engines: dict[str, Engine]) -> None:
         services = await _start(stack, settings, engines)
         stop_on_signals(stop)
         app = create_app(services, settings)
-        print(banner(settings, engines, _url(listener)), flush=True)
+        print(banner(settings, engines, services, _url(listener)), flush=True)
         await serve(app, listener, stop, settings.server.shutdown_grace)
     log.info("stopped")
 
@@ -179,9 +181,14 @@ def _url(listener: socket.socket) -> str:
     return f"http://{shown}:{port}/v1"
 
 
-def banner(settings: Settings, engines: dict[str, Engine], url: str) -> str:
-    """What a new user needs to see: the URL, the model, and a snippet to paste."""
-    models = "\n".join(f"  model    {name}  ({size_of(e.info)})" for name, e in engines.items())
+def banner(settings: Settings, engines: dict[str, Engine], services: Services, url: str) -> str:
+    """What a new user needs to see: the URL, the models, and a snippet to paste."""
+    served = {
+        name: size_of(engine.info) if services.pool.ready(name) else ON_DEMAND
+        for name, engine in engines.items()
+    }
+    served |= find_endpoints(settings)
+    models = "\n".join(f"  model    {name}  ({what})" for name, what in served.items())
     return f"""
 assistants {__version__}
   base URL {url}
@@ -212,12 +219,16 @@ def size_of(info: ModelInfo) -> str:
 
 
 def models_command(settings: Settings) -> int:
-    """Print the models that can be served."""
+    """Print the models that can be served, and the names that stand for them."""
     for name, path in find_models(settings).items():
-        if not path.is_file():
+        default, there = name == chosen_model(settings), path.is_file()
+        if default and not there:
             raise ModelProblem(f"no model file at {path}")
-        mark = "*" if name == chosen_model(settings) else " "
-        print(f"{mark} {name:24} {path.stat().st_size / 1e6:8.1f} MB  {path}")
+        size = f"{path.stat().st_size / 1e6:8.1f} MB" if there else f"{'missing':>11}"
+        print(f"{'*' if default else ' '} {name:24} {size}  {path}")
+    for name, url in find_endpoints(settings).items():
+        default = name == chosen_model(settings)
+        print(f"{'*' if default else ' '} {name:24}    upstream  {url}")
     for pattern, target in settings.models.aliases_for(chosen_model(settings)).items():
         print(f"  {pattern:24} -> {target}")
     return 0

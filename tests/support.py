@@ -51,6 +51,7 @@ class LiveServer:
     url: str
     services: Services
     settings: Settings
+    engines: Mapping[str, Engine]
 
     def sdk(self, **options: Any) -> openai.AsyncOpenAI:
         """The official client, without its retries, so that a test sees each answer."""
@@ -81,7 +82,8 @@ async def live_server(
 ) -> AsyncIterator[LiveServer]:
     """A server over a scripted engine, or the one given, under the bundled model's name."""
     settings = settings_for(data_dir, **{"server__shutdown_grace": 0.0, **overrides})
-    engines = engines or {settings.models.default: engine or ScriptedEngine()}
+    if engines is None:
+        engines = {settings.models.default: engine or ScriptedEngine()}
     async with running(settings, engines, clock=clock) as services:
         app = create_app(services, settings)
         with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:
@@ -90,7 +92,7 @@ async def live_server(
             task = asyncio.create_task(http.serve(sockets=[listener]))
             try:
                 port = listener.getsockname()[1]
-                yield LiveServer(f"http://127.0.0.1:{port}", services, settings)
+                yield LiveServer(f"http://127.0.0.1:{port}", services, settings, engines)
             finally:
                 await services.executor.stop(0.0)
                 http.should_exit = True

@@ -12,6 +12,7 @@ from server import errors
 from server.clock import Clock
 from server.config import StreamsSettings
 from server.db.database import Database
+from server.engine.pool import ModelPool
 from server.metrics import Metrics
 from server.runs.events import EventBus
 from server.runs.executor import RunExecutor
@@ -26,6 +27,7 @@ class Services:
     db: Database
     bus: EventBus
     catalog: Catalog
+    pool: ModelPool
     executor: RunExecutor
     metrics: Metrics
     clock: Clock

@@ -18,12 +18,13 @@ OWNER = "local"
 @router.get("", operation_id="listModels", response_model=schemas.ModelList)
 async def page(caller: Caller, server: Server) -> Response:
     names = server.catalog.names()
-    return wire(schemas.ModelList(data=[_shown(name, model) for name, model in names.items()]))
+    data = [_shown(server, name, model) for name, model in names.items()]
+    return wire(schemas.ModelList(data=data))
 
 
 @router.get("/{model:path}", operation_id="retrieveModel", response_model=schemas.Model)
 async def retrieve(model: str, caller: Caller, server: Server) -> Response:
-    return wire(_shown(model, _require(server, model)))
+    return wire(_shown(server, model, _require(server, model)))
 
 
 @router.delete("/{model:path}", operation_id="deleteModel")
@@ -42,5 +43,13 @@ def _require(server: Server, name: str) -> Model:
     return model
 
 
-def _shown(name: str, model: Model) -> schemas.Model:
-    return schemas.Model(id=name, created=model.created, owned_by=OWNER)
+def _shown(server: Server, name: str, model: Model) -> schemas.Model:
+    standing = server.pool.standing(model.id)
+    return schemas.Model(
+        id=name,
+        created=model.created,
+        owned_by=OWNER,
+        context_length=standing.context if model.local else model.chat.context,
+        state=standing.state,
+        error=standing.reason,
+    )

@@ -13,7 +13,7 @@ from sqlalchemy import Insert, Select, Table, bindparam, delete, func, insert, o
 from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert, ReturningUpdate
 
 from server.db import tables
-from server.db.tables import AT_WORK, IS_ACTIVE, core
+from server.db.tables import AT_WORK, IN_QUEUE, IS_ACTIVE, core
 
 _message = core(tables.Message)
 _run = core(tables.Run)
@@ -101,9 +101,18 @@ def spent(*names: str) -> Select[Any]:
     return select(*sums, func.count()).where(*(c[name] == bindparam(name) for name in names))
 
 
+TURNS_IN_THREAD = (
+    select(_turn)
+    .join(_run, _run.c.id == _turn.c.run_id)
+    .where(_run.c.thread_id == bindparam("thread"), _turn.c.prompt_length > 0)
+    .order_by(_turn.c.seq.desc())
+    .limit(bindparam("most"))
+)
+
 BURY = insert(_tombstone)
 FORGET = delete(_tombstone).where(_tombstone.c.scope == bindparam("scope"))
 
+THREADS_AMONG = select(_thread.c.id).where(_thread.c.id.in_(bindparam("ids", expanding=True)))
 THREAD_AND_RUN: Select[Any] = (
     select(_thread.c.seq, _run.c.id.label("run_id"))
     .select_from(_thread.outerjoin(_run, (_run.c.thread_id == _thread.c.id) & AT_WORK))
@@ -132,16 +141,32 @@ SPOKEN_BY_RUN = (
 NEWEST_MESSAGE = select(func.max(_message.c.seq)).where(_message.c.thread_id == bindparam("thread"))
 
 ACTIVE_IN_THREAD = select(_run).where(_run.c.thread_id == bindparam("thread"), AT_WORK)
-NEXT_QUEUED = (
+# Of a long queue only its projects' oldest runs are looked at, project by project.
+NEXT_PROJECT_IN_QUEUE = select(func.min(_run.c.project_id)).where(
+    IN_QUEUE, _run.c.project_id > bindparam("after")
+)
+OLDEST_OF_PROJECT = (
     select(_run)
     .where(
-        AT_WORK,
-        _run.c.status == "queued",
+        IN_QUEUE,
+        _run.c.project_id == bindparam("project"),
         _run.c.model_id.in_(bindparam("models", expanding=True)),
     )
     .order_by(_run.c.seq)
     .limit(1)
 )
+IN_PROGRESS_BY_PROJECT = (
+    select(_run.c.project_id, func.count().label("number"))
+    .where(IS_ACTIVE, _run.c.status == "in_progress")
+    .group_by(_run.c.project_id)
+)
+QUEUED_FOR = (
+    select(_run)
+    .where(AT_WORK, _run.c.status == "queued", _run.c.model_id == bindparam("model"))
+    .order_by(_run.c.seq)
+    .limit(bindparam("most"))
+)
+MODELS_WAITED_FOR = select(_run.c.model_id).where(AT_WORK, _run.c.status == "queued").distinct()
 ALL_ACTIVE = select(_run).where(IS_ACTIVE).order_by(_run.c.seq)
 COUNT_BY_STATUS = (
     select(_run.c.status, func.count().label("number")).where(IS_ACTIVE).group_by(_run.c.status)

@@ -6,18 +6,21 @@ The statements themselves are in `statements`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, Table
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table
 
 from server.db import statements, tables
 from server.db.tables import core
 
 Record = Row[Any]
 Values = Mapping[str, Any]
+
+
+VALUES_AT_ONCE = 1000  # SQLite takes a bounded number of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,15 @@ class Threads(Store):
         buried = {"scope": statements.scope(Messages.table, str(thread_id))}
         self.connection.execute(statements.FORGET, buried)
 
+    def among(self, thread_ids: Collection[str]) -> set[str]:
+        """Those of the ids that threads have."""
+        ids = list(thread_ids)
+        found: set[str] = set()
+        for start in range(0, len(ids), VALUES_AT_ONCE):
+            some = {"ids": ids[start : start + VALUES_AT_ONCE]}
+            found.update(self.connection.execute(statements.THREADS_AMONG, some).scalars())
+        return found
+
     def with_active_run(self, project: str, thread_id: str) -> Record | None:
         """The thread's `seq`, and `run_id` of its active run or None; one query."""
         wanted = {"thread": thread_id, "project": project}
@@ -199,9 +211,44 @@ class Runs(Store):
         return self.connection.execute(statements.ACTIVE_IN_THREAD, {"thread": thread_id}).first()
 
     def next_queued(self, model_ids: Sequence[str]) -> Record | None:
-        """The oldest run that waits for one of these models."""
+        """Of the runs that wait for one of these models the one whose turn it is.
+
+        It is of the project that has the fewest in progress, and the oldest of those.
+        """
         wanted = {"models": list(model_ids)}
-        return self.connection.execute(statements.NEXT_QUEUED, wanted).first()
+        oldest = [
+            run
+            for project in self._projects_in_queue()
+            if (run := self._first(statements.OLDEST_OF_PROJECT, project=project, **wanted))
+        ]
+        if len(oldest) <= 1:
+            return next(iter(oldest), None)
+        rows = self.connection.execute(statements.IN_PROGRESS_BY_PROJECT)
+        busy = {row.project_id: row.number for row in rows}
+        return min(oldest, key=lambda run: (busy.get(run.project_id, 0), run.seq))
+
+    def _projects_in_queue(self) -> Iterator[str]:
+        project = self._next_project("")
+        while project is not None:
+            yield project
+            project = self._next_project(project)
+
+    def _next_project(self, after: str) -> str | None:
+        found = self.connection.execute(statements.NEXT_PROJECT_IN_QUEUE, {"after": after})
+        project: str | None = found.scalar()
+        return project
+
+    def _first(self, statement: Select[Any], **values: Any) -> Record | None:
+        return self.connection.execute(statement, values).first()
+
+    def queued_for(self, model_id: str, most: int) -> Sequence[Record]:
+        """The oldest runs that wait for a model."""
+        wanted = {"model": model_id, "most": most}
+        return self.connection.execute(statements.QUEUED_FOR, wanted).all()
+
+    def models_waited_for(self) -> set[str]:
+        """The ids of the models that queued runs need."""
+        return set(self.connection.execute(statements.MODELS_WAITED_FOR).scalars())
 
     def active(self) -> Sequence[Record]:
         """All active runs of all projects, oldest first."""
@@ -273,6 +320,11 @@ class Turns(Store):
 
     def spent_by_step(self, step_id: str) -> Spent:
         return self._spent(step_id=step_id)
+
+    def written_in(self, thread_id: str, limit: int) -> Sequence[Record]:
+        """The newest turns of a thread that can stand in a prompt as they were written."""
+        values = {"thread": thread_id, "most": limit}
+        return self.connection.execute(statements.TURNS_IN_THREAD, values).all()
 
     def _spent(self, **wanted: Any) -> Spent:
         row: Any = self.connection.execute(statements.spent(*wanted), wanted).one()

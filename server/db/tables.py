@@ -14,6 +14,7 @@ from sqlmodel import Field, SQLModel
 # Indexes and queries share these words: SQLite uses a partial index only for its own condition.
 IS_ACTIVE = text("status IN ('queued', 'in_progress', 'requires_action', 'cancelling')")
 AT_WORK = text(f"{IS_ACTIVE.text} AND NOT held")
+IN_QUEUE = text("status = 'queued' AND NOT held")
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -100,6 +101,13 @@ class Run(SQLModel, table=True):
             sqlite_where=IS_ACTIVE,
             postgresql_where=IS_ACTIVE,
         ),
+        Index(
+            "ix_run_queue",
+            "project_id",
+            "seq",
+            sqlite_where=IN_QUEUE,
+            postgresql_where=IN_QUEUE,
+        ),
     )
 
     seq: int | None = Field(default=None, primary_key=True)
@@ -134,6 +142,7 @@ class Run(SQLModel, table=True):
     tool_choice: Any = _json()
     parallel_tool_calls: bool
 
+    x_sampling: dict[str, Any] | None = _json(nullable=True)
     model_id: str
     held: bool = False
     fence: int = 0
@@ -200,7 +209,8 @@ class Step(SQLModel, table=True):
 class Turn(SQLModel, table=True):
     """One model call of a run. Counts are tokens; `token_ids` are little-endian 32-bit integers.
 
-    A step's usage is the sum over its turns, a run's the sum over all of its turns.
+    A step's usage is the sum over its turns, a run's the sum over all of its turns. `text` is what
+    the tokens say, markers and all; it followed a prompt of `prompt_length` characters.
     """
 
     __tablename__ = "turn"
@@ -218,6 +228,9 @@ class Turn(SQLModel, table=True):
     reasoning_tokens: int
     finish_reason: str
     token_ids: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    prompt_length: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    prompt_digest: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    text: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class Idempotency(SQLModel, table=True):

@@ -251,8 +251,8 @@ def _listed(path: Path) -> Snapshot | None:
             held = _contents(file)
     except OSError:
         return None
-    if held is None:
-        return None
+    if held is None or not path.name.startswith(owner_prefix(held.owner)):
+        return None  # under another name it could not be forgotten
     return Snapshot(held.scope, held.owner, held.tokens, held.size, path=path)
 
 

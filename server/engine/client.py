@@ -17,6 +17,7 @@ from typing import Final
 
 from server.engine.archive import forget_files
 from server.engine.generation import WorkerGeneration
+from server.engine.gguf import NotGGUF, read_gguf
 from server.engine.messages import (
     Cancel,
     End,
@@ -41,6 +42,7 @@ from server.engine.protocol import (
     Span,
 )
 from server.engine.settings import EngineSettings
+from server.engine.sizing import Demand, Fit, demand
 from server.engine.stats import EngineStats
 
 logger = logging.getLogger(__name__)
@@ -118,8 +120,18 @@ class WorkerEngine:
         """Of the worker; None while there is none."""
         return self._worker.pid if self._worker else None
 
-    async def start(self) -> None:
+    async def measure(self) -> Demand:
+        path = Path(self._load.path)
+        try:
+            return demand(await asyncio.to_thread(read_gguf, path), self._settings)
+        except NotGGUF as problem:
+            raise EngineUnavailable(str(problem)) from None
+
+    async def start(self, fit: Fit | None = None) -> None:
         check_model_file(Path(self._load.path))
+        if fit is not None:
+            fitted = replace(self._settings, context=fit.context, kv_cells=fit.cells)
+            self._load = replace(self._load, settings=fitted)
         self._welcome(await WorkerProcess.start(self._load, self._receive))
         self._keeper = asyncio.create_task(self._keep())
 

@@ -258,11 +258,11 @@ class Decoder:
         if not self._knows(prompt):
             return "invalid", "The prompt has a token that is not in the model's vocabulary."
         if not self._knows([token for token, _ in request.sampling.logit_bias]):
-            return "invalid", "The logit_bias has a token that is not in the model's vocabulary."
+            return "invalid", "logit_bias has a token that is not in the model's vocabulary."
         return None
 
     def _knows(self, tokens: Collection[int]) -> bool:
-        return not tokens or (min(tokens) >= 0 and max(tokens) < self._backend.vocabulary)
+        return min(tokens, default=0) >= 0 and max(tokens, default=0) < self._backend.vocabulary
 
 
 @dataclass(slots=True)

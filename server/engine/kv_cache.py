@@ -113,7 +113,7 @@ class KVCache:
     def claim(self, prefix: Prefix, scope: str, owner: str) -> Slot | None:
         """A slot that holds the prefix, or as much of it as could be had; None if all are busy."""
         source = prefix.source
-        if isinstance(source, Slot) and not source.busy and not self._worth_keeping(prefix, source):
+        if isinstance(source, Slot) and self._is_taken_over(source, prefix.length, owner):
             slot = source
             if slot.owner != owner:
                 self._save_idle(slot)
@@ -223,10 +223,16 @@ class KVCache:
             return 0
         return length if length >= SHORTEST_PREFIX else 0
 
-    def _worth_keeping(self, prefix: Prefix, slot: Slot) -> bool:
-        """Whether taking the slot would throw away most of another chat, with no need for it."""
-        others = [other for other in self._slots if other is not slot and not other.busy]
-        return len(slot.tokens) > 2 * prefix.length and bool(others)
+    def _is_taken_over(self, slot: Slot, length: int, owner: str) -> bool:
+        """Whether a slot is cut for the sequence, and not copied from.
+
+        Another owner's slot is, and one of which little would be left, only if no other is free.
+        """
+        if slot.busy:
+            return False
+        if slot.owner == owner and len(slot.tokens) <= 2 * length:
+            return True
+        return all(other is slot or other.busy for other in self._slots)
 
     def _free_slot(self, source: Slot | Snapshot | None) -> Slot | None:
         """An empty slot, made by evicting the longest unused one if need be, but not the source."""

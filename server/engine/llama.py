@@ -33,6 +33,24 @@ SMALL_CACHE = 1 << 30
 CONTEXTS_OF_LARGE_MODEL = 4
 CELL_BOOKKEEPING = 128  # bytes llama.cpp spends on a cell besides its keys and values
 
+_SPLIT_MODES = {
+    "none": _c.LLAMA_SPLIT_MODE_NONE,
+    "layer": _c.LLAMA_SPLIT_MODE_LAYER,
+    "row": _c.LLAMA_SPLIT_MODE_ROW,
+    "tensor": _c.LLAMA_SPLIT_MODE_TENSOR,
+}
+_CACHE_TYPES = {
+    "f32": _c.GGML_TYPE_F32,
+    "f16": _c.GGML_TYPE_F16,
+    "bf16": 30,  # the binding has no name for it
+    "q8_0": _c.GGML_TYPE_Q8_0,
+    "q5_1": _c.GGML_TYPE_Q5_1,
+    "q5_0": _c.GGML_TYPE_Q5_0,
+    "q4_1": _c.GGML_TYPE_Q4_1,
+    "q4_0": _c.GGML_TYPE_Q4_0,
+    "iq4_nl": _c.GGML_TYPE_IQ4_NL,
+}
+_WIDE_TYPES = {"f32", "f16", "bf16"}
 _ERROR_LEVEL = 4
 _PIECE_BYTES = 256
 _FINGERPRINT_BYTES = 1 << 20
@@ -82,6 +100,10 @@ class Model:
         _c.llama_backend_init()
         parameters = _c.llama_model_default_params()
         parameters.n_gpu_layers = settings.gpu_layers
+        parameters.split_mode = _SPLIT_MODES[settings.split_mode]
+        parameters.main_gpu = settings.main_gpu
+        shares = _shares(settings)  # kept alive: C reads it while it loads
+        parameters.tensor_split = shares
         self.path = path
         self.settings = settings
         self.log = log
@@ -91,6 +113,24 @@ class Model:
         if _c.llama_model_has_encoder(self.pointer) or _c.llama_model_is_diffusion(self.pointer):
             raise ModelRefused(f"{path} is not a model that writes text from left to right.")
         self.vocabulary = ModelVocabulary(self.pointer)
+        self._adapters = [self._adapter(path) for path in settings.lora]
+
+    def adapt(self, context: Any) -> None:
+        """Apply the LoRA adapters to a context of this model, in all its sequences."""
+        if self._adapters:
+            count, scales = len(self._adapters), self.settings.lora.values()
+            adapters = (_c.llama_adapter_lora_p_ctypes * count)(*self._adapters)
+            scale = (ctypes.c_float * count)(*scales)
+            if _c.llama_set_adapters_lora(context, adapters, count, scale) != 0:
+                raise ModelRefused(f"The LoRA adapters of {self.path} cannot be applied.")
+
+    def _adapter(self, path: str) -> Any:
+        adapter = _c.llama_adapter_lora_init(self.pointer, path.encode())
+        if not adapter:
+            raise ModelRefused(
+                f"llama.cpp cannot apply the LoRA adapter {path} to {self.path}: {self.log.cause}."
+            )
+        return adapter
 
     @property
     def trained_context(self) -> int:
@@ -124,6 +164,7 @@ class Model:
             chat_template=template.decode("utf-8", "replace") if template else None,
             bos=vocabulary.name_of(vocabulary.bos),
             eos=vocabulary.name_of(vocabulary.eos),
+            turn_ends=vocabulary.turn_ends,
             fingerprint=_fingerprint(Path(self.path), self.settings),
         )
 
@@ -148,6 +189,10 @@ class ModelVocabulary:
     @property
     def eos(self) -> int | None:
         return _token(_c.llama_vocab_eos(self._pointer))
+
+    @property
+    def turn_ends(self) -> list[str]:
+        return sorted(name for token in self._turn_ends if (name := self.name_of(token)))
 
     @property
     def adds_bos(self) -> bool:
@@ -213,6 +258,7 @@ class LlamaBackend:
         self.text = model.vocabulary.text
         wanted = settings.context or min(model.trained_context, LARGEST_DEFAULT_CONTEXT)
         self._context = self._create(wanted, settings)
+        model.adapt(self._context)
         self._memory = _c.llama_get_memory(self._context)
         self.cells = int(_c.llama_n_ctx(self._context))
         self.context = min(wanted, self.cells)
@@ -326,6 +372,7 @@ class LlamaBackend:
         parameters.kv_unified = True
         # llama.cpp reuses what has left a window either way: a full cache could not be cut, too.
         parameters.swa_full = False
+        parameters.type_k, parameters.type_v = _cache_types(settings)
         parameters.flash_attn_type = (
             _c.LLAMA_FLASH_ATTN_TYPE_AUTO  # off only where the device has no kernel for it
             if settings.flash_attention
@@ -353,6 +400,21 @@ class _Abort:
 
     def clear(self) -> None:
         self._flag[0] = b"\x00"
+
+
+def _shares(settings: EngineSettings) -> Any:
+    """How much of the model each GPU gets; None leaves it to llama.cpp."""
+    most = _c.llama_max_devices()
+    if len(settings.tensor_split) > most:
+        raise ModelRefused(f"tensor_split has more than {most} shares, one for each GPU.")
+    return (ctypes.c_float * most)(*settings.tensor_split) if settings.tensor_split else None
+
+
+def _cache_types(settings: EngineSettings) -> tuple[int, int]:
+    keys, values = settings.cache_type_k, settings.cache_type_v
+    if not settings.flash_attention and values not in _WIDE_TYPES:
+        raise ModelRefused(f"cache_type_v = {values!r} needs flash_attention.")
+    return _CACHE_TYPES[keys], _CACHE_TYPES[values]
 
 
 def _view(batch: Batch) -> Any:
@@ -385,14 +447,27 @@ def _kind(attributes: int) -> SpecialKind | None:
 
 
 def _fingerprint(path: Path, settings: EngineSettings) -> str:
-    """What a saved state depends on: the file, how it is computed, and who reads it again.
+    """What a saved state depends on: the files, how they are computed, and who reads it again."""
+    digest = hashlib.sha256()
+    for file in (path, *map(Path, settings.lora)):
+        digest.update(_ends_of(file))
+    loaded = (
+        llama_cpp.__version__,
+        settings.flash_attention,
+        settings.cache_type_k,
+        settings.cache_type_v,
+        list(settings.lora.values()),
+    )
+    digest.update(repr(loaded).encode())
+    return digest.hexdigest()[:32]
 
-    Of the file its size, head and tail, since hashing a large one whole would take minutes.
-    """
+
+def _ends_of(path: Path) -> bytes:
+    """A file's size, head and tail, since hashing a large file whole would take minutes."""
     size = path.stat().st_size
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(_FINGERPRINT_BYTES))
         file.seek(max(0, size - _FINGERPRINT_BYTES))
         digest.update(file.read())
-    digest.update(f"{size} {settings.flash_attention} {llama_cpp.__version__}".encode())
-    return digest.hexdigest()[:32]
+    digest.update(str(size).encode())
+    return digest.digest()

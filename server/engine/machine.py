@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology"
 _CGROUP = Path("/sys/fs/cgroup")
+_GPU_BACKENDS = ("ggml-cuda", "ggml-hip", "ggml-metal", "ggml-vulkan", "ggml-sycl")
 
 
 def physical_cores() -> int:
@@ -20,6 +22,14 @@ def available_memory() -> int:
     """Bytes that can be taken now without swapping; a guess of 4 GiB where nothing tells."""
     known = [size for size in (_free_in_system(), _free_in_container()) if size is not None]
     return max(0, min(known, default=4 << 30))
+
+
+def computes_on_gpu() -> bool:
+    """Whether llama.cpp was built for a GPU here; asked of its files, so that it is not loaded."""
+    package = find_spec("llama_cpp")
+    folders = package.submodule_search_locations if package else None
+    files = (file.name for folder in folders or () for file in Path(folder).glob("lib/*ggml-*"))
+    return any(backend in name for name in files for backend in _GPU_BACKENDS)
 
 
 def _allowed_processors() -> set[int]:

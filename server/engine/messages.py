@@ -182,6 +182,12 @@ def _decode(body: bytes) -> Message:
         raise MalformedFrame(repr(error)) from error
 
 
+def _load(fields: dict[str, Any]) -> Load:
+    settings = fields["settings"]
+    shares = {"tensor_split": tuple(settings["tensor_split"])}
+    return Load(**fields | {"settings": EngineSettings(**settings | shares)})
+
+
 def _generate(fields: dict[str, Any]) -> Generate:
     request = fields["request"]
     bias = tuple((token, value) for token, value in request["sampling"]["logit_bias"])
@@ -191,7 +197,13 @@ def _generate(fields: dict[str, Any]) -> Generate:
 
 
 def _tokenize(fields: dict[str, Any]) -> Tokenize:
-    return Tokenize(fields["number"], tuple(Span(**span) for span in fields["spans"]))
+    spans = (Span(**span | {"ids": tuple(span["ids"])}) for span in fields["spans"])
+    return Tokenize(fields["number"], tuple(spans))
+
+
+def _loaded(fields: dict[str, Any]) -> Loaded:
+    info = fields["info"]
+    return Loaded(ModelInfo(**info | {"turn_ends": tuple(info["turn_ends"])}), fields["slots"])
 
 
 def _step(fields: dict[str, Any]) -> Step:
@@ -202,13 +214,13 @@ def _step(fields: dict[str, Any]) -> Step:
 
 
 _READERS: Final[dict[str, Any]] = {
-    "Load": lambda fields: Load(**fields | {"settings": EngineSettings(**fields["settings"])}),
+    "Load": _load,
     "Generate": _generate,
     "Cancel": lambda fields: Cancel(**fields),
     "Tokenize": _tokenize,
     "Forget": lambda fields: Forget(**fields),
     "Stop": lambda fields: Stop(**fields),
-    "Loaded": lambda fields: Loaded(ModelInfo(**fields["info"]), fields["slots"]),
+    "Loaded": _loaded,
     "Refused": lambda fields: Refused(**fields),
     "Step": _step,
     "Tokenized": lambda fields: Tokenized(**fields),

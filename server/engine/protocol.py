@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from server.engine.sizing import Demand, Fit
 from server.engine.stats import EngineStats
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -22,12 +23,24 @@ class EngineCrashed(EngineError):
     """The worker died while it held this request."""
 
 
+class EndpointLost(EngineCrashed):
+    """An endpoint failed while it answered; the text says how, for the user."""
+
+
 class EngineUnavailable(EngineError):
     """The model cannot be loaded, or its worker does not come up."""
 
 
 class PromptTooLong(EngineError):
     """The prompt alone does not fit the model's context."""
+
+
+class PromptRefused(EngineError):
+    """An endpoint does not take this request."""
+
+
+class RateLimited(EngineError):
+    """An endpoint takes no more requests for now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +57,20 @@ class ModelInfo:
     chat_template: str | None
     bos: str
     eos: str
+    turn_ends: Sequence[str]  # the tokens that end a turn, as they are spelled
     fingerprint: str  # identifies file and load parameters
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Text to tokenize. Special tokens are recognised only where `is_template` is true."""
+    """Text to tokenize. Special tokens are recognised only where `is_template` is true.
+
+    Where `ids` are given, they stand for the text.
+    """
 
     text: str
     is_template: bool
+    ids: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +147,7 @@ class Generation(Protocol):
 
 
 class Engine(Protocol):
-    """One loaded model. `slots` sequences decode together; more generations than that wait."""
+    """One model. `slots` sequences decode together; more generations than that wait."""
 
     @property
     def slots(self) -> int: ...
@@ -140,8 +158,15 @@ class Engine(Protocol):
     @property
     def stats(self) -> EngineStats: ...
 
-    async def start(self) -> None:
-        """Load the model. Raises EngineUnavailable with a sentence for the user."""
+    async def measure(self) -> Demand:
+        """What the model would take. Raises EngineUnavailable if its file is of no use."""
+        ...
+
+    async def start(self, fit: Fit | None = None) -> None:
+        """Load the model. Raises EngineUnavailable with a sentence for the user.
+
+        Without a `fit` it takes of the memory what it likes. After `stop` it can be started again.
+        """
         ...
 
     async def stop(self) -> None: ...

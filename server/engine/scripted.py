@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from server.engine.protocol import (
@@ -26,6 +27,7 @@ from server.engine.protocol import (
     Span,
     Tokens,
 )
+from server.engine.sizing import Demand, Fit, Footprint
 from server.engine.stats import EngineStats
 
 CHAT_TEMPLATE: Final = """\
@@ -81,6 +83,7 @@ SCRIPTED_MODEL: Final = ModelInfo(
     chat_template=CHAT_TEMPLATE,
     bos="",
     eos="<|im_end|>",
+    turn_ends=("<|im_end|>",),
     fingerprint="scripted",
 )
 
@@ -100,15 +103,22 @@ class _Answer:
 class ScriptedEngine:
     """Answers from a queue, one queued answer a generation; a fixed greeting when it is empty."""
 
-    def __init__(self, *, slots: int = 16, info: ModelInfo = SCRIPTED_MODEL) -> None:
+    def __init__(
+        self, *, slots: int = 16, info: ModelInfo = SCRIPTED_MODEL, takes: int = 0
+    ) -> None:
         self.requests: list[Request] = []
         self.prompts: list[str] = []  # the same, as text
         self.paused = asyncio.Event()  # a generation waits for resume()
         self.forgotten: list[str] = []
         self.started = False
+        self.loads = 0  # how often it was started
+        self.loading = asyncio.Event()  # it is being started, and waits for resume()
+        self.unusable: str | None = None  # why it cannot be loaded, if it cannot
+        self.slow_to_load = False
         self._slots = slots
         self._free = asyncio.Semaphore(slots)
         self._info = info
+        self._takes = takes  # bytes, when it is loaded
         self._answers: deque[_Answer] = deque()
         self._held: list[asyncio.Event] = []
         self._answering = asyncio.Event()
@@ -127,7 +137,19 @@ class ScriptedEngine:
     def stats(self) -> EngineStats:
         return self._stats
 
-    async def start(self) -> None:
+    async def measure(self) -> Demand:
+        takes = Footprint(weights=self._takes, cell=0, slot=0, fixed=0)
+        context = self._info.context
+        return Demand(Path(self._info.path), takes, self._slots, context, shortest=context)
+
+    async def start(self, fit: Fit | None = None) -> None:
+        self.loads += 1
+        if self.slow_to_load:
+            self.loading.set()
+            await self._resumed()
+            self.loading.clear()
+        if self.unusable is not None:
+            raise EngineUnavailable(self.unusable)
         self.started = True
 
     async def stop(self) -> None:
@@ -136,7 +158,11 @@ class ScriptedEngine:
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]:
         await self.answering()
-        return [token for span in spans for token in encode(span.text, special=span.is_template)]
+        return [
+            token
+            for span in spans
+            for token in span.ids or encode(span.text, special=span.is_template)
+        ]
 
     def generate(self, request: Request) -> ScriptedGeneration:
         self.requests.append(request)
@@ -191,6 +217,11 @@ class ScriptedEngine:
         held, self._held = self._held, []
         for release in held:
             release.set()
+
+    async def _resumed(self) -> None:
+        release = asyncio.Event()
+        self._held.append(release)
+        await release.wait()
 
     async def hold(self, release: asyncio.Event) -> None:
         self._held.append(release)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -254,8 +254,8 @@ class SnapshotStore:
         snapshot.path = None
 
 
-def common_prefix(left: array[int], right: array[int]) -> int:
-    """How many tokens two sequences begin with in common."""
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens two sequences, of one type, begin with in common."""
     shorter = min(len(left), len(right))
     if left[:shorter] == right[:shorter]:
         return shorter

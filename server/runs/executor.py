@@ -1,8 +1,9 @@
 """Claims queued runs and drives each in a task of its own; ends those whose time is over.
 
-A run is claimed only with a permit of its model: a turn that it can take at once. Deadlines run on
-the monotonic clock while the process lives, so that a jump of the wall clock neither expires nor
-revives a run. Everything here is owned by the event loop.
+A run is claimed only when its model is loaded and has a permit: a turn that it can take at once.
+What queued runs wait for is loaded; if that fails, they fail. Deadlines run on the monotonic clock
+while the process lives, so that a jump of the wall clock neither expires nor revives a run.
+Everything here is owned by the event loop.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import partial
 from server.clock import Clock
 from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseFull, Tx
 from server.db.stores import Record
+from server.engine.pool import ModelPool
 from server.ids import IdSource
 from server.metrics import Metrics
 from server.runs.announce import Announcer
@@ -56,6 +58,7 @@ class RunExecutor:
         db: Database,
         bus: EventBus,
         catalog: Catalog,
+        pool: ModelPool,
         clock: Clock,
         ids: IdSource,
         settings: ExecutorSettings,
@@ -65,6 +68,7 @@ class RunExecutor:
         self._db = db
         self._bus = bus
         self._catalog = catalog
+        self._pool = pool
         self._clock = clock
         self._ids = ids
         self._settings = settings
@@ -78,6 +82,7 @@ class RunExecutor:
         self._deadlines: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        pool.listen(self._wake.set)
 
     async def start(self) -> None:
         """Take over what an earlier process left, then begin to claim."""
@@ -117,6 +122,11 @@ class RunExecutor:
 
     def over(self, run_id: str) -> None:
         self._deadlines.pop(run_id, None)
+        self._wake.set()  # it may have been the last that its model was loaded for
+
+    def forget(self, thread_id: str) -> None:
+        for model in self._catalog.models.values():
+            model.chat.forget(thread_id)
 
     @property
     def running(self) -> int:
@@ -128,8 +138,10 @@ class RunExecutor:
             await self._wake.wait()
             self._wake.clear()
             try:
+                await self._fail_hopeless()
                 while not self._stopping.is_set() and await self._claim_some():
                     pass
+                await self._call_for_models()
                 continue
             except (DatabaseBusy, DatabaseFull):
                 log.warning("claim_delayed")
@@ -138,10 +150,27 @@ class RunExecutor:
             await self._stops_within(RETRY_AFTER)
             self._wake.set()
 
+    async def _fail_hopeless(self) -> None:
+        """Fail what waits for models that could not be loaded."""
+        for model_id, reason in self._pool.failures().items():
+            log.error("model.load_failed model=%s reason=%s", model_id, reason)
+            fail = partial(self.lifecycle.fail_waiting, model_id=model_id, reason=reason)
+            while await self._db.write(fail):
+                pass
+            self._pool.forgive(model_id)
+
+    async def _call_for_models(self) -> None:
+        """Have the models loaded, and kept, that queued runs need."""
+        if not self._pool.alone:
+            self._pool.want(await self._db.read(lambda tx: tx.runs.models_waited_for()))
+
     async def _claim_some(self) -> bool:
         """Claim and start runs while there are permits, in one transaction; False if none waits."""
-        free = +self._permits
-        return bool(free) and await self._db.write(lambda tx: self._claims(tx, Counter(free))) > 0
+        with self._pool.held():
+            free = Counter(
+                {i: n for i, n in self._permits.items() if n > 0 and self._pool.ready(i)}
+            )
+            return bool(free) and await self._db.write(lambda tx: self._claims(tx, +free)) > 0
 
     def _claims(self, tx: Tx, free: Counter[str]) -> int:
         """How many were claimed. They begin as the claim commits, so that no cancel misses them."""
@@ -168,6 +197,7 @@ class RunExecutor:
             limits=Limits(self._settings.worker_deaths),
         )
         self._permits[run.model_id] -= 1
+        self._pool.enter(run.model_id)
         self._running[run.id] = execution
         task = asyncio.create_task(self._drive(execution, run), name=run.id)
         self._tasks.add(task)
@@ -185,6 +215,7 @@ class RunExecutor:
         finally:
             del self._running[run.id]
             self._permits[run.model_id] += 1
+            self._pool.leave(run.model_id)
             self._metrics.turn_seconds.observe(self._clock.monotonic() - begun)
             self._wake.set()
 
@@ -205,11 +236,12 @@ class RunExecutor:
         return self._stopping.is_set()
 
     async def sweep(self) -> None:
-        """Expire what is due, and forget old events."""
+        """Expire what is due, forget old events, unload what nobody uses."""
         now = self._clock.monotonic()
         for run_id in [run_id for run_id, due in self._deadlines.items() if due <= now]:
             await self._expire(run_id)
         self._bus.forget_old()
+        self._pool.sweep()
 
     async def _expire(self, run_id: str) -> None:
         execution = self._running.get(run_id)

@@ -22,6 +22,7 @@ from server.runs.usage import wire_usage
 from server.schemas import RunStatus
 
 INSTRUCTIONS_JOINT = "\n\n"
+MOST_AT_ONCE = 32  # others wait for a unit of work to end
 
 
 class Signals(Protocol):
@@ -37,6 +38,10 @@ class Signals(Protocol):
 
     def over(self, run_id: str) -> None:
         """A run has ended without an execution, or was deleted."""
+        ...
+
+    def forget(self, thread_id: str) -> None:
+        """A thread was deleted: nothing that was kept of it may stay."""
         ...
 
 
@@ -133,6 +138,7 @@ class Lifecycle:
         """Delete a thread; an active run of it is stopped and its streams break off."""
         active = tx.runs.active_in_thread(thread_id)
         thread = conversation.delete_thread(tx, project, thread_id)
+        tx.after_commit(partial(self._signals.forget, thread_id))
         if active is not None:
             why = f"Thread {thread_id} was deleted."
             tx.after_commit(partial(self._signals.cancel, active.id))
@@ -157,6 +163,13 @@ class Lifecycle:
         if run is None or run.status not in ("queued", "requires_action"):
             raise RunMoved(run_id)
         self.end(tx, run, "expired")
+
+    def fail_waiting(self, tx: Tx, model_id: str, reason: str) -> int:
+        """Fail the oldest runs that wait for a model, since it cannot be loaded; how many."""
+        waiting = tx.runs.queued_for(model_id, MOST_AT_ONCE)
+        for run in waiting:
+            self.end(tx, run, "failed", last_error={"code": "server_error", "message": reason})
+        return len(waiting)
 
     def settle_model(self, tx: Tx, run_id: str) -> None:
         """Find a queued run's model again if the configuration has changed since, or fail it."""

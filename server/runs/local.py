@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
-from server.chat.dialects import Dialect
-from server.chat.template import ChatTemplate
+from server.chat.dialects import Dialect, dialect_for
+from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
 from server.chat.utf8 import Utf8Joiner
 from server.chat.values import TurnDelta
-from server.engine.protocol import Engine, Finished, Generation, PromptTooLong, Request, Sampling
+from server.engine.protocol import (
+    Engine,
+    EngineUnavailable,
+    Finished,
+    Generation,
+    ModelInfo,
+    PromptTooLong,
+    Request,
+    Sampling,
+)
+from server.engine.sizing import Demand, Fit
 from server.runs.prompt import Prompt, PromptBuilder
+from server.runs.splice import digest_of
 from server.runs.turns import ModelCall, PromptBudgetUnmet, TurnRequest
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+OPTIONAL = (
+    "top_k",
+    "min_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
 
 
 class LocalModel:
-    """Takes turns on a started engine."""
+    """Takes turns while it is loaded; how it is talked to is known only then."""
 
-    def __init__(self, engine: Engine, template: ChatTemplate, dialect: Dialect) -> None:
+    def __init__(self, engine: Engine, defaults: Sampling | None = None) -> None:
         self._engine = engine
-        self._dialect = dialect
-        self._prompts = PromptBuilder(engine, template, dialect)
+        self._defaults = defaults or Sampling()
+        self._dialect: Dialect | None = None
+        self._prompts: PromptBuilder | None = None
 
     @property
     def slots(self) -> int:
@@ -30,24 +59,71 @@ class LocalModel:
     def context(self) -> int:
         return self._engine.info.context
 
+    async def measure(self) -> Demand:
+        return await self._engine.measure()
+
+    async def load(self, fit: Fit | None) -> None:
+        """Raises EngineUnavailable, also for a chat template that is broken."""
+        await self._engine.start(fit)
+        try:
+            self._learn_to_talk(self._engine.info)
+        except TemplateError as error:
+            await self._engine.stop()
+            path = self._engine.info.path
+            reason = f"the chat template of {path} cannot be used: {error}"
+            raise EngineUnavailable(reason) from error
+
+    async def unload(self) -> None:
+        await self._engine.stop()
+        self._dialect = self._prompts = None
+
     def turn(self, request: TurnRequest) -> LocalTurn:
-        return LocalTurn(self._engine, self._dialect, self._prompts, request)
+        if self._dialect is None or self._prompts is None:
+            raise EngineUnavailable("The model is not loaded.")
+        return LocalTurn(self._engine, self._dialect, self._prompts, self._defaults, request)
+
+    def forget(self, owner: str) -> None:
+        self._engine.forget(owner)
+
+    def _learn_to_talk(self, info: ModelInfo) -> None:
+        template = ChatTemplate(info.chat_template or CHATML, bos=info.bos, eos=info.eos)
+        self._dialect = dialect_for(template)
+        self._prompts = PromptBuilder(self._engine, template, self._dialect)
+
+
+def sampling_of(request: TurnRequest, defaults: Sampling) -> Sampling:
+    """How a turn's tokens are chosen: as it was asked, else as the model usually does."""
+    options = request.options
+    given = {name: getattr(options, name) for name in OPTIONAL}
+    given |= {"temperature": request.temperature, "top_p": request.top_p}
+    return replace(
+        defaults,
+        logit_bias=tuple((int(token), bias) for token, bias in options.logit_bias.items()),
+        **{name: value for name, value in given.items() if value is not None},
+    )
 
 
 class LocalTurn:
     """Builds the prompt and has it continued when it is iterated."""
 
     def __init__(
-        self, engine: Engine, dialect: Dialect, prompts: PromptBuilder, request: TurnRequest
+        self,
+        engine: Engine,
+        dialect: Dialect,
+        prompts: PromptBuilder,
+        defaults: Sampling,
+        request: TurnRequest,
     ) -> None:
         self._engine = engine
         self._dialect = dialect
         self._prompts = prompts
+        self._defaults = defaults
         self._request = request
         self._cancelled = False
         self._prompt: Prompt | None = None
         self._generation: Generation | None = None
         self._tokens: list[int] = []
+        self._text: list[str] = []
         self._finished: Finished | None = None
 
     @property
@@ -55,6 +131,9 @@ class LocalTurn:
         if self._prompt is None or self._generation is None:
             return None
         done = self._finished
+        # The tokens of a string that ended the turn were written, but are no part of it.
+        whole = not self._request.options.stop
+        prompt = self._prompt.text if whole else ""
         return ModelCall(
             fingerprint=self._engine.info.fingerprint,
             prompt_tokens=done.prompt_tokens if done else len(self._prompt.ids),
@@ -63,6 +142,9 @@ class LocalTurn:
             reasoning_tokens=0,
             finish_reason=done.reason if done else "error",
             token_ids=self._tokens,
+            prompt_length=len(prompt),
+            prompt_digest=digest_of(prompt),
+            text="".join(self._text),
         )
 
     def cancel(self) -> None:
@@ -93,11 +175,23 @@ class LocalTurn:
                 self._finished = item
             else:
                 self._tokens.extend(item.ids)
-                yield parser.feed(joiner.feed(item.data))
-        yield parser.feed(joiner.finish())
+                yield parser.feed(self._read(joiner.feed(item.data)))
+        yield parser.feed(self._read(joiner.finish()))
         yield parser.finish()
+
+    def _read(self, text: str) -> str:
+        self._text.append(text)
+        return text
 
     def _engine_request(self, prompt: Prompt) -> Request:
         asked = self._request
-        sampling = Sampling(temperature=asked.temperature, top_p=asked.top_p)
-        return Request(prompt.ids, prompt.max_tokens, sampling, cache_scope=asked.cache_scope)
+        sampling = sampling_of(asked, self._defaults)
+        return Request(
+            prompt.ids,
+            prompt.max_tokens,
+            sampling,
+            cache_scope=asked.cache_scope,
+            cache_owner=asked.cache_owner,
+            shared_tokens=prompt.shared,
+            stop=asked.options.stop,
+        )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from server.runs.local import LocalModel
 from server.runs.turns import ChatModel
 
 
@@ -17,12 +18,21 @@ class Model:
     created: int
     chat: ChatModel
 
+    @property
+    def local(self) -> LocalModel | None:
+        """What has to be loaded before it takes turns; None for a model that is elsewhere."""
+        return self.chat if isinstance(self.chat, LocalModel) else None
+
 
 class Catalog:
-    """All configured models. `aliases` maps patterns such as `gpt-*` to the id of one of them."""
+    """All configured models, the default one first.
+
+    `aliases` maps patterns such as `gpt-*` to the id of one of them.
+    """
 
     def __init__(self, models: list[Model], aliases: Mapping[str, str]) -> None:
         self.models = {model.id: model for model in models}
+        self.default = models[0].id
         self._aliases = aliases
 
     def resolve(self, name: str) -> Model | None:

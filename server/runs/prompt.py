@@ -7,6 +7,7 @@ of rows.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +16,35 @@ from server.chat.dialects import Dialect
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.values import ChatMessage, Piece, ToolSpec
 from server.engine.protocol import Engine, Span
-from server.runs.turns import InvalidPrompt, PromptBudgetUnmet, TurnRequest, Unit
+from server.engine.snapshots import common_prefix
+from server.runs.splice import splice
+from server.runs.turns import (
+    Budget,
+    InvalidPrompt,
+    PromptBudgetUnmet,
+    TurnRequest,
+    Unit,
+    WrittenTurn,
+)
 
 # Characters that a token stands for at most, generously: what is longer than a prompt of such
 # tokens need not be rendered to know that it does not fit.
 LONGEST_TOKEN = 16
+LANDMARK_EVERY = 8
+REMEMBERED_HEADS = 64  # of instructions and tools, tokenized
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as token ids, the most tokens that may follow it, and whether it opens reasoning."""
+    """A prompt as text and as token ids, and the most tokens that may follow it.
 
+    Its first `shared` tokens tell the instructions and the tools, with which others begin, too.
+    `in_reasoning`: it ends inside reasoning, so that the turn begins there.
+    """
+
+    text: str
     ids: list[int]
+    shared: int
     max_tokens: int
     in_reasoning: bool
 
@@ -42,6 +60,7 @@ class PromptBuilder:
         self._dialect = dialect
         self._remembered = remembered
         self._counts: OrderedDict[str, int] = OrderedDict()
+        self._heads: OrderedDict[str, list[int]] = OrderedDict()
 
     async def build(self, request: TurnRequest) -> Prompt:
         """The prompt of a turn. Raises PromptBudgetUnmet, InvalidPrompt, EngineError."""
@@ -51,13 +70,35 @@ class PromptBuilder:
             raise PromptBudgetUnmet
         while True:
             pieces = await self._rendered(conversation(request.instructions, kept), request.tools)
-            ids = await self._engine.tokenize([Span(p.text, p.is_template) for p in pieces])
+            ids = await self._engine.tokenize(self._spliced(pieces, request.written))
             if len(ids) <= budget.prompt_limit:
-                in_reasoning = self._dialect.opens_reasoning(pieces)
-                return Prompt(ids, budget.room_after(len(ids)), in_reasoning)
+                return Prompt(
+                    "".join(piece.text for piece in pieces),
+                    ids,
+                    await self._shared(pieces, kept, ids),
+                    budget.room_after(len(ids)),
+                    self._dialect.opens_reasoning(pieces),
+                )
             if len(kept) <= 1:
                 raise PromptBudgetUnmet
-            kept = await self._shortened(kept, len(ids), budget.prompt_limit)
+            kept = await self._shortened(kept, len(ids), budget)
+
+    def _spliced(self, pieces: Sequence[Piece], written: Sequence[WrittenTurn]) -> list[Span]:
+        info = self._engine.info
+        own = [turn for turn in written if turn.fingerprint == info.fingerprint]
+        return splice(pieces, own, turn_ends=info.turn_ends, dialect=self._dialect)
+
+    async def _shared(self, pieces: Sequence[Piece], units: Sequence[Unit], ids: list[int]) -> int:
+        """How many tokens come before the first of the conversation's own words."""
+        spans = _before_content(pieces, units[0][0].content) if units else []
+        text = "".join(span.text for span in spans)
+        if text not in self._heads:
+            self._heads[text] = await self._engine.tokenize(spans) if spans else []
+            if len(self._heads) > REMEMBERED_HEADS:
+                self._heads.popitem(last=False)
+        self._heads.move_to_end(text)
+        # What follows may have changed the last token, and must not decide where others begin.
+        return max(0, common_prefix(self._heads[text], ids) - 1)
 
     async def _rendered(
         self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]
@@ -67,15 +108,17 @@ class PromptBuilder:
         except TemplateError as error:
             raise InvalidPrompt(str(error)) from error
 
-    async def _shortened(self, units: Sequence[Unit], tokens: int, limit: int) -> Sequence[Unit]:
-        """Fewer units: without the oldest that seem to make up what `tokens` has over `limit`.
+    async def _shortened(
+        self, units: Sequence[Unit], tokens: int, budget: Budget
+    ) -> Sequence[Unit]:
+        """Fewer units: without the oldest that seem to make up what `tokens` has over the limit.
 
         What the template adds is taken to be the same for each unit and for the instructions, so
         the prompt may still be too long after it. The newest unit is always left.
         """
         counts = [await self._count(unit) for unit in units]
         added = max(0, tokens - sum(counts)) // (len(units) + 1)
-        return without_oldest(units, [count + added for count in counts], tokens - limit)
+        return shortened(units, [count + added for count in counts], tokens, budget)
 
     async def _count(self, unit: Unit) -> int:
         text = "\n".join(message.content for message in unit)
@@ -87,10 +130,30 @@ class PromptBuilder:
         return self._counts[text]
 
 
+def _before_content(pieces: Sequence[Piece], content: str) -> list[Span]:
+    """The pieces before the first that holds this content; none if it is not told as it is."""
+    for place, piece in enumerate(pieces):
+        if not piece.is_template and content.strip() and piece.text.strip() == content.strip():
+            return [Span(before.text, before.is_template) for before in pieces[:place]]
+    return []
+
+
 def conversation(instructions: str | None, units: Sequence[Unit]) -> list[ChatMessage]:
     """The messages of a prompt, in their order."""
     system = [ChatMessage("system", instructions)] if instructions else []
     return [*system, *(message for unit in units for message in unit)]
+
+
+def shortened(
+    units: Sequence[Unit], sizes: Sequence[int], tokens: int, budget: Budget
+) -> Sequence[Unit]:
+    """The newest units of those that make up so many tokens, cut where the cut can stay.
+
+    A run's own limit is used up to its last token, the context's with some to spare.
+    """
+    kept = without_oldest(units, sizes, tokens - budget.prompt_limit)
+    spare = budget.prompt_limit // 4 if budget.prompt is None else 0
+    return from_landmark(kept, sizes[len(units) - len(kept) :], spare)
 
 
 def without_oldest(units: Sequence[Unit], counts: Sequence[int], excess: int) -> Sequence[Unit]:
@@ -100,6 +163,27 @@ def without_oldest(units: Sequence[Unit], counts: Sequence[int], excess: int) ->
         if excess <= 0:
             return units[position + 1 :]
     return units[-1:]
+
+
+def from_landmark(units: Sequence[Unit], sizes: Sequence[int], spare: int) -> Sequence[Unit]:
+    """The units from the first landmark on, if that costs at most `spare` more tokens.
+
+    What is kept of a prompt is of use only if the next one begins alike. A conversation that is cut
+    at any unit begins with another one at each turn; which units are landmarks does not change.
+    """
+    for position, size in enumerate(sizes[:-1]):
+        if _is_landmark(units[position]):
+            return units[position:]
+        spare -= size
+        if spare < 0:
+            break
+    return units
+
+
+def _is_landmark(unit: Unit) -> bool:
+    """One in eight, by what they say (content-defined chunking: Muthitacharoen et al. 2001)."""
+    text = "\n".join(message.content for message in unit)
+    return zlib.crc32(text.encode("utf-8", "surrogatepass")) % LANDMARK_EVERY == 0
 
 
 def newest_within(units: Sequence[Unit], characters: int) -> Sequence[Unit]:

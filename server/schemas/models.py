@@ -6,14 +6,19 @@ from typing import Literal
 
 from server.schemas.common import Shown
 
+ModelState = Literal["unloaded", "loading", "ready", "failed"]
+
 
 class Model(Shown):
-    """A model."""
+    """A model. The last three are this server's own: `error` is why it could not be loaded."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    context_length: int | None
+    state: ModelState
+    error: str | None
 
 
 class ModelList(Shown):

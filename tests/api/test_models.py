@@ -33,6 +33,9 @@ async def test_a_model_answers_to_its_names(world: World, name: str) -> None:
         "object": "model",
         "created": model["created"],
         "owned_by": "local",
+        "context_length": 8192,
+        "state": "ready",
+        "error": None,
     }
 
 

@@ -19,7 +19,7 @@ KEYS = {
     "reasoning_effort tool_resources metadata response_format",
     "assistant.deleted": "id object deleted",
     "list": "object data first_id last_id has_more",
-    "model": "id object created owned_by",
+    "model": "id object created owned_by context_length state error",
     "thread": "id object created_at metadata tool_resources",
     "thread.deleted": "id object deleted",
     "thread.message": "id object created_at assistant_id thread_id run_id status "
@@ -265,6 +265,7 @@ PLACES = {
     "StaticChunkingStrategy": Place(
         ASSISTANTS, f"{STORES}.chunking_strategy", {"type": "static", "static": CHUNKS}
     ),
+    "SamplingOptions": Place(RUNS, "x_sampling", {}),
     "TextPart": Place(MESSAGES, "content[0]", {"type": "text", "text": "x"}),
     "ToolOutput": Place(SUBMIT, "tool_outputs[0]", {"tool_call_id": "call_1"}),
     "ToolResources": Place(THREAD, "tool_resources", {}),

@@ -89,8 +89,7 @@ def test_half_a_model(serving: Refusal, tmp_path: Path) -> None:
     whole = MODEL.read_bytes()
     (tmp_path / "half.gguf").write_bytes(whole[: len(whole) // 2])
     said = serving("--model", "./half.gguf")
-    assert said.startswith("llama.cpp cannot load half.gguf: ")
-    assert "corrupted or incomplete" in said
+    assert said == "half.gguf is cut off: its last tensors are missing."
 
 
 def test_unknown_setting(serving: Refusal, tmp_path: Path) -> None:
@@ -122,6 +121,22 @@ def test_wrong_value(refusal: Refusal) -> None:
     said = refusal("serve", "--port", "70000")
     assert said.startswith("--port: server.port ")
     assert "65535" in said
+
+
+def test_endpoint_without_its_key(serving: Refusal, tmp_path: Path) -> None:
+    """A key that is to be sent must be there; only the variable's name is told."""
+    model = '[model.big]\nupstream = "http://127.0.0.1:9/v1"\nupstream_key = "NO_SUCH_KEY"\n'
+    (tmp_path / "config.toml").write_text(model)
+    said = serving("--model", "big")
+    assert said == "model 'big': there is no key in the environment variable NO_SUCH_KEY"
+
+
+def test_endpoint_with_a_file(serving: Refusal, tmp_path: Path) -> None:
+    """A model is run by one of the two."""
+    model = '[model.big]\nupstream = "http://127.0.0.1:9/v1"\npath = "big.gguf"\n'
+    (tmp_path / "config.toml").write_text(model)
+    said = serving("--model", "big")
+    assert said == "model 'big' has both a path and an upstream; it can have one"
 
 
 def test_missing_config_file(serving: Refusal) -> None:

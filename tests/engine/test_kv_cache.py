@@ -73,8 +73,8 @@ def test_idle_threads_beyond_the_limit_are_saved_and_cut() -> None:
 
 
 def test_a_slot_that_another_thread_takes_over_is_saved_before() -> None:
-    """Its own words behind the common beginning are not lost."""
-    cached = Cached()
+    """Where no other is free: its own words behind the common beginning are not lost."""
+    cached = Cached(slots=1)
     common = prompt_of(1, 100)
     cached.take("x", common + prompt_of(2, 70))
     cached.take("y", common + prompt_of(3, 70))

@@ -44,7 +44,7 @@ MESSAGES: list[Message] = [
     ),
     Forget("thread_1"),
     Cancel(1),
-    Tokenize(2, (Span("Grüße", True), Span("\x00 \n", False))),
+    Tokenize(2, (Span("Grüße", True), Span("\x00 \n", False), Span("Hi", False, (5, 6)))),
     Stop(),
     Loaded(SCRIPTED_MODEL, 16),
     Refused("It is no model."),

@@ -27,13 +27,14 @@ async def served(
 ) -> AsyncIterator[LiveServer]:
     """A server as the command line runs it, until `stop` is set."""
     settings = settings_for(folder)
-    async with running(settings, {settings.models.default: engine}) as services:
+    engines = {settings.models.default: engine}
+    async with running(settings, engines) as services:
         with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             app = create_app(services, settings)
             serving = asyncio.create_task(serve(app, listener, stop, grace))
             try:
-                yield LiveServer(url, services, settings)
+                yield LiveServer(url, services, settings, engines)
             finally:
                 stop.set()
                 await asyncio.wait_for(serving, DEADLINE)

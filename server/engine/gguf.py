@@ -1,0 +1,183 @@
+"""What a GGUF file says of itself: its metadata, and how large its tensors are.
+
+Read without llama.cpp, so that a model can be judged before anything is loaded. Knows the format,
+and nothing of what a model needs when it runs.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+Scalar = str | int | float | bool
+Value = Scalar | tuple[Scalar, ...] | None  # None: an array that is too long to be kept
+
+MAGIC: Final = b"GGUF"
+LONGEST_ARRAY: Final = 1024  # one value a layer is kept, one a token is not
+_NUMBERS: Final = dict(enumerate(["<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"])) | {
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
+_STRING: Final = 8
+_ARRAY: Final = 9
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
+
+
+class NotGGUF(Exception):
+    """The file cannot be read as GGUF; the text is a sentence that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a file stands among those that one model was split into."""
+
+    stem: str
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def of(cls, path: Path) -> Part:
+        found = _PART.fullmatch(path.stem)
+        if found is None:
+            return cls(path.stem)
+        return cls(found["stem"], int(found["number"]), int(found["count"]))
+
+
+@dataclass(frozen=True, slots=True)
+class GGUF:
+    """A model's header. `tensors` is the size of each in bytes, `lengths` that of each array."""
+
+    path: Path
+    metadata: Mapping[str, Value]
+    lengths: Mapping[str, int]
+    tensors: Mapping[str, int]
+
+    @property
+    def architecture(self) -> str:
+        return str(self.metadata.get("general.architecture", ""))
+
+    def number(self, key: str, default: int = 0) -> int:
+        """A number of this architecture; of one that differs by layer, the largest."""
+        return max(self.numbers(key, default), default=default)
+
+    def numbers(self, key: str, default: int = 0) -> tuple[int, ...]:
+        """A number of this architecture for each layer, or the one that all have."""
+        value = self.metadata.get(f"{self.architecture}.{key}", default)
+        values = value if isinstance(value, tuple) else (value,)
+        return tuple(int(each) for each in values if isinstance(each, int | float))
+
+
+def read_gguf(path: Path) -> GGUF:
+    """The header of a model, with the tensors of all its parts. Raises NotGGUF."""
+    first = _read_file(path)
+    part = Part.of(path)
+    tensors = dict(first.tensors)
+    for number in range(2, part.count + 1):
+        name = f"{part.stem}-{number:05}-of-{part.count:05}.gguf"
+        tensors |= _read_file(path.with_name(name)).tensors
+    return GGUF(path, first.metadata, first.lengths, tensors)
+
+
+def _read_file(path: Path) -> GGUF:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise NotGGUF(f"{path} is not a GGUF file.")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _Header(path, data).read()
+    except FileNotFoundError:
+        raise NotGGUF(f"There is no file {path}.") from None
+    except OSError as error:
+        raise NotGGUF(f"{path} cannot be read: {error.strerror}.") from None
+    except (struct.error, ValueError, KeyError, IndexError):
+        raise NotGGUF(f"{path} is broken: its header cannot be read.") from None
+
+
+class _Header:
+    """Reads one file's header from its start to its end."""
+
+    def __init__(self, path: Path, data: mmap.mmap) -> None:
+        self._path = path
+        self._data = data
+        self._at = len(MAGIC)
+        self._lengths: dict[str, int] = {}
+
+    def read(self) -> GGUF:
+        version = self._number("<I")
+        if version not in (2, 3):
+            raise NotGGUF(f"{self._path} has version {version} of GGUF, or another byte order.")
+        tensors, values = int(self._number("<Q")), int(self._number("<Q"))
+        metadata = dict(self._entry() for _ in range(values))
+        offsets = dict(self._tensor() for _ in range(tensors))
+        return GGUF(self._path, metadata, self._lengths, self._sizes(metadata, offsets))
+
+    def _entry(self) -> tuple[str, Value]:
+        key, kind = self._string(), int(self._number("<I"))
+        return key, self._array(key) if kind == _ARRAY else self._scalar(kind)
+
+    def _scalar(self, kind: int) -> Scalar:
+        return self._string() if kind == _STRING else self._number(_NUMBERS[kind])
+
+    def _array(self, key: str) -> Value:
+        kind, length = int(self._number("<I")), int(self._number("<Q"))
+        self._lengths[key] = length
+        if length <= LONGEST_ARRAY:
+            return tuple(self._scalar(kind) for _ in range(length))
+        if kind == _STRING:
+            for _ in range(length):
+                self._skip(int(self._number("<Q")))
+        else:
+            self._skip(length * struct.calcsize(_NUMBERS[kind]))
+        return None
+
+    def _tensor(self) -> tuple[str, int]:
+        """A tensor's name, and where its data begin."""
+        name, dimensions = self._string(), int(self._number("<I"))
+        self._skip(8 * dimensions + 4)
+        return name, int(self._number("<Q"))
+
+    def _sizes(self, metadata: Mapping[str, Value], offsets: Mapping[str, int]) -> dict[str, int]:
+        """From one tensor's start to the next one's, so that no type needs to be known."""
+        alignment = metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment <= 0:
+            raise ValueError(alignment)
+        start = -(-self._at // alignment) * alignment
+        names = sorted(offsets, key=offsets.__getitem__)
+        bounds = [*(offsets[name] for name in names), len(self._data) - start]
+        if any(end < begin for begin, end in pairwise(bounds)):
+            raise NotGGUF(f"{self._path} is cut off: its last tensors are missing.")
+        return {
+            name: end - begin for name, (begin, end) in zip(names, pairwise(bounds), strict=True)
+        }
+
+    def _number(self, form: str) -> int | float | bool:
+        (value,) = struct.unpack_from(form, self._data, self._at)
+        self._at += struct.calcsize(form)
+        number: int | float | bool = value
+        return number
+
+    def _string(self) -> str:
+        length = int(self._number("<Q"))
+        start = self._at
+        self._skip(length)
+        return self._data[start : self._at].decode("utf-8", "replace")
+
+    def _skip(self, count: int) -> None:
+        self._at += count
+        if self._at > len(self._data):
+            raise ValueError("the file ends in its header")
+
+
+def find_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The models of a folder, by name: one for each file, or for each first part of several."""
+    for path in sorted(folder.glob("*.gguf")):
+        part = Part.of(path)
+        if part.number == 1:
+            yield part.stem, path

@@ -1,0 +1,303 @@
+"""Which models are in memory: loaded when somebody wants them, unloaded to make room or when idle.
+
+Knows models as things that take memory while they are loaded, and nothing of what they are asked.
+Owned by one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from server.engine.protocol import EngineUnavailable
+from server.engine.sizing import CannotFit, Demand, Fit
+
+log = logging.getLogger(__name__)
+
+State = Literal["unloaded", "loading", "ready", "failed"]
+
+
+class Loadable(Protocol):
+    """A model that can be loaded and unloaded, any number of times, but one after the other."""
+
+    async def measure(self) -> Demand:
+        """What it would take. Raises EngineUnavailable if its file is of no use."""
+        ...
+
+    async def load(self, fit: Fit | None) -> None:
+        """Raises EngineUnavailable, and is unloaded then. Without a fit it takes what it likes."""
+        ...
+
+    async def unload(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """How long a model stays: `pin` is for ever, `idle_after` seconds without use otherwise."""
+
+    pin: bool = False
+    idle_after: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a model stands, for whoever asks. `context` is None while it is not known."""
+
+    state: State
+    context: int | None = None
+    reason: str | None = None  # why it failed
+    embeds: bool = False
+    bytes: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """One model and its place in memory, or outside it."""
+
+    id: str
+    model: Loadable
+    stay: Stay
+    state: State = "unloaded"
+    reason: str | None = None
+    demand: Demand | None = None
+    fit: Fit | None = None
+    bytes: int = 0  # of the memory for all; its own from before it is loaded until it is gone
+    users: int = 0
+    idle_since: float = 0.0
+    moving: asyncio.Task[None] | None = None  # into memory, or out of it
+
+
+class ModelPool:
+    """All models that can be loaded. `memory` is for all together; None: each takes what it likes.
+
+    A model is used between `enter` and `leave`, or within `using`, and not unloaded meanwhile.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Loadable],
+        stays: Mapping[str, Stay],
+        *,
+        memory: int | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._places = {i: _Place(i, model, stays.get(i, Stay())) for i, model in models.items()}
+        self._memory = memory
+        self._now = now
+        self._wanted = frozenset[str]()
+        self._holds = 0  # while there are any, nothing is unloaded
+        self._news = asyncio.Event()
+        self._failures: dict[str, str] = {}
+        self._listener: Callable[[], None] = _ignore
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Have this called whenever a model became ready, failed, or is gone."""
+        self._listener = changed
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is at most one model, and it is ready: none can want another's place."""
+        return len(self._places) <= 1 and all(map(self.ready, self._places))
+
+    def ready(self, model_id: str) -> bool:
+        """Whether it can be used at once. What is not in the pool needs no memory here."""
+        place = self._places.get(model_id)
+        return place is None or place.state == "ready"
+
+    def standing(self, model_id: str) -> Standing:
+        place = self._places.get(model_id)
+        if place is None:
+            return Standing("ready")
+        embeds = place.demand is not None and place.demand.embeds
+        return Standing(place.state, self._context(place), place.reason, embeds, place.bytes)
+
+    async def survey(self) -> None:
+        """Look at all files, so that what can be known of a model is known before it is loaded."""
+        for place in self._places.values():
+            try:
+                place.demand = await place.model.measure()
+            except EngineUnavailable as error:
+                log.warning("model.unusable model=%s reason=%s", place.id, error)
+                if place.state == "unloaded":
+                    place.state, place.reason = "failed", str(error)
+
+    def preload(self, model_ids: Iterable[str]) -> None:
+        """Begin to load these, as far as there is room for them."""
+        for model_id in model_ids:
+            self._bring(self._places[model_id])
+
+    def want(self, model_ids: Iterable[str]) -> None:
+        """These models, and no others, have work that waits: they are loaded, and stay for it."""
+        self._wanted = frozenset(model_ids) & self._places.keys()
+        for model_id in self._wanted:
+            self._bring(self._places[model_id])
+        self._tell()
+
+    def failures(self) -> dict[str, str]:
+        """Why models could not be loaded, by id, since they were last asked to be `forgiven`."""
+        return dict(self._failures)
+
+    def forgive(self, model_id: str) -> None:
+        """All who waited for it were told; for the next who wants it, it is tried again."""
+        self._failures.pop(model_id, None)
+        self._tell()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing is unloaded meanwhile: what is ready stays so."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self._tell()
+
+    @contextlib.asynccontextmanager
+    async def using(self, model_id: str) -> AsyncIterator[None]:
+        """Use a model, which is loaded first if need be. Raises EngineUnavailable."""
+        self.enter(model_id)
+        try:
+            while not self.ready(model_id):
+                place = self._places[model_id]
+                self._bring(place)
+                await self._news.wait()
+                if place.state == "failed":
+                    raise EngineUnavailable(place.reason or "The model cannot be loaded.")
+            yield
+        finally:
+            self.leave(model_id)
+
+    def enter(self, model_id: str) -> None:
+        if place := self._places.get(model_id):
+            place.users += 1
+
+    def leave(self, model_id: str) -> None:
+        if place := self._places.get(model_id):
+            place.users -= 1
+            place.idle_since = self._now()
+            self._tell()
+
+    def sweep(self) -> None:
+        """Unload what nobody has used for its time."""
+        for place in self._places.values():
+            if self._now() - place.idle_since >= place.stay.idle_after and self._may_go(place):
+                self._send_away(place)
+
+    async def close(self) -> None:
+        """Unload everything."""
+        await asyncio.gather(*map(self._close, self._places.values()))
+
+    async def _close(self, place: _Place) -> None:
+        if place.moving is not None:
+            if place.state == "loading":
+                place.moving.cancel()
+            await asyncio.wait({place.moving})
+        if place.state == "ready":
+            place.state = "unloaded"
+            await place.model.unload()
+
+    def _bring(self, place: _Place) -> None:
+        """Begin to load it, unless it is there or on its way."""
+        if place.moving is None and place.state != "ready" and place.id not in self._failures:
+            place.state, place.reason = "loading", None
+            place.moving = asyncio.create_task(self._load(place), name=f"load {place.id}")
+
+    async def _load(self, place: _Place) -> None:
+        try:
+            place.demand = await place.model.measure()
+            if await self._settle(place, place.demand):
+                await place.model.load(place.fit)
+                place.state, place.idle_since = "ready", self._now()
+                log.info("model.loaded", extra={"model": place.id, "bytes": place.bytes})
+        except (EngineUnavailable, CannotFit) as error:
+            self._fail(place, str(error))
+        except Exception:  # the edge: whoever waits for the model must hear of it
+            log.exception("model.load_failed", extra={"model": place.id})
+            self._fail(place, "The model could not be loaded.")
+        finally:
+            place.moving = None
+            self._tell()
+            self._listener()
+
+    def _fail(self, place: _Place, reason: str) -> None:
+        place.state, place.reason, place.fit, place.bytes = "failed", reason, None, 0
+        self._failures[place.id] = reason
+
+    async def _settle(self, place: _Place, demand: Demand) -> bool:
+        """Give it a part of the memory, as soon as there is one; False if nobody wants it then."""
+        if self._memory is None:
+            return True
+        while True:
+            most = self._memory - sum(p.bytes for p in self._places.values() if p.stay.pin)
+            least = demand.smallest(most)
+            if least.bytes <= self._free:
+                place.fit = demand.best(most, self._free)
+                place.bytes = place.fit.bytes
+                return True
+            if not self._is_wanted(place):
+                place.state = "unloaded"
+                return False
+            if least.bytes > self._free + self._leaving and (other := self._longest_idle()):
+                self._send_away(other)
+            else:
+                await self._news.wait()
+
+    @property
+    def _free(self) -> int:
+        assert self._memory is not None, "otherwise nobody counts"
+        return self._memory - sum(place.bytes for place in self._places.values())
+
+    @property
+    def _leaving(self) -> int:
+        """What will be free in a moment."""
+        return sum(p.bytes for p in self._places.values() if p.moving and p.state == "unloaded")
+
+    def _is_wanted(self, place: _Place) -> bool:
+        return place.users > 0 or place.id in self._wanted
+
+    def _may_go(self, place: _Place) -> bool:
+        idle = place.state == "ready" and not self._is_wanted(place)
+        return idle and not place.stay.pin and not self._holds
+
+    def _longest_idle(self) -> _Place | None:
+        idle = filter(self._may_go, self._places.values())
+        return min(idle, key=lambda place: place.idle_since, default=None)
+
+    def _send_away(self, place: _Place) -> None:
+        log.info("model.unloading", extra={"model": place.id})
+        place.state = "unloaded"
+        place.moving = asyncio.create_task(self._unload(place), name=f"unload {place.id}")
+
+    async def _unload(self, place: _Place) -> None:
+        try:
+            await place.model.unload()
+        finally:
+            place.moving, place.fit, place.bytes = None, None, 0
+            self._tell()
+            self._listener()
+
+    def _context(self, place: _Place) -> int | None:
+        """What it has, or will have when all memory that it can get is given to it."""
+        if place.fit is not None:
+            return place.fit.context
+        if place.demand is None:
+            return None
+        if self._memory is None:
+            return place.demand.context
+        with contextlib.suppress(CannotFit):
+            return place.demand.smallest(self._memory).context
+        return None
+
+    def _tell(self) -> None:
+        """Let everybody here who waits look again."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+def _ignore() -> None:
+    """Nobody listens yet."""

@@ -1,0 +1,196 @@
+"""How much memory a model will take, from its file's header and its settings, before it is loaded.
+
+An estimate for one address space: weights, the cache, what one decode step needs, the process. It
+is compared in the tests with what llama.cpp takes, and made to be rather a little too large.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Final
+
+from server.engine.gguf import GGUF
+from server.engine.settings import EngineSettings
+
+LARGEST_DEFAULT_CONTEXT: Final = 32_768
+SMALLEST_DEFAULT_CONTEXT: Final = 2048
+LARGEST_TEXT: Final = 8192  # of an embedding model: it reads a text in one step
+# A context for every slot costs next to nothing with a small model; with a large one it would take
+# all memory, and few threads are ever that long at once.
+SMALL_CACHE: Final = 1 << 30
+CONTEXTS_OF_LARGE_MODEL: Final = 4
+
+CELL_BOOKKEEPING: Final = 128  # bytes llama.cpp spends on a cell besides its keys and values
+PROCESS: Final = 80 << 20  # the interpreter, its libraries, the vocabulary
+TYPE_BYTES: Final = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+    "iq4_nl": 18 / 32,
+}
+POOLED: Final = frozenset({1, 2, 3})  # mean, first token, last token
+
+
+class CannotFit(Exception):
+    """The model needs more memory than there is for all models together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes: of all weights, of a cell, of a slot, of a step and all else."""
+
+    weights: int
+    cell: int
+    slot: int
+    fixed: int
+
+    def total(self, cells: int, slots: int) -> int:
+        return self.weights + cells * self.cell + slots * self.slot + self.fixed
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a model is to be loaded, in tokens, and the bytes that it takes then."""
+
+    context: int
+    cells: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a model asks for, in tokens. Its context may be made less, down to `shortest`."""
+
+    path: Path
+    takes: Footprint
+    slots: int
+    context: int
+    shortest: int
+    cells: int | None = None  # None: as many as are of use
+    embeds: bool = False
+
+    def smallest(self, memory: int) -> Fit:
+        """With room for one sequence. Raises CannotFit if even that takes more than `memory`."""
+        context = self.context
+        while self._bytes(context) > memory:
+            if context // 2 < self.shortest:
+                raise CannotFit(self._refusal(context, memory))
+            context //= 2
+        return self._fit(context, self.cells or context)
+
+    def best(self, memory: int, room: int) -> Fit:
+        """With more cells, out of half the room that the smallest fit leaves."""
+        least = self.smallest(memory)
+        if self.cells:
+            return least
+        affordable = least.context + max(0, room - least.bytes) // 2 // max(1, self.takes.cell)
+        return self._fit(least.context, min(self._useful(least.context), affordable))
+
+    def _useful(self, context: int) -> int:
+        everything = context * self.slots
+        if everything * self.takes.cell <= SMALL_CACHE:
+            return everything
+        return context * min(self.slots, CONTEXTS_OF_LARGE_MODEL)
+
+    def _bytes(self, context: int) -> int:
+        return self.takes.total(self.cells or context, self.slots)
+
+    def _fit(self, context: int, cells: int) -> Fit:
+        return Fit(context, cells, self.takes.total(cells, self.slots))
+
+    def _refusal(self, context: int, memory: int) -> str:
+        return (
+            f"{self.path} needs {self._bytes(context) >> 20} MiB of memory with a context of "
+            f"{context} tokens; {memory >> 20} MiB are there for it."
+        )
+
+
+def embeds(file: GGUF) -> bool:
+    """Whether the model turns a text into one vector, and does not go on writing it."""
+    causal = file.metadata.get(f"{file.architecture}.attention.causal", True)
+    return not causal or file.number("pooling_type") in POOLED
+
+
+def demand(file: GGUF, settings: EngineSettings) -> Demand:
+    """A context that nobody asked for is the model's own, and may be shortened."""
+    pooled = embeds(file)
+    largest = LARGEST_TEXT if pooled else LARGEST_DEFAULT_CONTEXT
+    trained = file.number("context_length", SMALLEST_DEFAULT_CONTEXT)
+    context = settings.context or min(trained, largest)
+    fixed = settings.context or settings.kv_cells or pooled
+    return Demand(
+        file.path,
+        footprint(file, settings, max(settings.batch, settings.slots, context * pooled)),
+        settings.slots,
+        context,
+        shortest=context if fixed else SMALLEST_DEFAULT_CONTEXT,
+        cells=context if pooled else settings.kv_cells,
+        embeds=pooled,
+    )
+
+
+def footprint(file: GGUF, settings: EngineSettings, rows: int) -> Footprint:
+    """With decode steps of so many tokens."""
+    adapters = sum(Path(path).stat().st_size for path in settings.lora if Path(path).is_file())
+    width, inner = file.number("embedding_length"), file.number("feed_forward_length")
+    vocabulary = file.lengths.get("tokenizer.ggml.tokens", 0)
+    step = rows * (8 * width + 3 * inner) * 4 + 2 * settings.slots * vocabulary * 4
+    return Footprint(
+        weights=sum(file.tensors.values()) + adapters,
+        cell=_cache_of_token(file, settings) + _step_of_cell(file, settings, rows),
+        slot=_state_of_slot(file),
+        fixed=step + PROCESS,
+    )
+
+
+def _cache_of_token(file: GGUF, settings: EngineSettings) -> int:
+    """Keys and values in all layers; a layer without heads keeps a state instead."""
+    heads = max(1, file.number("attention.head_count", 1))
+    head_size = file.number("embedding_length") // heads
+    keys = file.number("attention.key_length", head_size)
+    values = file.number("attention.value_length", head_size)
+    if file.number("attention.key_length_mla"):
+        values = 0  # they are a part of the keys
+    token = keys * TYPE_BYTES[settings.cache_type_k] + values * TYPE_BYTES[settings.cache_type_v]
+    return int(sum(_heads_by_layer(file)) * token) + CELL_BOOKKEEPING
+
+
+def _heads_by_layer(file: GGUF) -> list[int]:
+    """Heads that have keys and values of their own, where the layer attends to tokens at all."""
+    layers = file.number("block_count")
+    heads = file.numbers("attention.head_count_kv") if _has(file, "attention.head_count_kv") else ()
+    heads = heads or file.numbers("attention.head_count")
+    by_layer = list(islice(cycle(heads), layers))
+    interval = file.number("full_attention_interval")
+    if interval:  # the layers between are recurrent
+        by_layer = [n if (i + 1) % interval == 0 else 0 for i, n in enumerate(by_layer)]
+    return by_layer
+
+
+def _has(file: GGUF, key: str) -> bool:
+    return f"{file.architecture}.{key}" in file.metadata
+
+
+def _step_of_cell(file: GGUF, settings: EngineSettings, rows: int) -> int:
+    """Each row of a batch has a mask over all cells; without flash attention, scores as well."""
+    if settings.flash_attention:
+        return 2 * rows
+    return (4 + 4 * file.number("attention.head_count", 1)) * rows
+
+
+def _state_of_slot(file: GGUF) -> int:
+    """What recurrent layers remember of a sequence, however long it is."""
+    inner, state = file.number("ssm.inner_size"), file.number("ssm.state_size")
+    convolved = inner + 2 * file.number("ssm.group_count") * state
+    values = state * inner + max(0, file.number("ssm.conv_kernel") - 1) * convolved
+    width, head = file.number("embedding_length"), file.number("wkv.head_size")
+    values += width * (head + 2) if head else 0
+    values += width * max(0, file.number("shortconv.l_cache") - 1)
+    return 4 * values * file.number("block_count")

@@ -1,0 +1,196 @@
+"""Small GGUF files of any shape, written by the tests: random weights, made-up vocabularies."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ALIGNMENT = 32
+WORDS = ("hello", "world", "the", "cat", "dog", "sat", "on", "red", "mat", "quantum", "physics")
+_TYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
+
+Tensors = dict[str, "np.ndarray[Any, Any]"]
+
+
+def write_gguf(
+    path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]
+) -> Path:
+    """A GGUF file of version 3. Whole numbers are uint32, arrays of them int32."""
+    data, infos = b"", b""
+    for name, tensor in tensors.items():
+        shape = tensor.shape[::-1]
+        infos += _string(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+        infos += struct.pack("<IQ", _TYPES[tensor.dtype], len(data))
+        data += _padded(tensor.tobytes())
+    values = b"".join(_string(key) + _value(value) for key, value in metadata.items())
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+    path.write_bytes(_padded(head + values + infos) + data)
+    return path
+
+
+def write_bert(path: Path, *, context: int = 64, width: int = 32, layers: int = 2) -> Path:
+    """An embedding model: BERT with mean pooling, and a vocabulary of words and letters."""
+    letters = [chr(code) for code in range(33, 127)]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens = [*specials, *(f"▁{word}" for word in (*WORDS, *letters)), *letters]
+    random = np.random.default_rng(1)
+
+    def weight(*shape: int) -> np.ndarray[Any, Any]:
+        return random.normal(0, 0.5, shape).astype(np.float32)
+
+    tensors: Tensors = {
+        "token_embd.weight": weight(len(tokens), width),
+        "position_embd.weight": weight(context, width),
+        "token_types.weight": weight(2, width),
+        **_norm("token_embd_norm", width),
+    }
+    for layer in range(layers):
+        block = f"blk.{layer}"
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            tensors[f"{block}.{part}.weight"] = weight(width, width)
+            tensors[f"{block}.{part}.bias"] = weight(width)
+        tensors |= {
+            f"{block}.ffn_up.weight": weight(2 * width, width),
+            f"{block}.ffn_up.bias": weight(2 * width),
+            f"{block}.ffn_down.weight": weight(width, 2 * width),
+            f"{block}.ffn_down.bias": weight(width),
+            **_norm(f"{block}.attn_output_norm", width),
+            **_norm(f"{block}.layer_output_norm", width),
+        }
+    metadata = {
+        "general.architecture": "bert",
+        "general.name": "random-bert",
+        "bert.block_count": layers,
+        "bert.context_length": context,
+        "bert.embedding_length": width,
+        "bert.feed_forward_length": 2 * width,
+        "bert.attention.head_count": 2,
+        "bert.attention.layer_norm_epsilon": 1e-12,
+        "bert.attention.causal": False,
+        "bert.pooling_type": 1,
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.pre": "jina-v2-en",
+        "tokenizer.ggml.token_type_count": 2,
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3] * len(specials) + [1] * (len(tokens) - len(specials)),
+        "tokenizer.ggml.bos_token_id": 2,
+        "tokenizer.ggml.cls_token_id": 2,
+        "tokenizer.ggml.eos_token_id": 3,
+        "tokenizer.ggml.seperator_token_id": 3,
+        "tokenizer.ggml.unknown_token_id": 1,
+        "tokenizer.ggml.padding_token_id": 0,
+        "tokenizer.ggml.mask_token_id": 4,
+    }
+    return write_gguf(path, metadata, tensors)
+
+
+def write_llama(
+    path: Path,
+    *,
+    vocabulary: int = 512,
+    width: int = 64,
+    inner: int = 128,
+    layers: int = 2,
+    heads: int = 4,
+    kv_heads: int = 2,
+    context: int = 256,
+    **more: Any,
+) -> Path:
+    """A model that writes, of any shape; all weights are zero, so it has nothing to say."""
+    narrow = width // heads * kv_heads
+
+    def weight(*shape: int) -> np.ndarray[Any, Any]:
+        return np.zeros(shape, np.float16)
+
+    one = np.ones(width, np.float32)
+    tensors: Tensors = {
+        "token_embd.weight": weight(vocabulary, width),
+        "output.weight": weight(vocabulary, width),
+        "output_norm.weight": one,
+    }
+    for layer in range(layers):
+        block = f"blk.{layer}"
+        tensors |= {
+            f"{block}.attn_norm.weight": one,
+            f"{block}.attn_q.weight": weight(width, width),
+            f"{block}.attn_k.weight": weight(narrow, width),
+            f"{block}.attn_v.weight": weight(narrow, width),
+            f"{block}.attn_output.weight": weight(width, width),
+            f"{block}.ffn_norm.weight": one,
+            f"{block}.ffn_gate.weight": weight(inner, width),
+            f"{block}.ffn_up.weight": weight(inner, width),
+            f"{block}.ffn_down.weight": weight(width, inner),
+        }
+    metadata = {
+        "general.architecture": "llama",
+        "llama.context_length": context,
+        "llama.embedding_length": width,
+        "llama.block_count": layers,
+        "llama.feed_forward_length": inner,
+        "llama.attention.head_count": heads,
+        "llama.attention.head_count_kv": kv_heads,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.rope.freq_base": 10000.0,
+        "llama.vocab_size": vocabulary,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen2",
+        "tokenizer.ggml.tokens": [f"word{number}" for number in range(vocabulary)],
+        "tokenizer.ggml.token_type": [1] * vocabulary,
+        "tokenizer.ggml.merges": ["w o"],
+        "tokenizer.ggml.eos_token_id": 1,
+        **more,
+    }
+    return write_gguf(path, metadata, tensors)
+
+
+def write_lora(path: Path, *, width: int, outer: int, layers: int, rank: int = 4) -> Path:
+    """An adapter with random weights for the last projection of each layer of a llama."""
+    random = np.random.default_rng(2)
+    tensors: Tensors = {}
+    for layer in range(layers):
+        name = f"blk.{layer}.ffn_down.weight"
+        tensors[f"{name}.lora_a"] = random.normal(0, 0.3, (rank, outer)).astype(np.float32)
+        tensors[f"{name}.lora_b"] = random.normal(0, 0.3, (width, rank)).astype(np.float32)
+    metadata = {
+        "general.type": "adapter",
+        "general.architecture": "llama",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": float(rank),
+    }
+    return write_gguf(path, metadata, tensors)
+
+
+def _norm(name: str, width: int) -> Tensors:
+    one, zero = np.ones(width, np.float32), np.zeros(width, np.float32)
+    return {f"{name}.weight": one, f"{name}.bias": zero}
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def _value(value: Any) -> bytes:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        body = b"".join(_plain(item, signed=True)[4:] for item in value)
+        kind = _plain(value[0], signed=True)[:4]
+        return struct.pack("<I", 9) + kind + struct.pack("<Q", len(value)) + body
+    return _plain(value)
+
+
+def _plain(value: Any, *, signed: bool = False) -> bytes:
+    if isinstance(value, bool):
+        return struct.pack("<I?", 7, value)
+    if isinstance(value, int):
+        return struct.pack("<Ii", 5, value) if signed else struct.pack("<II", 4, value)
+    if isinstance(value, float):
+        return struct.pack("<If", 6, value)
+    return struct.pack("<I", 8) + _string(value)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % ALIGNMENT)

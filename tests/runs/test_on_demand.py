@@ -1,0 +1,204 @@
+"""Runs on models that are not in memory: they wait in the queue until theirs is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from server.engine.scripted import ScriptedEngine
+from tests.runs.story import Json, Story, begin_story, text_of
+from tests.support import DEADLINE, LiveServer, ManualClock, eventually, live_server
+
+BROKEN = "other.gguf is broken: its header cannot be read."
+
+
+@pytest.fixture
+def other() -> ScriptedEngine:
+    """A model beside the default one; the memory does not hold both."""
+    return ScriptedEngine(takes=80)
+
+
+@pytest.fixture
+async def both(
+    tmp_path: Path, clock: ManualClock, other: ScriptedEngine
+) -> AsyncIterator[LiveServer]:
+    """A server with two models and little memory, whose time stands still."""
+    engines = {"tiny-assistant": ScriptedEngine(takes=80), "other": other}
+    async with live_server(
+        tmp_path / "data", engines=engines, clock=clock, models__memory=100
+    ) as server:
+        yield server
+        for engine in engines.values():
+            engine.resume()
+
+
+@pytest.fixture
+async def story(both: LiveServer, other: ScriptedEngine) -> AsyncIterator[Story]:
+    """A thread whose runs are for the model that is not loaded."""
+    async with begin_story(both, other, model="other") as begun:
+        yield begun
+
+
+async def loading(story: Story) -> Json:
+    """A new run whose model is being loaded, until `resume()`."""
+    story.engine.slow_to_load = True
+    run = await story.start()
+    await asyncio.wait_for(story.engine.loading.wait(), DEADLINE)
+    return run
+
+
+async def state_of(story: Story, name: str = "other") -> str:
+    """A model's state, as it is listed."""
+    model = (await story.http.get(f"/v1/models/{name}")).json()
+    state: str = model["state"]
+    return state
+
+
+async def test_a_run_loads_its_model(story: Story) -> None:
+    """Nothing is loaded before the first run; the run completes on it."""
+    assert await state_of(story) == "unloaded"
+    story.engine.says("Here I am.")
+    run = await story.run()
+    assert run["status"] == "completed"
+    assert text_of((await story.answers(run))[0]) == "Here I am."
+    assert await state_of(story) == "ready"
+    assert await state_of(story, "tiny-assistant") == "unloaded"
+
+
+async def test_a_run_begins_when_its_model_is_ready(story: Story, clock: ManualClock) -> None:
+    """Until then it is queued, and was not started."""
+    run = await loading(story)
+    assert await state_of(story) == "loading"
+    waiting = await story.now(run)
+    assert (waiting["status"], waiting["started_at"]) == ("queued", None)
+    clock.advance(7)
+    story.engine.resume()
+    begun = await story.settled(run)
+    assert begun["started_at"] == run["created_at"] + 7
+
+
+async def test_runs_for_one_model_share_its_load(story: Story) -> None:
+    """Whoever comes while it loads waits for the same load."""
+    first = await loading(story)
+    elsewhere = await story.another({"role": "user", "content": "Hello!"})
+    second = await elsewhere.start()
+    story.engine.resume()
+    assert (await story.settled(first))["status"] == "completed"
+    assert (await elsewhere.settled(second))["status"] == "completed"
+    assert story.engine.loads == 1
+
+
+async def test_a_load_that_fails_fails_the_runs_that_wait(
+    story: Story, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the reason that is in the log; the next run tries again."""
+    story.engine.unusable = BROKEN
+    first = await loading(story)
+    elsewhere = await story.another({"role": "user", "content": "Hello!"})
+    second = await elsewhere.start()
+    story.engine.resume()
+    for teller, run in ((story, first), (elsewhere, second)):
+        failed = await teller.settled(run)
+        assert failed["status"] == "failed"
+        assert failed["started_at"] is None
+        assert failed["last_error"] == {"code": "server_error", "message": BROKEN}
+    assert BROKEN in caplog.text
+    listed = (await story.http.get("/v1/models/other")).json()
+    assert (listed["state"], listed["error"]) == ("failed", BROKEN)
+    story.engine.unusable, story.engine.slow_to_load = None, False
+    assert (await story.run())["status"] == "completed"
+    assert story.engine.loads == 2
+
+
+async def test_a_run_that_waits_for_its_model_can_be_cancelled(story: Story) -> None:
+    """At once; the load goes on, and serves the next."""
+    run = await loading(story)
+    assert (await story.cancel(run)).json()["status"] == "cancelling"
+    assert (await story.now(run))["status"] == "cancelled"
+    story.engine.resume()
+    assert (await story.run())["status"] == "completed"
+    assert story.engine.loads == 1
+
+
+async def test_a_run_that_waits_for_its_model_expires(story: Story, clock: ManualClock) -> None:
+    """As any run that waits."""
+    run = await loading(story)
+    clock.advance(601)
+    assert (await story.settled(run))["status"] == "expired"
+
+
+async def test_a_model_with_a_run_is_not_unloaded_for_another(
+    both: LiveServer, story: Story
+) -> None:
+    """The other run waits in the queue until the first has ended."""
+    engine = both.engines["tiny-assistant"]
+    assert isinstance(engine, ScriptedEngine)
+    async with begin_story(both, engine, model="tiny-assistant") as busy:
+        engine.says("One two three", pause_after=1)
+        first = await busy.paused()
+        second = await story.start()
+        await eventually(lambda: state_of(story), lambda state: state == "loading")
+        assert (await story.now(second))["status"] == "queued"
+        assert story.engine.loads == 0
+        engine.resume()
+        assert (await busy.settled(first))["status"] == "completed"
+        assert (await story.settled(second))["status"] == "completed"
+        assert not engine.started
+
+
+async def test_a_model_that_waits_for_room_gives_up_with_its_run(
+    both: LiveServer, story: Story
+) -> None:
+    """When its run is cancelled, nothing is unloaded for it any more."""
+    engine = both.engines["tiny-assistant"]
+    assert isinstance(engine, ScriptedEngine)
+    async with begin_story(both, engine, model="tiny-assistant") as busy:
+        engine.says("One two three", pause_after=1)
+        first = await busy.paused()
+        second = await story.start()
+        await eventually(lambda: state_of(story), lambda state: state == "loading")
+        await story.cancel(second)
+        await eventually(lambda: state_of(story), lambda state: state == "unloaded")
+        engine.resume()
+        await busy.settled(first)
+        assert engine.started
+
+
+async def test_an_idle_model_is_unloaded(
+    story: Story, both: LiveServer, clock: ManualClock
+) -> None:
+    """After its time, and loaded again for the next run."""
+    await story.run()
+    clock.advance(both.settings.models.idle_after)
+    await eventually(lambda: state_of(story), lambda state: state == "unloaded")
+    assert (await story.run())["status"] == "completed"
+    assert story.engine.loads == 2
+
+
+async def test_a_run_whose_server_stops_while_its_model_loads_goes_on(
+    tmp_path: Path,
+) -> None:
+    """It is still queued, and the next server loads the model for it."""
+    async with live_server(tmp_path / "again", engines=two(slow=True)) as server:
+        other = server.engines["other"]
+        assert isinstance(other, ScriptedEngine)
+        async with begin_story(server, other, model="other") as begun:
+            run = await loading(begun)
+            thread = begun.thread_id
+    async with (
+        live_server(tmp_path / "again", engines=two()) as server,
+        server.http() as http,
+    ):
+        path = f"/v1/threads/{thread}/runs/{run['id']}"
+        await http.get(f"{path}/events")
+        assert (await http.get(path)).json()["status"] == "completed"
+
+
+def two(*, slow: bool = False) -> dict[str, ScriptedEngine]:
+    """The default model and another."""
+    other = ScriptedEngine()
+    other.slow_to_load = slow
+    return {"tiny-assistant": ScriptedEngine(), "other": other}
