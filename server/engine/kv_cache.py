@@ -226,13 +226,15 @@ class KVCache:
     def _is_taken_over(self, slot: Slot, length: int, owner: str) -> bool:
         """Whether a slot is cut for the sequence, and not copied from.
 
-        Another owner's slot is, and one of which little would be left, only if no other is free.
+        Another owner's slot is, and one of which little would be left, only if no other is free, or
+        if the model cannot copy.
         """
         if slot.busy:
             return False
         if slot.owner == owner and len(slot.tokens) <= 2 * length:
             return True
-        return all(other is slot or other.busy for other in self._slots)
+        others = [other for other in self._slots if other is not slot and not other.busy]
+        return not others or not self._backend.rolls_back
 
     def _free_slot(self, source: Slot | Snapshot | None) -> Slot | None:
         """An empty slot, made by evicting the longest unused one if need be, but not the source."""

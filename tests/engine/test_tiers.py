@@ -82,6 +82,18 @@ def test_the_newest_state_of_a_thread_counts() -> None:
     assert served.cached[4] == len(prompt) - 3
 
 
+@pytest.mark.parametrize("rolls_back", [True, False])
+def test_another_thread_may_go_on_where_one_has_ended(rolls_back: bool) -> None:
+    """As a copy of it does; the first one keeps what it had."""
+    served = tiers(backend(rolls_back=rolls_back))
+    prompt = first_turn(served)
+    assert served.answer(3, prompt, owner="copy") == answer(prompt, 8)
+    assert served.cached[3] == 109
+    # Where it may, it shares with its copy the one token that it had said and not read.
+    kept = 110 if rolls_back else 109
+    assert second_turn(served, [*FIRST, *answer(FIRST, 10), 50, 51]) == kept
+
+
 def test_an_answer_that_is_told_differently_resumes_from_its_prompt() -> None:
     """A model without a middle has two states of each thread to go on from."""
     served = tiers(backend(rolls_back=False))
