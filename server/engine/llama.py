@@ -53,7 +53,8 @@ _CACHE_TYPES = {
 _WIDE_TYPES = {"f32", "f16", "bf16"}
 _ERROR_LEVEL = 4
 _PIECE_BYTES = 256
-_FINGERPRINT_BYTES = 1 << 20
+_FINGERPRINT_PIECES = 256
+_FINGERPRINT_PIECE = 1 << 14
 
 
 class ModelRefused(Exception):
@@ -450,7 +451,7 @@ def _fingerprint(path: Path, settings: EngineSettings) -> str:
     """What a saved state depends on: the files, how they are computed, and who reads it again."""
     digest = hashlib.sha256()
     for file in (path, *map(Path, settings.lora)):
-        digest.update(_ends_of(file))
+        digest.update(_sample_of(file))
     loaded = (
         llama_cpp.__version__,
         settings.flash_attention,
@@ -462,12 +463,15 @@ def _fingerprint(path: Path, settings: EngineSettings) -> str:
     return digest.hexdigest()[:32]
 
 
-def _ends_of(path: Path) -> bytes:
-    """A file's size, head and tail, since hashing a large file whole would take minutes."""
+def _sample_of(path: Path) -> bytes:
+    """A file's size and pieces of it, since hashing a large file whole would take minutes.
+
+    From all over it: a model that was trained a little further may have only some layers changed.
+    """
     size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        digest = hashlib.sha256(file.read(_FINGERPRINT_BYTES))
-        file.seek(max(0, size - _FINGERPRINT_BYTES))
-        digest.update(file.read())
-    digest.update(str(size).encode())
+        for piece in range(_FINGERPRINT_PIECES):
+            file.seek(max(0, size - _FINGERPRINT_PIECE) * piece // (_FINGERPRINT_PIECES - 1))
+            digest.update(file.read(_FINGERPRINT_PIECE))
     return digest.digest()

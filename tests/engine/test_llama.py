@@ -113,6 +113,24 @@ def test_an_impossible_batch_raises(backend: LlamaBackend) -> None:
         decode(backend, 0, 50, prompt(3))
 
 
+def test_a_model_that_differs_in_some_layers_is_another_one(
+    model_path: Path, tmp_path: Path
+) -> None:
+    """What was saved for one must not be read for the other, whose file is as large."""
+    content = bytearray(model_path.read_bytes())
+    tuned = tmp_path / "tuned.gguf"
+    third = len(content) // 3
+    content[third : third + len(content) // 50] = bytes(len(content) // 50)
+    tuned.write_bytes(content)
+    assert fingerprint_of(tuned) != fingerprint_of(model_path)
+    assert fingerprint_of(tuned) == fingerprint_of(tuned)
+
+
+def fingerprint_of(path: Path) -> str:
+    """As the worker says it."""
+    return Model(str(path), SETTINGS, ErrorLog()).describe("", "", 1024).fingerprint
+
+
 def test_llama_can_still_log_when_nobody_holds_the_log() -> None:
     """The log is the process's; a log that was freed would crash whatever llama.cpp does next."""
     script = (
