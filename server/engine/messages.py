@@ -123,8 +123,39 @@ class Tokenized:
     ids: list[int]
 
 
-ToWorker = Load | Generate | Cancel | Tokenize | Stop
-FromWorker = Loaded | Refused | Step | Tokenized
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """To the worker: the vectors of these texts, or of these token ids, under this number."""
+
+    number: int
+    texts: tuple[str | list[int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """From the worker: the vector of one text of an Embed, as base64, and its tokens.
+
+    `last` says that the whole Embed is answered.
+    """
+
+    number: int
+    index: int
+    vector: str
+    tokens: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unembeddable:
+    """From the worker: the answer to an Embed with a text that cannot be read, and why."""
+
+    number: int
+    index: int
+    reason: str
+
+
+ToWorker = Load | Generate | Cancel | Tokenize | Stop | Embed
+FromWorker = Loaded | Refused | Step | Tokenized | Embedded | Unembeddable
 Message = ToWorker | FromWorker
 
 
@@ -179,6 +210,12 @@ def _generate(fields: dict[str, Any]) -> Generate:
     return Generate(fields["number"], Request(**request))
 
 
+def _load(fields: dict[str, Any]) -> Load:
+    settings = fields["settings"]
+    settings["tensor_split"] = tuple(settings["tensor_split"])
+    return Load(**fields | {"settings": EngineSettings(**settings)})
+
+
 def _tokenize(fields: dict[str, Any]) -> Tokenize:
     return Tokenize(fields["number"], tuple(Span(**span) for span in fields["spans"]))
 
@@ -191,7 +228,7 @@ def _step(fields: dict[str, Any]) -> Step:
 
 
 _READERS: Final[dict[str, Any]] = {
-    "Load": lambda fields: Load(**fields | {"settings": EngineSettings(**fields["settings"])}),
+    "Load": _load,
     "Generate": _generate,
     "Cancel": lambda fields: Cancel(**fields),
     "Tokenize": _tokenize,
@@ -200,4 +237,7 @@ _READERS: Final[dict[str, Any]] = {
     "Refused": lambda fields: Refused(**fields),
     "Step": _step,
     "Tokenized": lambda fields: Tokenized(**fields),
+    "Embed": lambda fields: Embed(fields["number"], tuple(fields["texts"])),
+    "Embedded": lambda fields: Embedded(**fields),
+    "Unembeddable": lambda fields: Unembeddable(**fields),
 }

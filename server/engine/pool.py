@@ -51,7 +51,6 @@ class Standing:
     state: State
     context: int | None = None
     reason: str | None = None  # why it failed
-    embeds: bool = False
     bytes: int = 0
 
 
@@ -67,6 +66,7 @@ class _Place:
     demand: Demand | None = None
     fit: Fit | None = None
     bytes: int = 0  # of the memory for all; its own from before it is loaded until it is gone
+    failed_loads: int = 0
     users: int = 0
     idle_since: float = 0.0
     moving: asyncio.Task[None] | None = None  # into memory, or out of it
@@ -113,8 +113,7 @@ class ModelPool:
         place = self._places.get(model_id)
         if place is None:
             return Standing("ready")
-        embeds = place.demand is not None and place.demand.embeds
-        return Standing(place.state, self._context(place), place.reason, embeds, place.bytes)
+        return Standing(place.state, self._context(place), place.reason, place.bytes)
 
     async def survey(self) -> None:
         """Look at all files, so that what can be known of a model is known before it is loaded."""
@@ -162,12 +161,8 @@ class ModelPool:
         """Use a model, which is loaded first if need be. Raises EngineUnavailable."""
         self.enter(model_id)
         try:
-            while not self.ready(model_id):
-                place = self._places[model_id]
-                self._bring(place)
-                await self._news.wait()
-                if place.state == "failed":
-                    raise EngineUnavailable(place.reason or "The model cannot be loaded.")
+            if not self.ready(model_id):
+                await self._loaded(self._places[model_id])
             yield
         finally:
             self.leave(model_id)
@@ -201,6 +196,15 @@ class ModelPool:
             place.state = "unloaded"
             await place.model.unload()
 
+    async def _loaded(self, place: _Place) -> None:
+        """Return once it is ready. A failure from before does not count; it is tried again."""
+        before = place.failed_loads
+        while place.state != "ready":
+            self._bring(place)
+            await self._news.wait()
+            if place.failed_loads > before:
+                raise EngineUnavailable(place.reason or "The model could not be loaded.")
+
     def _bring(self, place: _Place) -> None:
         """Begin to load it, unless it is there or on its way."""
         if place.moving is None and place.state != "ready" and place.id not in self._failures:
@@ -226,6 +230,7 @@ class ModelPool:
 
     def _fail(self, place: _Place, reason: str) -> None:
         place.state, place.reason, place.fit, place.bytes = "failed", reason, None, 0
+        place.failed_loads += 1
         self._failures[place.id] = reason
 
     async def _settle(self, place: _Place, demand: Demand) -> bool:

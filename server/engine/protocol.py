@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from server.engine.sizing import Demand, Fit
 from server.engine.stats import EngineStats
+from server.engine.vectors import Vector
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -25,6 +26,10 @@ class EngineCrashed(EngineError):
 
 class EngineUnavailable(EngineError):
     """The model cannot be loaded, or its worker does not come up."""
+
+
+class Unreadable(EngineError):
+    """A text that the model cannot turn into a vector; the text says which one and why."""
 
 
 class PromptTooLong(EngineError):
@@ -46,6 +51,7 @@ class ModelInfo:
     bos: str
     eos: str
     fingerprint: str  # identifies file and load parameters
+    embedding: int = 0  # the length of its vectors; 0: it writes, and has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,14 @@ class Finished:
     cached_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The vector of each text, of length 1, and how many tokens the texts had."""
+
+    vectors: list[Vector]
+    tokens: int
+
+
 class Generation(Protocol):
     """One running model call: iterate it to its `Finished`, or to an `EngineError`."""
 
@@ -142,3 +156,7 @@ class Engine(Protocol):
     async def tokenize(self, spans: Sequence[Span]) -> list[int]: ...
 
     def generate(self, request: Request) -> Generation: ...
+
+    async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
+        """Of a model whose `info.embedding` is not 0. Raises Unreadable, EngineError."""
+        ...

@@ -125,13 +125,14 @@ def demand(file: GGUF, settings: EngineSettings) -> Demand:
     trained = file.number("context_length", SMALLEST_DEFAULT_CONTEXT)
     context = settings.context or min(trained, largest)
     fixed = settings.context or settings.kv_cells or pooled
+    rows = max(settings.batch, settings.slots, context * pooled)
     return Demand(
         file.path,
-        footprint(file, settings, max(settings.batch, settings.slots, context * pooled)),
+        footprint(file, settings, rows),
         settings.slots,
         context,
         shortest=context if fixed else SMALLEST_DEFAULT_CONTEXT,
-        cells=context if pooled else settings.kv_cells,
+        cells=rows if pooled else settings.kv_cells,
         embeds=pooled,
     )
 

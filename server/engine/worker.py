@@ -17,12 +17,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Final
 
 from server.engine.decoder import Decoder
+from server.engine.embedding import Embedder
 from server.engine.messages import (
     Cancel,
+    Embed,
     FrameDecoder,
     FromWorker,
     Generate,
@@ -42,7 +45,7 @@ _READ_SIZE: Final = 1 << 16
 # The decoding thread must get the interpreter back quickly when a step ends.
 _SWITCH_INTERVAL: Final = 0.0005
 
-DecoderMessage = Generate | Cancel | Stop
+DecoderMessage = Generate | Cancel | Embed | Stop
 
 
 class Outbox:
@@ -100,7 +103,7 @@ class Inbox:
                 self.decoding.put(message)
                 if self.decoder is not None:
                     self.decoder.interrupt(message.number)
-            case Generate() | Stop():
+            case Generate() | Embed() | Stop():
                 self.decoding.put(message)
 
 
@@ -120,10 +123,16 @@ def main(descriptor: int) -> None:
 def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     """Load the model and decode until told to stop."""
     # Imported here: the library's threads are not to exist before the reader does.
-    from server.engine.llama import ErrorLog, LlamaBackend, Model, ModelRefused
+    from server.engine.llama import ErrorLog, LlamaBackend, LlamaEmbedder, Model, ModelRefused
 
     try:
         model = Model(load.path, load.settings, ErrorLog())
+        if model.embeds:
+            embedder = LlamaEmbedder(model, load.settings)
+            info = model.describe(load.name, load.description, embedder.context)
+            outbox.put(Loaded(replace(info, embedding=embedder.size), embedder.slots))
+            embed(Embedder(embedder), inbox.decoding, outbox)
+            return
         backend = LlamaBackend(model, load.settings)
     except ModelRefused as refusal:
         outbox.put(Refused(str(refusal)))
@@ -140,6 +149,19 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
 def decode(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], outbox: Outbox) -> None:
     while _receive(decoder, inbox):
         outbox.put(decoder.step())
+
+
+def embed(embedder: Embedder, inbox: SimpleQueue[DecoderMessage], outbox: Outbox) -> None:
+    while True:
+        while embedder.idle or not inbox.empty():
+            match inbox.get():
+                case Embed() as message:
+                    if problem := embedder.submit(message):
+                        outbox.put(problem)
+                case Stop():
+                    return
+        for embedded in embedder.step():
+            outbox.put(embedded)
 
 
 def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[Tokenize], outbox: Outbox) -> None:

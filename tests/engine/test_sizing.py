@@ -182,10 +182,11 @@ def test_recurrent_layers_have_a_state_for_each_slot_and_no_cells(tmp_path: Path
 
 
 def test_embedding_models_are_told_from_those_that_write(tmp_path: Path) -> None:
-    """By their attention, or by how they pool. They have room for one text."""
+    """By their attention, or by how they pool. They have room for one batch."""
     bert = read_gguf(write_bert(tmp_path / "bert.gguf"))
     assert embeds(bert)
-    assert demand(bert, EngineSettings()).best(PLENTY, PLENTY).cells == 64
+    fit = demand(bert, EngineSettings()).best(PLENTY, PLENTY)
+    assert (fit.context, fit.cells) == (64, 512)
     assert not embeds(llama(tmp_path))
     assert embeds(llama(tmp_path, **{"llama.pooling_type": 3}))
     assert not embeds(llama(tmp_path, **{"llama.pooling_type": 0}))
