@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,12 +26,13 @@ from server.api.context import RequestContext
 from server.api.deps import Services
 from server.api.errors import handle_errors
 from server.api.openapi import describe
-from server.catalog import build_catalog, build_pool, preload
+from server.catalog import build_catalog, build_pool, cache_folder, preload
 from server.clock import Clock, SystemClock
 from server.config import Settings
 from server.db.database import Database
 from server.db.folder import DataFolder
 from server.db.migrate import upgrade
+from server.engine.archive import owners_in
 from server.engine.pool import ModelPool
 from server.engine.protocol import Engine
 from server.ids import IdSource, RandomIds
@@ -114,9 +116,17 @@ async def running(
         limits = ExecutorSettings(**settings.runs.model_dump())
         executor = RunExecutor(db, bus, catalog, pool, clock, ids, limits, metrics)
         await executor.start()
+        for owner in await _without_thread(db, cache_folder(settings)):
+            executor.forget(owner)
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
         _watch(metrics, bus, executor, pool, engines)
         yield Services(db, bus, catalog, pool, executor, metrics, clock, settings.streams)
+
+
+async def _without_thread(db: Database, cache: Path) -> set[str]:
+    """Threads of which something was saved, and that were deleted while nobody could forget it."""
+    owners = await asyncio.to_thread(owners_in, cache)
+    return owners - await db.read(lambda tx: tx.threads.among(owners))
 
 
 def listen(host: str, port: int, send_buffer: int) -> socket.socket:

@@ -58,10 +58,17 @@ def open_engines(settings: Settings) -> dict[str, Engine]:
         raise ModelProblem(f"no model '{name}': there is no {name}.gguf in {folders}")
     if not paths[name].is_file():
         raise ModelProblem(f"no model file at {paths[name]}")
-    return {
-        name: WorkerEngine(path, name=name, settings=engine_settings(settings.of_model(name)))
-        for name, path in paths.items()
-    }
+    return {name: _worker(name, path, settings) for name, path in paths.items()}
+
+
+def _worker(name: str, path: Path, settings: Settings) -> WorkerEngine:
+    own = engine_settings(settings.of_model(name))
+    return WorkerEngine(path, name=name, settings=own, cache=cache_folder(settings))
+
+
+def cache_folder(settings: Settings) -> Path:
+    """Where all models' snapshots of threads are."""
+    return settings.server.data_dir / "cache"
 
 
 def engine_settings(section: ModelSection) -> EngineSettings:

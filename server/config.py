@@ -61,6 +61,7 @@ Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 PositiveOrAuto = Annotated[Positive | None, BeforeValidator(_none_if_auto)]
+CountOrAuto = Annotated[Count | None, BeforeValidator(_none_if_auto)]
 SecondsOrNever = Annotated[float, BeforeValidator(_endless_if_never), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(allow_inf_nan=False)]
@@ -123,12 +124,15 @@ class StreamsSettings(Section):
 class EngineSection(Section):
     """How a model is loaded and decoded; None is chosen from the file and the machine."""
 
-    slots: Annotated[int, Field(ge=1, le=256)] = 16
+    slots: Annotated[int, Field(ge=1, le=255)] = 16
     context: PositiveOrAuto = None
     kv_cells: PositiveOrAuto = None
     threads: PositiveOrAuto = None
     batch: Positive = 512
     prefill_chunk_busy: Positive = 64
+    idle_cells: Count = 4096
+    cache_ram_bytes: CountOrAuto = None
+    cache_disk_bytes: Count = 4 * 2**30
     gpu_layers: Annotated[int, Field(ge=-1)] = -1
     split_mode: SplitMode = "layer"
     tensor_split: Annotated[tuple[Share, ...], BeforeValidator(_parsed_if_text)] = ()

@@ -101,9 +101,18 @@ def spent(*names: str) -> Select[Any]:
     return select(*sums, func.count()).where(*(c[name] == bindparam(name) for name in names))
 
 
+TURNS_IN_THREAD = (
+    select(_turn)
+    .join(_run, _run.c.id == _turn.c.run_id)
+    .where(_run.c.thread_id == bindparam("thread"), _turn.c.prompt_length > 0)
+    .order_by(_turn.c.seq.desc())
+    .limit(bindparam("most"))
+)
+
 BURY = insert(_tombstone)
 FORGET = delete(_tombstone).where(_tombstone.c.scope == bindparam("scope"))
 
+THREADS_AMONG = select(_thread.c.id).where(_thread.c.id.in_(bindparam("ids", expanding=True)))
 THREAD_AND_RUN: Select[Any] = (
     select(_thread.c.seq, _run.c.id.label("run_id"))
     .select_from(_thread.outerjoin(_run, (_run.c.thread_id == _thread.c.id) & AT_WORK))

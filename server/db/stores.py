@@ -6,7 +6,7 @@ The statements themselves are in `statements`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -18,6 +18,9 @@ from server.db.tables import core
 
 Record = Row[Any]
 Values = Mapping[str, Any]
+
+
+VALUES_AT_ONCE = 1000  # SQLite takes a bounded number of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,15 @@ class Threads(Store):
         thread_id = self.connection.scalar(statements.delete_from(self.table), {"at_seq": seq})
         buried = {"scope": statements.scope(Messages.table, str(thread_id))}
         self.connection.execute(statements.FORGET, buried)
+
+    def among(self, thread_ids: Collection[str]) -> set[str]:
+        """Those of the ids that threads have."""
+        ids = list(thread_ids)
+        found: set[str] = set()
+        for start in range(0, len(ids), VALUES_AT_ONCE):
+            some = {"ids": ids[start : start + VALUES_AT_ONCE]}
+            found.update(self.connection.execute(statements.THREADS_AMONG, some).scalars())
+        return found
 
     def with_active_run(self, project: str, thread_id: str) -> Record | None:
         """The thread's `seq`, and `run_id` of its active run or None; one query."""
@@ -282,6 +294,11 @@ class Turns(Store):
 
     def spent_by_step(self, step_id: str) -> Spent:
         return self._spent(step_id=step_id)
+
+    def written_in(self, thread_id: str, limit: int) -> Sequence[Record]:
+        """The newest turns of a thread that can stand in a prompt as they were written."""
+        values = {"thread": thread_id, "most": limit}
+        return self.connection.execute(statements.TURNS_IN_THREAD, values).all()
 
     def _spent(self, **wanted: Any) -> Spent:
         row: Any = self.connection.execute(statements.spent(*wanted), wanted).one()

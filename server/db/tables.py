@@ -200,7 +200,8 @@ class Step(SQLModel, table=True):
 class Turn(SQLModel, table=True):
     """One model call of a run. Counts are tokens; `token_ids` are little-endian 32-bit integers.
 
-    A step's usage is the sum over its turns, a run's the sum over all of its turns.
+    A step's usage is the sum over its turns, a run's the sum over all of its turns. `text` is what
+    the tokens say, markers and all; it followed a prompt of `prompt_length` characters.
     """
 
     __tablename__ = "turn"
@@ -218,6 +219,9 @@ class Turn(SQLModel, table=True):
     reasoning_tokens: int
     finish_reason: str
     token_ids: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    prompt_length: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    prompt_digest: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    text: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class Idempotency(SQLModel, table=True):

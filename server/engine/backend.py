@@ -14,6 +14,7 @@ import numpy.typing as npt
 from server.engine.batch import Batch
 
 Logits = npt.NDArray[np.float32]
+State = npt.NDArray[np.uint8]  # what a slot's cells hold, as bytes that only its backend can read
 
 
 class Outcome(Enum):
@@ -60,6 +61,14 @@ class Backend(Protocol):
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Let an empty slot begin with another one's first tokens. Only if `rolls_back`."""
+        ...
+
+    def save(self, slot: int, length: int) -> State:
+        """The state of a slot's first `length` tokens; all of them unless `rolls_back`."""
+        ...
+
+    def load(self, slot: int, state: State) -> bool:
+        """Put a state into an empty slot; False, and the slot stays empty, if it does not fit."""
         ...
 
     def interrupt(self) -> None:

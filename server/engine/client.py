@@ -15,12 +15,14 @@ from itertools import count
 from pathlib import Path
 from typing import Final, TypeVar
 
+from server.engine.archive import forget_files
 from server.engine.generation import WorkerGeneration
 from server.engine.gguf import NotGGUF, read_gguf
 from server.engine.messages import (
     Cancel,
     End,
     Failure,
+    Forget,
     Generate,
     Load,
     Loaded,
@@ -65,10 +67,13 @@ class WorkerEngine:
         name: str,
         description: str = "",
         settings: EngineSettings | None = None,
+        cache: Path | None = None,
     ) -> None:
         self._settings = settings or EngineSettings()
         self.patience = _longest_recovery(self._settings)  # of a call that waits for a worker
-        self._load = Load(str(model_path), name, description, self._settings)
+        self._cache = cache
+        folder = str(cache) if cache is not None else None
+        self._load = Load(str(model_path), name, description, self._settings, folder)
         self._worker: WorkerProcess | None = None
         self._loaded: Loaded | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -106,7 +111,12 @@ class WorkerEngine:
     async def start(self, fit: Fit | None = None) -> None:
         check_model_file(Path(self._load.path))
         if fit is not None:
-            fitted = replace(self._settings, context=fit.context, kv_cells=fit.cells)
+            fitted = replace(
+                self._settings,
+                context=fit.context,
+                kv_cells=fit.cells,
+                cache_ram_bytes=fit.snapshots,
+            )
             self._load = replace(self._load, settings=fitted)
         self._welcome(await WorkerProcess.start(self._load, self._receive))
         self._keeper = asyncio.create_task(self._keep())
@@ -134,6 +144,12 @@ class WorkerEngine:
 
     def generate(self, request: Request) -> WorkerGeneration:
         return WorkerGeneration(self, next(self._numbers), request, self.patience)
+
+    def forget(self, owner: str) -> None:
+        if self._worker is not None:
+            self._worker.send(Forget(owner))
+        elif self._cache is not None:
+            forget_files(self._cache, owner)
 
     def join(self, generation: WorkerGeneration) -> None:
         self._require_running()
@@ -259,7 +275,7 @@ class WorkerEngine:
                 generation.add(token.id, token.text.encode("latin-1"))
         for end in step.ends:
             if generation := self._generations.pop(end.number, None):
-                generation.end(_finished(end))
+                generation.end(_finished(end), end.text.encode("latin-1"))
         for failure in step.failures:
             if generation := self._generations.pop(failure.number, None):
                 generation.end(_error(failure))

@@ -6,17 +6,21 @@ Works on token ids. Knows nothing of messages, tools, rows or HTTP, nor of proce
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from server.engine.backend import Backend, Outcome
 from server.engine.batch import Batch, Part
+from server.engine.constraint import Constraint, Mask, MaskThread
 from server.engine.kv_cache import KVCache
 from server.engine.messages import End, Failure, FailureKind, Step, Token
 from server.engine.protocol import FinishReason, Request
 from server.engine.scheduler import Scheduler, Share
 from server.engine.sequence import Sequence
 from server.engine.settings import EngineSettings
+from server.engine.snapshots import Fetched, SnapshotStore, Written
 
 # A step is interrupted for a cancelled prompt only if waiting for its end would be felt.
 LONG_STEP = 128
@@ -29,16 +33,19 @@ class Decoder:
         self,
         backend: Backend,
         settings: EngineSettings,
+        store: SnapshotStore | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         size = max(settings.batch, backend.slots)
         self._backend = backend
         self._clock = clock
-        self._cache = KVCache(backend)
+        self._store = store or SnapshotStore()
+        self._cache = KVCache(backend, self._store, idle_limit=settings.idle_cells, clock=clock)
         self._scheduler = Scheduler(
             backend, self._cache, batch=size, smallest_chunk=settings.prefill_chunk_busy
         )
         self._batch = Batch(size)
+        self._masks = MaskThread()
         self._sequences: dict[int, Sequence] = {}
         self._long = frozenset[int]()  # numbers whose prompt the running step computes
         self._unwanted = set[int]()  # numbers whose cancellation is on its way
@@ -46,16 +53,28 @@ class Decoder:
 
     @property
     def idle(self) -> bool:
+        """Nothing is left to decode and nothing to report."""
         return not self._sequences and self._report.empty
 
-    def submit(self, number: int, request: Request) -> None:
+    @property
+    def blocked(self) -> bool:
+        """All that is left waits for snapshots to be read."""
+        return not self._scheduler.running and self._report.empty and self._store.fetching
+
+    @property
+    def next_chore(self) -> float | None:
+        """In how many seconds `tend` has something to do; None if nothing is planned."""
+        due = self._cache.next_save
+        return None if due is None else max(0.0, due - self._clock())
+
+    def submit(self, number: int, request: Request, constraint: Constraint | None = None) -> None:
         problem = self._problem(request)
         if problem is not None:
             self._report.failures.append(Failure(number, *problem))
             return
-        sequence = Sequence.of(number, request, self._backend.context)
+        sequence = Sequence.of(number, request, self._backend.context, constraint)
         self._sequences[number] = sequence
-        self._scheduler.waiting.append(sequence)
+        self._scheduler.add(sequence)
         if sequence.full:
             self._end(sequence, "length")
 
@@ -74,6 +93,24 @@ class Decoder:
         self._unwanted.add(number)
         if number in self._long:
             self._backend.interrupt()
+
+    def receive(self, news: Written | Fetched) -> None:
+        """The archive has written or read a snapshot."""
+        if isinstance(news, Written):
+            self._store.written(news)
+        else:
+            self._store.fetched(news)
+
+    def forget(self, owner: str) -> None:
+        self._cache.forget(owner)
+
+    def tend(self) -> None:
+        """Do what can wait until there is nothing better to do."""
+        self._cache.save_due()
+
+    def save_all(self) -> None:
+        """Before the end: save what returning threads will ask for."""
+        self._cache.save_all()
 
     def step(self) -> Step:
         """One decode step, or none if nothing is left to decode."""
@@ -94,14 +131,13 @@ class Decoder:
     def _decode(self, shares: list[Share]) -> None:
         rows = self._batch.fill(map(_part, shares))
         started = self._clock()
+        masks = self._masks.begin(s.sequence.constraint if s.completes else None for s in shares)
         match self._run(shares):
             case Outcome.DONE:
-                prompt = sum(share.count for share in shares if share.count > 1)
-                self._scheduler.observe(prompt, self._clock() - started)
-                self._advance(shares, rows)
+                self._scheduler.observe(shares, self._clock() - started)
+                self._advance(shares, rows, masks)
             case Outcome.ABORTED:
-                for share in shares:
-                    self._cache.restore(share.slot)
+                self._take_back(shares)
             case Outcome.FULL:
                 self._relieve()
 
@@ -114,28 +150,59 @@ class Decoder:
         finally:
             self._long = frozenset()
 
-    def _advance(self, shares: list[Share], rows: list[int]) -> None:
-        for share, row in zip(shares, rows, strict=True):
-            sequence = share.sequence
-            share.slot.tokens += _tokens(share)
+    def _take_back(self, shares: list[Share]) -> None:
+        for share in shares:
+            self._cache.restore(share.slot)
+            reused = share.sequence.cached_tokens or 0
+            share.sequence.cached_tokens = min(reused, len(share.slot.tokens))
+
+    def _advance(
+        self, shares: list[Share], rows: list[int], masks: list[Future[Mask] | None]
+    ) -> None:
+        for share, row, mask in zip(shares, rows, masks, strict=True):
+            self._extend(share)
             if share.completes:
-                self._append(sequence, sequence.sampler.pick(self._backend.logits(row)))
+                allowed = None if mask is None else mask.result()
+                logits = self._backend.logits(row)
+                self._append(share.sequence, share.sequence.sampler.pick(logits, allowed))
+
+    def _extend(self, share: Share) -> None:
+        """Take what was decoded into the slot, and save it where others, or a next turn, begin."""
+        sequence, slot = share.sequence, share.slot
+        before = len(slot.tokens)
+        self._cache.extend(slot, _tokens(share))
+        if share.count > 1 or before < sequence.prompt_tokens:
+            if before < sequence.shared <= len(slot.tokens):
+                self._cache.save_shared(slot, sequence.shared)
+            if len(slot.tokens) == sequence.prompt_tokens and not self._backend.rolls_back:
+                self._cache.save_own(slot)
 
     def _append(self, sequence: Sequence, token: int) -> None:
         sequence.tokens.append(token)
+        if sequence.constraint is not None:
+            sequence.constraint.accept(token)
         if self._backend.ends_turn(token):
-            self._end(sequence, "stop")
+            self._finish(sequence, "stop")
             return
-        text = self._backend.text(token).decode("latin-1")
-        self._report.tokens.append(Token(sequence.number, token, text))
-        if sequence.full:
-            self._end(sequence, "length")
+        data = self._backend.text(token)
+        if sequence.stops is not None:
+            data = sequence.stops.feed(data)
+        self._report.tokens.append(Token(sequence.number, token, data.decode("latin-1")))
+        if sequence.stops is not None and sequence.stops.found:
+            self._end(sequence, "stop")
+        elif sequence.full:
+            self._finish(sequence, "length")
 
-    def _end(self, sequence: Sequence, reason: FinishReason) -> None:
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        """End a sequence that says what it still holds back."""
+        rest = sequence.stops.finish() if sequence.stops is not None else b""
+        self._end(sequence, reason, rest.decode("latin-1"))
+
+    def _end(self, sequence: Sequence, reason: FinishReason, rest: str = "") -> None:
         self._scheduler.remove(sequence)
         del self._sequences[sequence.number]
         counts = (sequence.prompt_tokens, sequence.completion_tokens, sequence.cached_tokens or 0)
-        self._report.ends.append(End(sequence.number, reason, *counts))
+        self._report.ends.append(End(sequence.number, reason, *counts, rest))
 
     def _relieve(self) -> None:
         """Fewer cells are free than counted: some models keep more than one a token."""
@@ -184,7 +251,7 @@ def _part(share: Share) -> Part:
     return Part(share.slot.index, len(share.slot.tokens), _tokens(share), share.completes)
 
 
-def _tokens(share: Share) -> list[int]:
+def _tokens(share: Share) -> array[int]:
     start = len(share.slot.tokens)
     return share.sequence.tokens[start : start + share.count]
 

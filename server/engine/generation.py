@@ -56,8 +56,9 @@ class WorkerGeneration:
         self._data += data
         self._news.set()
 
-    def end(self, end: Finished | EngineError) -> None:
-        """Whatever comes first stands."""
+    def end(self, end: Finished | EngineError, rest: bytes = b"") -> None:
+        """Whatever comes first stands. `rest` was held back until then."""
+        self._data += rest if self._end is None else b""
         self._end = self._end or end
         self._news.set()
 
@@ -67,7 +68,9 @@ class WorkerGeneration:
         try:
             while True:
                 await self._hear()
-                while self._ids:  # more may come, and the end, while the caller is busy with these
+                while (
+                    self._data or self._ids
+                ):  # more may come, and the end, while the caller is busy with these
                     yield self._take()
                 if isinstance(self._end, EngineError):
                     raise self._end

@@ -1,19 +1,29 @@
-"""Which tokens sit in which slot of the context, and which idle ones are worth keeping.
+"""Which tokens sit in which slot of the context, and what becomes of those that nobody decodes.
 
-A finished generation's tokens stay in its slot, as a prefix for the thread that returns, until the
-cells are needed.
+The first tier of the prefix cache, and the way to the others. A finished sequence's tokens stay in
+its slot, as a prefix for the thread that returns; when slots, cells or too many idle tokens ask for
+it, the longest unused is saved (`snapshots`) and cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
 from server.engine.backend import Backend
+from server.engine.cells import CellCount
+from server.engine.snapshots import SHARED, Snapshot, SnapshotStore, common_prefix
 
 # Every chat starts with the same few tokens of its template; sharing those saves nothing.
 SHORTEST_PREFIX = 16
+# Shorter ones are read again faster than they are worth a place.
+SHORTEST_SNAPSHOT = 64
+# How many tokens more a snapshot must have than the context for it to be worth loading.
+WORTH_LOADING = 32
+# An idle slot is saved after so many seconds, while nobody waits for it.
+SAVE_AFTER = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -21,93 +31,261 @@ class Slot:
     """One sequence of the context. `tokens` is exactly what its cells hold."""
 
     index: int
-    tokens: list[int] = field(default_factory=list)
+    tokens: array[int] = field(default_factory=lambda: array("i"))
     scope: str = ""
+    owner: str = SHARED
     busy: bool = False
+    discard: bool = False  # its owner was forgotten
     used: int = 0  # order of last use
+    idle_since: float = 0.0
+    saved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The longest part of a prompt that need not be decoded, and where it is."""
+
+    length: int
+    source: Slot | Snapshot | None
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it has to be read before it can be used."""
+        return isinstance(self.source, Snapshot) and self.source.state is None
+
+    @property
+    def shared_cells(self) -> int:
+        """How many of its cells a live sequence holds anyway."""
+        return self.length if isinstance(self.source, Slot) and self.source.busy else 0
+
+
+NOTHING = Prefix(0, None)
 
 
 class KVCache:
-    """The slots of one backend. Owned by the decode loop."""
+    """The slots of one backend. Owned by the decode loop. `idle_limit` is in tokens."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        store: SnapshotStore,
+        *,
+        idle_limit: int,
+        clock: Callable[[], float],
+    ) -> None:
         self._backend = backend
+        self._store = store
+        self._idle_limit = idle_limit
+        self._clock = clock
         self._slots = [Slot(index) for index in range(backend.slots)]
+        self._cells = CellCount(backend.slots)
         self._uses = count(1)
 
     @property
-    def cells_held(self) -> int:
-        return sum(len(slot.tokens) for slot in self._slots)
+    def free_cells(self) -> int:
+        return self._backend.cells - self._cells.total
 
-    def claim(self, tokens: Sequence[int], scope: str) -> Slot | None:
-        """A free slot, holding the longest usable prefix of `tokens`; None if all are busy."""
-        idle = [slot for slot in self._slots if not slot.busy]
-        if not idle:
-            return None
-        prefixes = [(self._reusable(slot, tokens, scope), slot) for slot in self._slots]
-        length, donor = max(prefixes, key=lambda prefix: (prefix[0], not prefix[1].busy))
-        slot = min(
-            idle, key=lambda slot: (slot is donor and length > 0, bool(slot.tokens), slot.used)
-        )
-        if slot is donor or (not donor.busy and len(donor.tokens) <= 2 * length):
-            slot = donor
-            self.cut(slot, length)
+    @property
+    def idle_cells(self) -> int:
+        """Cells that would be free if nothing idle were kept."""
+        return sum(self._cells.own(slot.index) for slot in self._slots if not slot.busy)
+
+    @property
+    def has_slot(self) -> bool:
+        return not all(slot.busy for slot in self._slots)
+
+    def find(self, tokens: array[int], scope: str, owner: str) -> Prefix:
+        """The longest usable prefix; of much the same length, the nearest."""
+        found = [
+            Prefix(self._usable(slot.tokens, tokens, shared=slot.busy), slot)
+            for slot in self._slots
+            if slot.tokens and slot.scope == scope
+        ]
+        found += [
+            Prefix(self._usable(snapshot.tokens, tokens), snapshot)
+            for snapshot in self._store.candidates(scope, owner)
+        ]
+        return max((prefix for prefix in found if prefix.length), key=_value, default=NOTHING)
+
+    def fetch(self, snapshot: Snapshot) -> None:
+        self._store.fetch(snapshot)
+
+    def claim(self, prefix: Prefix, scope: str, owner: str) -> Slot | None:
+        """A slot that holds the prefix, or as much of it as could be had; None if all are busy."""
+        source = prefix.source
+        if isinstance(source, Slot) and self._is_taken_over(source, prefix.length, owner):
+            slot = source
+            if slot.owner != owner:
+                self._save_idle(slot)
+            self.cut(slot, prefix.length)
         else:
-            self._fork(donor, slot, length)
-        slot.scope, slot.busy = scope, True
+            free = self._free_slot(source)
+            if free is None:
+                return None
+            slot = free
+            self._fill(slot, prefix)
+        slot.scope, slot.owner = scope, owner
+        slot.busy, slot.discard, slot.saved = True, False, False
         return slot
+
+    def extend(self, slot: Slot, tokens: array[int]) -> None:
+        """A step has decoded these."""
+        slot.tokens += tokens
+        self._cells.extend(slot.index, len(tokens))
 
     def release(self, slot: Slot) -> None:
         """The generation ended; its tokens stay until the cells are needed."""
-        slot.busy, slot.used = False, next(self._uses)
+        slot.busy, slot.used, slot.idle_since = False, next(self._uses), self._clock()
+        if slot.discard:
+            self.cut(slot, 0)
+        while self.idle_cells > self._idle_limit and self.evict():
+            pass
+
+    def park(self, slot: Slot) -> None:
+        """The sequence has to wait for cells; what it had is saved for its return."""
+        slot.busy = False
+        self._save_and_empty(slot)
 
     def cut(self, slot: Slot, length: int) -> None:
         if length < len(slot.tokens):
             self._backend.cut(slot.index, length)
+            self._cells.cut(slot.index, length)
             del slot.tokens[length:]
 
     def restore(self, slot: Slot) -> None:
         """After an aborted step: make the cells hold what `tokens` says, as far as that goes."""
         length = len(slot.tokens) if self._backend.rolls_back else 0
         self._backend.cut(slot.index, length)
+        self._cells.cut(slot.index, length)
         del slot.tokens[length:]
 
     def make_room(self, cells: int) -> bool:
         """Evict idle slots, the longest unused first, until so many cells are free."""
-        while self._backend.cells - self.cells_held < cells:
+        while self.free_cells < cells:
             if not self.evict():
                 return False
         return True
 
     def evict(self) -> bool:
-        idle = [slot for slot in self._slots if slot.tokens and not slot.busy]
+        """Save and empty the longest unused idle slot; False if there is none."""
+        idle = self._idle_slots()
         if not idle:
             return False
-        self.cut(min(idle, key=lambda slot: slot.used), 0)
+        self._save_and_empty(min(idle, key=_last_use))
         return True
 
-    def _fork(self, donor: Slot, slot: Slot, length: int) -> None:
-        """Share a prefix, where taking the donor's slot would throw away most of another chat.
+    def save_shared(self, slot: Slot, length: int) -> None:
+        """Keep a slot's first tokens for all that will begin like it."""
+        self._save(slot, SHARED, length)
 
-        Shared cells are counted for each slot that has them: too many, never too few.
-        """
-        self.cut(slot, 0)
-        if length:
-            self._backend.copy(donor.index, slot.index, length)
-            slot.tokens += donor.tokens[:length]
+    def save_own(self, slot: Slot) -> None:
+        """Keep all that a slot holds for its owner's next turn."""
+        self._save(slot, slot.owner, len(slot.tokens))
 
-    def _reusable(self, slot: Slot, tokens: Sequence[int], scope: str) -> int:
-        if slot.scope != scope:
-            return 0
+    @property
+    def next_save(self) -> float | None:
+        """When, on the clock, the next idle slot is to be saved; None if none is."""
+        due = [slot.idle_since + SAVE_AFTER for slot in self._idle_slots() if not slot.saved]
+        return min(due, default=None) if self._store.keeps else None
+
+    def save_due(self) -> None:
+        """Save the idle slot whose time has come, if there is one."""
+        unsaved = [slot for slot in self._idle_slots() if not slot.saved]
+        if unsaved:
+            first = min(unsaved, key=lambda slot: slot.idle_since)
+            if first.idle_since + SAVE_AFTER <= self._clock():
+                self._save_idle(first)
+
+    def save_all(self) -> None:
+        """Before the end: what is idle goes to the store."""
+        for slot in sorted(self._idle_slots(), key=_last_use, reverse=True):
+            self._save_idle(slot)
+
+    def forget(self, owner: str) -> None:
+        """Keep nothing of an owner's, now or when its sequence ends."""
+        self._store.forget(owner)
+        for slot in self._slots:
+            if slot.owner == owner and slot.busy:
+                slot.discard = True
+            elif slot.owner == owner:
+                self.cut(slot, 0)
+
+    def _idle_slots(self) -> list[Slot]:
+        return [slot for slot in self._slots if slot.tokens and not slot.busy]
+
+    def _usable(self, held: array[int], tokens: array[int], *, shared: bool = False) -> int:
         # At least one token is decoded again: logits are not part of what is kept.
-        length = min(common_prefix(slot.tokens, tokens), len(tokens) - 1)
-        if (slot.busy or length < len(slot.tokens)) and not self._backend.rolls_back:
+        length = min(common_prefix(held, tokens), len(tokens) - 1)
+        if (shared or length < len(held)) and not self._backend.rolls_back:
             return 0
         return length if length >= SHORTEST_PREFIX else 0
 
+    def _is_taken_over(self, slot: Slot, length: int, owner: str) -> bool:
+        """Whether a slot is cut for the sequence, and not copied from.
 
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    shorter = min(len(left), len(right))
-    if left[:shorter] == right[:shorter]:
-        return shorter
-    return next(i for i in range(shorter) if left[i] != right[i])
+        Another owner's slot is, and one of which little would be left, only if no other is free.
+        """
+        if slot.busy:
+            return False
+        if slot.owner == owner and len(slot.tokens) <= 2 * length:
+            return True
+        return all(other is slot or other.busy for other in self._slots)
+
+    def _free_slot(self, source: Slot | Snapshot | None) -> Slot | None:
+        """An empty slot, made by evicting the longest unused one if need be, but not the source."""
+        free = [slot for slot in self._slots if not slot.busy and slot is not source]
+        if not free:
+            return None
+        slot = min(free, key=lambda slot: (bool(slot.tokens), slot.used))
+        self._save_and_empty(slot)
+        return slot
+
+    def _fill(self, slot: Slot, prefix: Prefix) -> None:
+        """Let an empty slot begin with a prefix."""
+        source = prefix.source
+        if isinstance(source, Slot):
+            self._backend.copy(source.index, slot.index, prefix.length)
+            self._cells.share(source.index, slot.index, prefix.length)
+            slot.tokens += source.tokens[: prefix.length]
+        elif source is not None and source.state is not None:
+            self._load(slot, source, prefix.length)
+
+    def _load(self, slot: Slot, snapshot: Snapshot, length: int) -> None:
+        """From memory to the context; a state that llama.cpp does not take is dropped."""
+        if not self.make_room(len(snapshot.tokens)):
+            return
+        assert snapshot.state is not None, "it was fetched"
+        if self._backend.load(slot.index, snapshot.state):
+            self.extend(slot, snapshot.tokens)
+            self.cut(slot, length)
+            self._store.use(snapshot)
+        else:
+            self._store.drop(snapshot)
+
+    def _save_and_empty(self, slot: Slot) -> None:
+        self._save_idle(slot)
+        self.cut(slot, 0)
+
+    def _save_idle(self, slot: Slot) -> None:
+        if not slot.saved and not slot.discard:
+            self.save_own(slot)
+        slot.saved = True
+
+    def _save(self, slot: Slot, owner: str, length: int) -> None:
+        tokens = slot.tokens[:length]
+        if length < SHORTEST_SNAPSHOT or not self._store.keeps:
+            return
+        if not self._store.holds(slot.scope, owner, tokens):
+            state = self._backend.save(slot.index, length)
+            self._store.keep(slot.scope, owner, tokens, state)
+
+
+def _value(prefix: Prefix) -> int:
+    """In tokens; what is at hand is worth some tokens more."""
+    if isinstance(prefix.source, Slot):
+        return prefix.length + WORTH_LOADING + (not prefix.source.busy)
+    return prefix.length + (not prefix.on_disk)
+
+
+def _last_use(slot: Slot) -> int:
+    return slot.used

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import llama_cpp
 import llama_cpp.llama_cpp
 import numpy as np
 
-from server.engine.backend import Logits, Outcome
+from server.engine.backend import Logits, Outcome, State
 from server.engine.batch import Batch, Part
 from server.engine.gguf import read_gguf
 from server.engine.machine import available_memory, physical_cores
@@ -172,7 +173,8 @@ class Model:
             chat_template=template.decode("utf-8", "replace") if template else None,
             bos=vocabulary.name_of(vocabulary.bos),
             eos=vocabulary.name_of(vocabulary.eos),
-            fingerprint=_fingerprint(Path(self.path), self.settings, context),
+            turn_ends=vocabulary.turn_ends,
+            fingerprint=_fingerprint(Path(self.path), self.settings),
         )
 
 
@@ -196,6 +198,10 @@ class ModelVocabulary:
     @property
     def eos(self) -> int | None:
         return _token(_c.llama_vocab_eos(self._pointer))
+
+    @property
+    def turn_ends(self) -> list[str]:
+        return sorted(name for token in self._turn_ends if (name := self.name_of(token)))
 
     @property
     def adds_bos(self) -> bool:
@@ -257,7 +263,7 @@ class LlamaBackend:
 
     def __init__(self, model: Model, settings: EngineSettings) -> None:
         self._model = model
-        self.slots = settings.slots
+        self.slots = self._spare = settings.slots  # one more, to save a part of a slot from
         self.rolls_back = model.rolls_back
         self.vocabulary = model.vocabulary.size
         self.ends_turn = model.vocabulary.ends_turn
@@ -301,8 +307,30 @@ class LlamaBackend:
     def copy(self, source: int, target: int, length: int) -> None:
         _c.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
+    def save(self, slot: int, length: int) -> State:
+        if length == self._length(slot):
+            return self._state(slot)
+        self.copy(slot, self._spare, length)
+        state = self._state(self._spare)
+        self.cut(self._spare, 0)
+        return state
+
+    def load(self, slot: int, state: State) -> bool:
+        if _c.llama_state_seq_set_data(self._context, _bytes(state), len(state), slot):
+            return True
+        self.cut(slot, 0)
+        return False
+
     def interrupt(self) -> None:
         self._abort.set()
+
+    def _state(self, slot: int) -> State:
+        state = np.empty(_c.llama_state_seq_get_size(self._context, slot), np.uint8)
+        written = _c.llama_state_seq_get_data(self._context, _bytes(state), len(state), slot)
+        return state[:written]
+
+    def _length(self, slot: int) -> int:
+        return int(_c.llama_memory_seq_pos_max(self._memory, slot)) + 1
 
     def close(self) -> None:
         _c.llama_free(self._context)
@@ -348,7 +376,7 @@ class LlamaBackend:
         parameters = _c.llama_context_default_params()
         parameters.n_ctx = cells
         parameters.n_batch = parameters.n_ubatch = max(settings.batch, self.slots)
-        parameters.n_seq_max = parameters.n_outputs_max = self.slots
+        parameters.n_seq_max = parameters.n_outputs_max = self.slots + 1
         threads = settings.threads or physical_cores()
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.kv_unified = True
@@ -469,6 +497,10 @@ def _view(batch: Batch) -> Any:
     return view
 
 
+def _bytes(state: State) -> Any:
+    return _pointer(state, ctypes.c_uint8)
+
+
 def _pointer(array: Any, kind: Any) -> Any:
     return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
 
@@ -483,14 +515,14 @@ def _kind(attributes: int) -> SpecialKind | None:
     return "user_defined" if attributes & _c.LLAMA_TOKEN_ATTR_USER_DEFINED else None
 
 
-def _fingerprint(path: Path, settings: EngineSettings, context: int) -> str:
+def _fingerprint(path: Path, settings: EngineSettings) -> str:
+    """What a saved state depends on: the files, how they are computed, and who reads it again."""
     digest = hashlib.sha256()
     for file in (path, *map(Path, settings.lora)):
         digest.update(_ends_of(file))
     loaded = (
-        context,
+        llama_cpp.__version__,
         settings.flash_attention,
-        settings.gpu_layers,
         settings.cache_type_k,
         settings.cache_type_v,
         list(settings.lora.values()),

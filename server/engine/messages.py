@@ -29,6 +29,7 @@ class Load:
     name: str
     description: str
     settings: EngineSettings
+    cache: str | None = None  # the folder below which its snapshots are
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,13 @@ class Tokenize:
 
     number: int
     spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """To the worker: keep nothing of this owner's requests."""
+
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +93,14 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One generation ended."""
+    """One generation ended. `text` is what was held back until then, as in Token."""
 
     number: int
     reason: Literal["stop", "length", "cancelled"]
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +163,7 @@ class Unembeddable:
     reason: str
 
 
-ToWorker = Load | Generate | Cancel | Tokenize | Stop | Embed
+ToWorker = Load | Generate | Cancel | Tokenize | Forget | Stop | Embed
 FromWorker = Loaded | Refused | Step | Tokenized | Embedded | Unembeddable
 Message = ToWorker | FromWorker
 
@@ -204,20 +213,28 @@ def _decode(body: bytes) -> Message:
         raise MalformedFrame(repr(error)) from error
 
 
+def _load(fields: dict[str, Any]) -> Load:
+    settings = fields["settings"]
+    shares = {"tensor_split": tuple(settings["tensor_split"])}
+    return Load(**fields | {"settings": EngineSettings(**settings | shares)})
+
+
 def _generate(fields: dict[str, Any]) -> Generate:
     request = fields["request"]
-    request["sampling"] = Sampling(**request["sampling"])
+    bias = tuple((token, value) for token, value in request["sampling"]["logit_bias"])
+    request["sampling"] = Sampling(**request["sampling"] | {"logit_bias": bias})
+    request["stop"] = tuple(request["stop"])
     return Generate(fields["number"], Request(**request))
 
 
-def _load(fields: dict[str, Any]) -> Load:
-    settings = fields["settings"]
-    settings["tensor_split"] = tuple(settings["tensor_split"])
-    return Load(**fields | {"settings": EngineSettings(**settings)})
-
-
 def _tokenize(fields: dict[str, Any]) -> Tokenize:
-    return Tokenize(fields["number"], tuple(Span(**span) for span in fields["spans"]))
+    spans = (Span(**span | {"ids": tuple(span["ids"])}) for span in fields["spans"])
+    return Tokenize(fields["number"], tuple(spans))
+
+
+def _loaded(fields: dict[str, Any]) -> Loaded:
+    info = fields["info"]
+    return Loaded(ModelInfo(**info | {"turn_ends": tuple(info["turn_ends"])}), fields["slots"])
 
 
 def _step(fields: dict[str, Any]) -> Step:
@@ -232,8 +249,9 @@ _READERS: Final[dict[str, Any]] = {
     "Generate": _generate,
     "Cancel": lambda fields: Cancel(**fields),
     "Tokenize": _tokenize,
+    "Forget": lambda fields: Forget(**fields),
     "Stop": lambda fields: Stop(**fields),
-    "Loaded": lambda fields: Loaded(ModelInfo(**fields["info"]), fields["slots"]),
+    "Loaded": _loaded,
     "Refused": lambda fields: Refused(**fields),
     "Step": _step,
     "Tokenized": lambda fields: Tokenized(**fields),

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 News = Step | Tokenized | Embedded | Unembeddable  # what a worker says once its model is loaded
 
-_STOP_PATIENCE = 5.0
+_STOP_PATIENCE = 15.0  # it writes snapshots of its threads before it ends
 _STDERR_LINE_LIMIT = 1 << 20
 
 

@@ -50,23 +50,31 @@ class ModelInfo:
     chat_template: str | None
     bos: str
     eos: str
+    turn_ends: Sequence[str]  # the tokens that end a turn, as they are spelled
     fingerprint: str  # identifies file and load parameters
     embedding: int = 0  # the length of its vectors; 0: it writes, and has none
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Text to tokenize. Special tokens are recognised only where `is_template` is true."""
+    """Text to tokenize. Special tokens are recognised only where `is_template` is true.
+
+    Where `ids` are given, they stand for the text.
+    """
 
     text: str
     is_template: bool
+    ids: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is chosen.
 
-    `temperature` 0 is greedy; `top_k` 0 is the whole vocabulary.
+    `temperature` 0 is greedy; `top_k` 0 is the whole vocabulary. `seed` makes a repetition likely,
+    not certain: what else is decoded in the same step changes the rounding. Presence and frequency
+    penalties are OpenAI's, `repetition_penalty` the factor of Keskar et al. 2019 (1 is none).
+    `logit_bias` are pairs of a token's id and what is added to its logit.
     """
 
     temperature: float = 1.0
@@ -74,16 +82,28 @@ class Sampling:
     top_k: int = 40
     min_p: float = 0.0
     seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Sequence[tuple[int, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One model call: continue `prompt` by at most `max_tokens` tokens."""
+    """One model call: continue `prompt` by at most `max_tokens` tokens.
+
+    Nothing is shared between scopes. Within one, what is kept of a prompt for later belongs to its
+    owner, but for the first `shared_tokens`, which others are expected to begin with, too. A
+    generation ends before it says one of the strings in `stop`.
+    """
 
     prompt: Sequence[int]
     max_tokens: int
     sampling: Sampling
-    cache_scope: str = ""  # sequences share a prefix cache only within one scope
+    cache_scope: str = ""
+    cache_owner: str = ""
+    shared_tokens: int = 0
+    stop: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +176,10 @@ class Engine(Protocol):
     async def tokenize(self, spans: Sequence[Span]) -> list[int]: ...
 
     def generate(self, request: Request) -> Generation: ...
+
+    def forget(self, owner: str) -> None:
+        """Keep nothing of what this owner's requests held, in memory or on disk."""
+        ...
 
     async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
         """Of a model whose `info.embedding` is not 0. Raises Unreadable, EngineError."""

@@ -1,23 +1,31 @@
 """Which tokens the next decode step computes.
 
-Every live stream gets its one token; prompts fill what is left, first come first served, in chunks
-that keep the streams flowing. When the cells run out the youngest sequence is parked: it keeps its
-tokens, loses its slot, and is first in line again. So nothing that fits alone can fail.
+Every live stream gets its one token. Prompts share what is left: the project that was served least
+comes first, and within it the shortest remaining prompt, which grows older ones into the first
+place in time. How much is left follows from what prompt tokens were seen to cost. A prompt that
+begins like one that is just being read waits for it and takes its prefix. When the cells run out
+the youngest sequence is parked: it is saved, loses its slot, and is first in line again. So nothing
+that fits alone can fail.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from server.engine.backend import Backend
-from server.engine.kv_cache import KVCache, Slot
+from server.engine.kv_cache import KVCache, Prefix, Slot
 from server.engine.sequence import Sequence
+from server.engine.snapshots import Snapshot, common_prefix
 
 # Cells kept free for each live sequence to grow into before another one is admitted: a parked
 # sequence that came back at once would only be parked again.
 HEADROOM = 64
-STEP_TARGET = 0.1  # seconds a step may take beside live streams
+# A prompt waits for another one only if it saves so many tokens.
+WORTH_WAITING = 32
+SHORTEST_STEP = 0.15  # seconds of prompt that a step may take beside live streams, when few wait
+LONGEST_STEP = 1.0  # the same, when many wait
+# Of the time that all waiting prompts need, the part that one step may take.
+STEP_SHARE = 0.5
 _SMOOTHING = 0.2
 
 
@@ -38,26 +46,41 @@ class Scheduler:
         self, backend: Backend, cache: KVCache, *, batch: int, smallest_chunk: int
     ) -> None:
         self.running: list[Sequence] = []  # in order of admission
-        self.waiting: deque[Sequence] = deque()
-        self._cells = backend.cells
+        self.waiting: list[Sequence] = []  # in order of arrival
+        self._backend = backend
         self._cache = cache
         self._batch = batch
         self._smallest_chunk = smallest_chunk
         self._seconds_per_token = 0.0  # of prompts, smoothed
+        self._served: dict[str, int] = {}  # tokens by project, while it has sequences
+        self._read = 0  # prompt tokens, ever
 
     def __len__(self) -> int:
         return len(self.running) + len(self.waiting)
 
+    def add(self, sequence: Sequence) -> None:
+        """A new project starts level with the one that was served least: idleness is no claim."""
+        least = min(self._served.values(), default=0)
+        self._served.setdefault(sequence.scope, least)
+        sequence.arrival = self._read
+        self.waiting.append(sequence)
+
     def admit(self) -> None:
-        while self.waiting and self._has_room_for(self.waiting[0]):
-            sequence = self.waiting[0]
-            slot = self._cache.claim(sequence.tokens, sequence.scope)
-            if slot is None:
+        """Give slots to those in line, as long as there are slots and cells."""
+        if not self.waiting:
+            return
+        for sequence in sorted(self.waiting, key=self._place_in_line):
+            if not self._cache.has_slot:
                 return
-            sequence.slot = slot
-            if sequence.cached_tokens is None:
-                sequence.cached_tokens = len(slot.tokens)
-            self.running.append(self.waiting.popleft())
+            prefix = self._cache.find(sequence.tokens, sequence.scope, sequence.owner)
+            if self._follows(sequence, prefix):
+                continue
+            if prefix.on_disk and isinstance(prefix.source, Snapshot):
+                self._cache.fetch(prefix.source)
+                continue
+            if not self._has_room_for(sequence, prefix):
+                return
+            self._start(sequence, prefix)
 
     def plan(self) -> list[Share]:
         """The next step. Cells for it are free when this returns."""
@@ -68,61 +91,121 @@ class Scheduler:
         return shares
 
     def park(self, sequence: Sequence) -> None:
-        """Back to the head of the line, without its slot's cells."""
+        """Back into the line, without its slot."""
         self.running.remove(sequence)
-        if sequence.slot is not None:
-            self._cache.cut(sequence.slot, 0)
-            self._cache.release(sequence.slot)
-            sequence.slot = None
-        self.waiting.appendleft(sequence)
+        self._cache.park(sequence.held)
+        sequence.slot, sequence.parked = None, True
+        self.waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """The sequence ended, wherever it was."""
         if sequence.slot is None:
             self.waiting.remove(sequence)
-            return
-        self.running.remove(sequence)
-        self._cache.release(sequence.slot)
-        sequence.slot = None
+        else:
+            self.running.remove(sequence)
+            self._cache.release(sequence.slot)
+            sequence.slot = None
+        if all(other.scope != sequence.scope for other in [*self.running, *self.waiting]):
+            del self._served[sequence.scope]
 
-    def observe(self, prompt_tokens: int, seconds: float) -> None:
-        """Learn what prompt tokens cost, from a step that was mostly prompt."""
-        if prompt_tokens < self._smallest_chunk:
+    def observe(self, shares: list[Share], seconds: float) -> None:
+        """Learn from a step: what each project was given, and what prompt tokens cost."""
+        total = prompt = 0
+        for share in shares:
+            self._served[share.sequence.scope] += share.count
+            total += share.count
+            prompt += share.count if share.count > 1 else 0
+        self._read += prompt
+        if prompt < self._smallest_chunk:
             return
-        measured = seconds / prompt_tokens
+        measured = seconds / total
         past = self._seconds_per_token or measured
         self._seconds_per_token = past + _SMOOTHING * (measured - past)
 
+    def _start(self, sequence: Sequence, prefix: Prefix) -> None:
+        slot = self._cache.claim(prefix, sequence.scope, sequence.owner)
+        if slot is None:
+            return
+        sequence.slot = slot
+        sequence.parked = False
+        if sequence.cached_tokens is None:
+            sequence.cached_tokens = len(slot.tokens)
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+
     def _shares(self) -> list[Share]:
         shares: list[Share] = []
-        prompts: list[tuple[Sequence, Slot, int]] = []
+        prompts: list[Sequence] = []
         for sequence in self.running:
-            slot = sequence.held
-            left = len(sequence.tokens) - len(slot.tokens)
-            if left == 1:
-                shares.append(Share(sequence, slot, 1, completes=True))
+            if sequence.left == 1:
+                shares.append(Share(sequence, sequence.held, 1, completes=True))
             else:
-                prompts.append((sequence, slot, left))
-        budget = self._chunk(len(shares))
-        for sequence, slot, left in prompts:
-            if count := min(budget, left):
-                shares.append(Share(sequence, slot, count, completes=count == left))
+                prompts.append(sequence)
+        if not prompts:
+            return shares
+        budget = self._chunk(len(shares), prompts)
+        for sequence in sorted(prompts, key=self._place_in_prefill):
+            if count := min(budget, self._stretch(sequence)):
+                completes = count == sequence.left
+                shares.append(Share(sequence, sequence.held, count, completes))
                 budget -= count
         return shares
 
-    def _chunk(self, streams: int) -> int:
-        """How many prompt tokens go beside so many live streams."""
-        left = self._batch - streams
-        if streams == 0 or self._seconds_per_token == 0:
-            return left if streams == 0 else min(left, self._smallest_chunk)
-        affordable = int(STEP_TARGET / self._seconds_per_token)
-        return min(left, max(self._smallest_chunk, affordable))
+    def _stretch(self, sequence: Sequence) -> int:
+        """How far it may read in one go: a state that has no middle is saved between two steps."""
+        done = len(sequence.held.tokens)
+        if done < sequence.shared and not self._backend.rolls_back:
+            return sequence.shared - done
+        return sequence.left
 
-    def _has_room_for(self, sequence: Sequence) -> bool:
+    def _chunk(self, streams: int, prompts: list[Sequence]) -> int:
+        """How many prompt tokens go beside so many live streams.
+
+        A step that reads a prompt holds up every stream, one that does not holds up every prompt:
+        the more prompt there is to read and the fewer streams there are, the longer it may take.
+        """
+        room = self._batch - streams
+        if streams == 0:
+            return room
+        if self._seconds_per_token == 0:
+            return min(room, self._smallest_chunk)
+        backlog = [*prompts, *self.waiting]
+        seconds = sum(sequence.left for sequence in backlog) * self._seconds_per_token
+        pressure = STEP_SHARE * seconds * len(backlog) / streams
+        target = min(LONGEST_STEP, max(SHORTEST_STEP, pressure))
+        return min(room, max(self._smallest_chunk, round(target / self._seconds_per_token)))
+
+    def _place_in_line(self, sequence: Sequence) -> tuple[bool, int, int]:
+        return (not sequence.parked, *self._place_in_prefill(sequence))
+
+    def _place_in_prefill(self, sequence: Sequence) -> tuple[int, int]:
+        """By project, then by what is left to read, less half of what was read meanwhile."""
+        waited = self._read - sequence.arrival
+        return self._served[sequence.scope], 2 * sequence.left - waited
+
+    def _follows(self, sequence: Sequence, prefix: Prefix) -> bool:
+        """Whether it begins like a prompt that is being read, and should wait for that."""
+        if not self._backend.rolls_back:
+            return False
+        for other in self.running:
+            if other.scope != sequence.scope or other.left <= 1:
+                continue
+            shared = min(common_prefix(sequence.tokens, other.tokens), len(sequence.tokens) - 1)
+            if shared >= prefix.length + WORTH_WAITING and len(other.held.tokens) < shared:
+                return True
+        return False
+
+    def _has_room_for(self, sequence: Sequence, prefix: Prefix) -> bool:
         if not self.running:
             return True
-        reach = sum(map(_reach, self.running)) + _reach(sequence)
-        return reach <= self._cells
+        needed = sum(map(_growth, self.running))
+        needed += _reach(sequence) - prefix.shared_cells
+        return needed <= self._cache.free_cells + self._cache.idle_cells
+
+
+def _growth(sequence: Sequence) -> int:
+    """The cells it will take soon."""
+    return _reach(sequence) - len(sequence.held.tokens)
 
 
 def _reach(sequence: Sequence) -> int:

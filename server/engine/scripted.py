@@ -87,6 +87,7 @@ SCRIPTED_MODEL: Final = ModelInfo(
     chat_template=CHAT_TEMPLATE,
     bos="",
     eos="<|im_end|>",
+    turn_ends=("<|im_end|>",),
     fingerprint="scripted",
 )
 
@@ -112,6 +113,7 @@ class ScriptedEngine:
         self.requests: list[Request] = []
         self.prompts: list[str] = []  # the same, as text
         self.paused = asyncio.Event()  # a generation waits for resume()
+        self.forgotten: list[str] = []
         self.started = False
         self.loads = 0  # how often it was started
         self.loading = asyncio.Event()  # it is being started, and waits for resume()
@@ -144,7 +146,7 @@ class ScriptedEngine:
         context = self._info.context
         embeds = self._info.embedding > 0
         path = Path(self._info.path)
-        return Demand(path, takes, self._slots, context, shortest=context, embeds=embeds)
+        return Demand(path, takes, self._slots, context, context, snapshots=0, embeds=embeds)
 
     async def start(self, fit: Fit | None = None) -> None:
         self.loads += 1
@@ -162,7 +164,11 @@ class ScriptedEngine:
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]:
         await self.answering()
-        return [token for span in spans for token in encode(span.text, special=span.is_template)]
+        return [
+            token
+            for span in spans
+            for token in span.ids or encode(span.text, special=span.is_template)
+        ]
 
     def generate(self, request: Request) -> ScriptedGeneration:
         self.requests.append(request)
@@ -177,6 +183,9 @@ class ScriptedEngine:
         counts = [np.bincount(row, minlength=self._info.vocabulary) for row in rows]
         vectors = [normalised(count.astype(np.float32)) for count in counts]
         return Embeddings(vectors, sum(map(len, rows)))
+
+    def forget(self, owner: str) -> None:
+        self.forgotten.append(owner)
 
     def says(
         self,

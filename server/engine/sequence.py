@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 
+from server.engine.constraint import Constraint
 from server.engine.kv_cache import Slot
 from server.engine.protocol import Request
 from server.engine.sampling import Sampler
+from server.engine.stops import StopStrings
 
 
 @dataclass(slots=True, eq=False)
@@ -14,24 +17,36 @@ class Sequence:
     """Owned by the decode loop. Parked is simply: without a slot."""
 
     number: int
-    tokens: list[int]  # the prompt, then what was generated
+    tokens: array[int]  # the prompt, then what was generated
     prompt_tokens: int
     limit: int  # how long `tokens` may get
     sampler: Sampler
     scope: str
+    owner: str
+    shared: int  # so many tokens of the prompt are not the owner's alone
+    stops: StopStrings | None
+    constraint: Constraint | None
     slot: Slot | None = None
     cached_tokens: int | None = None  # None until it was first admitted
+    parked: bool = False
+    arrival: int = 0  # how many tokens of prompts the engine had read when this one came
 
     @classmethod
-    def of(cls, number: int, request: Request, context: int) -> Sequence:
+    def of(
+        cls, number: int, request: Request, context: int, constraint: Constraint | None = None
+    ) -> Sequence:
         length = len(request.prompt)
         return cls(
             number=number,
-            tokens=list(request.prompt),
+            tokens=array("i", request.prompt),
             prompt_tokens=length,
             limit=min(length + request.max_tokens, context),
-            sampler=Sampler(request.sampling),
+            sampler=Sampler(request.sampling, request.prompt),
             scope=request.cache_scope,
+            owner=request.cache_owner,
+            shared=min(request.shared_tokens, length - 1),
+            stops=StopStrings(request.stop) if request.stop else None,
+            constraint=constraint,
         )
 
     @property
@@ -44,6 +59,11 @@ class Sequence:
         if self.slot is None:
             raise ValueError(f"sequence {self.number} has no slot")
         return self.slot
+
+    @property
+    def left(self) -> int:
+        """Tokens that are known and not decoded yet; 1 while it streams."""
+        return len(self.tokens) - (len(self.slot.tokens) if self.slot is not None else 0)
 
     @property
     def full(self) -> bool:

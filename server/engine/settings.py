@@ -16,6 +16,9 @@ class EngineSettings:
     threads: int | None = None
     batch: int = 512  # tokens in one decode step
     prefill_chunk_busy: int = 64  # fewest prompt tokens in a step beside live streams
+    idle_cells: int = 4096  # tokens of idle threads that stay in the context
+    cache_ram_bytes: int | None = None  # snapshots in memory
+    cache_disk_bytes: int = 4 << 30  # snapshots in files
     gpu_layers: int = -1  # -1 is all of them
     split_mode: str = "layer"  # how several GPUs share a model: none, layer, row, tensor
     tensor_split: Sequence[float] = ()  # the GPUs' shares; none given: by their free memory

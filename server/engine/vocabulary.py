@@ -70,6 +70,20 @@ class Vocabulary:
         self._forbidden = frozenset(m.id for m in self._markers if m.kind != "unknown")
 
     def tokenize(self, spans: Iterable[Span]) -> list[int]:
+        """The ids of a prompt; a start token comes first if the model wants one."""
+        spans = list(spans)
+        ids: list[int] = []
+        for has_ids, group in groupby(spans, key=lambda span: bool(span.ids)):
+            if has_ids:
+                ids += [token for span in group for token in span.ids]
+            else:
+                ids += self._tokenize(group)
+        if self._raw.adds_bos and any(span.is_template for span in spans):
+            bos = self._raw.bos
+            return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+        return ids
+
+    def _tokenize(self, spans: Iterable[Span]) -> list[int]:
         runs = _merge(spans)
         template = [run.text for run in runs if run.is_template]
         written = "\0".join(template)
@@ -77,9 +91,6 @@ class Vocabulary:
         ids: list[int] = []
         for part in _strip(_join(_parts(runs, markers))):
             ids += [part.id] if isinstance(part, Special) else self._plain(part)
-        if template and self._raw.adds_bos:
-            bos = self._raw.bos
-            return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
         return ids
 
     def _plain(self, text: str) -> list[int]:

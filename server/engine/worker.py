@@ -18,14 +18,18 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from queue import SimpleQueue
+from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final
 
+from server.engine.archive import SnapshotFiles
 from server.engine.decoder import Decoder
 from server.engine.embedding import Embedder
+from server.engine.machine import available_memory
 from server.engine.messages import (
     Cancel,
     Embed,
+    Forget,
     FrameDecoder,
     FromWorker,
     Generate,
@@ -38,6 +42,8 @@ from server.engine.messages import (
     Tokenized,
     encode,
 )
+from server.engine.settings import EngineSettings
+from server.engine.snapshots import Fetched, SnapshotStore, Written
 from server.engine.vocabulary import Vocabulary
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -45,7 +51,12 @@ _READ_SIZE: Final = 1 << 16
 # The decoding thread must get the interpreter back quickly when a step ends.
 _SWITCH_INTERVAL: Final = 0.0005
 
-DecoderMessage = Generate | Cancel | Embed | Stop
+# What snapshots may take of the memory that is free once the model is loaded.
+_MEMORY_SHARE: Final = 4
+_MOST_MEMORY: Final = 8 << 30
+_LAST_WRITES: Final = 10.0  # seconds that writing snapshots may take at the end
+
+DecoderMessage = Generate | Cancel | Embed | Forget | Stop | Written | Fetched
 
 
 class Outbox:
@@ -103,7 +114,7 @@ class Inbox:
                 self.decoding.put(message)
                 if self.decoder is not None:
                     self.decoder.interrupt(message.number)
-            case Generate() | Embed() | Stop():
+            case Generate() | Embed() | Forget() | Stop():
                 self.decoding.put(message)
 
 
@@ -137,12 +148,17 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     except ModelRefused as refusal:
         outbox.put(Refused(str(refusal)))
         return
-    decoder = inbox.decoder = Decoder(backend, load.settings)
+    info = model.describe(load.name, load.description, backend.context)
+    files = _archive(load, info.fingerprint, inbox)
+    store = _store(load.settings, files, one_per_owner=backend.rolls_back)
+    decoder = inbox.decoder = Decoder(backend, load.settings, store)
     vocabulary = Vocabulary(model.vocabulary)
     _start("vocabulary", lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
-    info = model.describe(load.name, load.description, backend.context)
     outbox.put(Loaded(info, backend.slots))
     decode(decoder, inbox.decoding, outbox)
+    decoder.save_all()
+    if files is not None:
+        files.close(_LAST_WRITES)
     backend.close()
 
 
@@ -164,6 +180,31 @@ def embed(embedder: Embedder, inbox: SimpleQueue[DecoderMessage], outbox: Outbox
             outbox.put(embedded)
 
 
+def _archive(load: Load, fingerprint: str, inbox: Inbox) -> SnapshotFiles | None:
+    if load.cache is None or load.settings.cache_disk_bytes == 0:
+        return None
+    return SnapshotFiles(Path(load.cache) / fingerprint, inbox.decoding.put)
+
+
+def _store(
+    settings: EngineSettings, files: SnapshotFiles | None, *, one_per_owner: bool
+) -> SnapshotStore:
+    memory = settings.cache_ram_bytes
+    store = SnapshotStore(
+        memory_limit=_affordable() if memory is None else memory,
+        disk_limit=settings.cache_disk_bytes,
+        archive=files,
+        one_per_owner=one_per_owner,
+    )
+    for snapshot in files.stored() if files is not None else ():
+        store.adopt(snapshot)
+    return store
+
+
+def _affordable() -> int:
+    return min(_MOST_MEMORY, available_memory() // _MEMORY_SHARE)
+
+
 def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[Tokenize], outbox: Outbox) -> None:
     while True:
         message = inbox.get()
@@ -171,13 +212,22 @@ def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[Tokenize], outbox: Outbo
 
 
 def _receive(decoder: Decoder, inbox: SimpleQueue[DecoderMessage]) -> bool:
-    """Take all messages there are, waiting for one only if idle; false once told to stop."""
-    while decoder.idle or not inbox.empty():
-        match inbox.get():
+    """Take all messages there are, waiting only if there is nothing to decode; false to stop."""
+    while decoder.idle or decoder.blocked or not inbox.empty():
+        try:
+            message = inbox.get(timeout=decoder.next_chore)
+        except Empty:
+            decoder.tend()
+            continue
+        match message:
             case Generate(number, request):
                 decoder.submit(number, request)
             case Cancel(number):
                 decoder.cancel(number)
+            case Forget(owner):
+                decoder.forget(owner)
+            case Written() | Fetched():
+                decoder.receive(message)
             case Stop():
                 return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from server.chat.values import ChatMessage, ToolCall, ToolSpec
 from server.db.database import Database, Tx
 from server.db.stores import Record
 from server.runs.models import Model
-from server.runs.turns import Budget, InvalidPrompt, TurnRequest, Unit
+from server.runs.turns import Budget, InvalidPrompt, TurnRequest, Unit, WrittenTurn
 
 
 class CompletionBudgetSpent(Exception):
@@ -25,7 +26,7 @@ class ContextBuilder:
 
     async def build(self, run: Record, model: Model) -> TurnRequest:
         """The run's next turn. Raises CompletionBudgetSpent, InvalidPrompt."""
-        budget, units = await self._db.read(lambda tx: self._load(tx, run, model))
+        budget, units, written = await self._db.read(lambda tx: self._load(tx, run, model))
         if budget.completion <= 0:
             raise CompletionBudgetSpent
         return TurnRequest(
@@ -40,16 +41,22 @@ class ContextBuilder:
             temperature=1.0 if run.temperature is None else run.temperature,
             top_p=1.0 if run.top_p is None else run.top_p,
             cache_scope=run.project_id,
+            cache_owner=run.thread_id,
+            written=written,
         )
 
-    def _load(self, tx: Tx, run: Record, model: Model) -> tuple[Budget, list[Unit]]:
+    def _load(
+        self, tx: Tx, run: Record, model: Model
+    ) -> tuple[Budget, list[Unit], list[WrittenTurn]]:
         context = model.chat.context
         spent = tx.turns.spent_by_run(run.id)
         own = run.max_completion_tokens
         completion = self._completion_cap if own is None else own - spent.completion
         prompt = run.max_prompt_tokens and max(0, run.max_prompt_tokens - spent.prompt)
         budget = Budget(prompt, completion, context)
-        return budget, conversation_units(tx, run, model.id, limit=context)
+        units = conversation_units(tx, run, model.id, limit=context)
+        written = [_written(turn) for turn in tx.turns.written_in(run.thread_id, context)]
+        return budget, units, written
 
 
 def conversation_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Unit]:
@@ -127,6 +134,17 @@ def tool_specs(tools: Sequence[dict[str, Any]], choice: Any) -> list[ToolSpec]:
         ToolSpec(f["name"], f.get("description"), f.get("parameters"), bool(f.get("strict")))
         for f in functions
     ]
+
+
+def _written(turn: Record) -> WrittenTurn:
+    return WrittenTurn(
+        fingerprint=turn.model_fingerprint,
+        prompt_length=turn.prompt_length,
+        prompt_digest=turn.prompt_digest,
+        text=turn.text,
+        token_ids=array("i", turn.token_ids).tolist(),
+        complete=turn.finish_reason == "stop",
+    )
 
 
 def _asked_format(stored: Any) -> dict[str, Any] | None:

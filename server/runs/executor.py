@@ -124,6 +124,10 @@ class RunExecutor:
         self._deadlines.pop(run_id, None)
         self._wake.set()  # it may have been the last that its model was loaded for
 
+    def forget(self, thread_id: str) -> None:
+        for model in self._catalog.models.values():
+            model.chat.forget(thread_id)
+
     @property
     def running(self) -> int:
         """How many runs are being executed."""

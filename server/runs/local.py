@@ -22,6 +22,7 @@ from server.engine.protocol import (
 )
 from server.engine.sizing import Demand, Fit
 from server.runs.prompt import Prompt, PromptBuilder
+from server.runs.splice import digest_of
 from server.runs.turns import ModelCall, PromptBudgetUnmet, TurnRequest
 
 CHATML = (
@@ -80,6 +81,9 @@ class LocalModel:
         """Only if it `embeds`. Raises Unreadable, EngineError."""
         return await self._engine.embed(texts)
 
+    def forget(self, owner: str) -> None:
+        self._engine.forget(owner)
+
     def _learn_to_talk(self, info: ModelInfo) -> None:
         template = ChatTemplate(info.chat_template or CHATML, bos=info.bos, eos=info.eos)
         self._dialect = dialect_for(template)
@@ -100,6 +104,7 @@ class LocalTurn:
         self._prompt: Prompt | None = None
         self._generation: Generation | None = None
         self._tokens: list[int] = []
+        self._text: list[str] = []
         self._finished: Finished | None = None
 
     @property
@@ -107,6 +112,7 @@ class LocalTurn:
         if self._prompt is None or self._generation is None:
             return None
         done = self._finished
+        prompt = self._prompt.text
         return ModelCall(
             fingerprint=self._engine.info.fingerprint,
             prompt_tokens=done.prompt_tokens if done else len(self._prompt.ids),
@@ -115,6 +121,9 @@ class LocalTurn:
             reasoning_tokens=0,
             finish_reason=done.reason if done else "error",
             token_ids=self._tokens,
+            prompt_length=len(prompt),
+            prompt_digest=digest_of(prompt),
+            text="".join(self._text),
         )
 
     def cancel(self) -> None:
@@ -145,11 +154,22 @@ class LocalTurn:
                 self._finished = item
             else:
                 self._tokens.extend(item.ids)
-                yield parser.feed(joiner.feed(item.data))
-        yield parser.feed(joiner.finish())
+                yield parser.feed(self._read(joiner.feed(item.data)))
+        yield parser.feed(self._read(joiner.finish()))
         yield parser.finish()
+
+    def _read(self, text: str) -> str:
+        self._text.append(text)
+        return text
 
     def _engine_request(self, prompt: Prompt) -> Request:
         asked = self._request
         sampling = Sampling(temperature=asked.temperature, top_p=asked.top_p)
-        return Request(prompt.ids, prompt.max_tokens, sampling, cache_scope=asked.cache_scope)
+        return Request(
+            prompt.ids,
+            prompt.max_tokens,
+            sampling,
+            cache_scope=asked.cache_scope,
+            cache_owner=asked.cache_owner,
+            shared_tokens=prompt.shared,
+        )

@@ -178,6 +178,9 @@ class Progress:
                 "reasoning_tokens": cost.reasoning_tokens,
                 "finish_reason": cost.finish_reason,
                 "token_ids": array("i", cost.token_ids).tobytes(),
+                "prompt_length": cost.prompt_length,
+                "prompt_digest": cost.prompt_digest,
+                "text": cost.text,
             }
         )
 

@@ -15,18 +15,27 @@ from server.chat.dialects import Dialect
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.values import ChatMessage, Piece, ToolSpec
 from server.engine.protocol import Engine, Span
-from server.runs.turns import InvalidPrompt, PromptBudgetUnmet, TurnRequest, Unit
+from server.engine.snapshots import common_prefix
+from server.runs.splice import splice
+from server.runs.turns import InvalidPrompt, PromptBudgetUnmet, TurnRequest, Unit, WrittenTurn
 
 # Characters that a token stands for at most, generously: what is longer than a prompt of such
 # tokens need not be rendered to know that it does not fit.
 LONGEST_TOKEN = 16
+REMEMBERED_HEADS = 64  # of instructions and tools, tokenized
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as token ids, the most tokens that may follow it, and whether it opens reasoning."""
+    """A prompt as text and as token ids, and the most tokens that may follow it.
 
+    Its first `shared` tokens tell the instructions and the tools, with which others begin, too.
+    `in_reasoning`: it ends inside reasoning, so that the turn begins there.
+    """
+
+    text: str
     ids: list[int]
+    shared: int
     max_tokens: int
     in_reasoning: bool
 
@@ -42,6 +51,7 @@ class PromptBuilder:
         self._dialect = dialect
         self._remembered = remembered
         self._counts: OrderedDict[str, int] = OrderedDict()
+        self._heads: OrderedDict[str, list[int]] = OrderedDict()
 
     async def build(self, request: TurnRequest) -> Prompt:
         """The prompt of a turn. Raises PromptBudgetUnmet, InvalidPrompt, EngineError."""
@@ -51,13 +61,35 @@ class PromptBuilder:
             raise PromptBudgetUnmet
         while True:
             pieces = await self._rendered(conversation(request.instructions, kept), request.tools)
-            ids = await self._engine.tokenize([Span(p.text, p.is_template) for p in pieces])
+            ids = await self._engine.tokenize(self._spliced(pieces, request.written))
             if len(ids) <= budget.prompt_limit:
-                in_reasoning = self._dialect.opens_reasoning(pieces)
-                return Prompt(ids, budget.room_after(len(ids)), in_reasoning)
+                return Prompt(
+                    "".join(piece.text for piece in pieces),
+                    ids,
+                    await self._shared(pieces, kept, ids),
+                    budget.room_after(len(ids)),
+                    self._dialect.opens_reasoning(pieces),
+                )
             if len(kept) <= 1:
                 raise PromptBudgetUnmet
             kept = await self._shortened(kept, len(ids), budget.prompt_limit)
+
+    def _spliced(self, pieces: Sequence[Piece], written: Sequence[WrittenTurn]) -> list[Span]:
+        info = self._engine.info
+        own = [turn for turn in written if turn.fingerprint == info.fingerprint]
+        return splice(pieces, own, turn_ends=info.turn_ends, dialect=self._dialect)
+
+    async def _shared(self, pieces: Sequence[Piece], units: Sequence[Unit], ids: list[int]) -> int:
+        """How many tokens come before the first of the conversation's own words."""
+        spans = _before_content(pieces, units[0][0].content) if units else []
+        text = "".join(span.text for span in spans)
+        if text not in self._heads:
+            self._heads[text] = await self._engine.tokenize(spans) if spans else []
+            if len(self._heads) > REMEMBERED_HEADS:
+                self._heads.popitem(last=False)
+        self._heads.move_to_end(text)
+        # What follows may have changed the last token, and must not decide where others begin.
+        return max(0, common_prefix(self._heads[text], ids) - 1)
 
     async def _rendered(
         self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]
@@ -85,6 +117,14 @@ class PromptBuilder:
                 self._counts.popitem(last=False)
         self._counts.move_to_end(text)
         return self._counts[text]
+
+
+def _before_content(pieces: Sequence[Piece], content: str) -> list[Span]:
+    """The pieces before the first that holds this content; none if it is not told as it is."""
+    for place, piece in enumerate(pieces):
+        if not piece.is_template and content.strip() and piece.text.strip() == content.strip():
+            return [Span(before.text, before.is_template) for before in pieces[:place]]
+    return []
 
 
 def conversation(instructions: str | None, units: Sequence[Unit]) -> list[ChatMessage]:

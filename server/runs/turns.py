@@ -43,6 +43,18 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenTurn:
+    """What a model wrote, `token_ids` for `text`, after a prompt of so many characters."""
+
+    fingerprint: str
+    prompt_length: int
+    prompt_digest: str
+    text: str
+    token_ids: Sequence[int]
+    complete: bool  # it ended by itself, not by a limit or a cancellation
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRequest:
     """A conversation whose next turn is asked for.
 
@@ -61,6 +73,8 @@ class TurnRequest:
     temperature: float = 1.0
     top_p: float = 1.0
     cache_scope: str = ""  # turns share what is cached of prompts only within one scope
+    cache_owner: str = ""  # and what is not shared is kept for this owner's next turn
+    written: Sequence[WrittenTurn] = ()  # earlier turns of the conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,9 @@ class ModelCall:
     reasoning_tokens: int
     finish_reason: str
     token_ids: Sequence[int]
+    prompt_length: int = 0  # characters; 0 if what was written cannot be given back
+    prompt_digest: str = ""
+    text: str = ""
 
 
 class Turn(Protocol):
@@ -110,3 +127,7 @@ class ChatModel(Protocol):
         ...
 
     def turn(self, request: TurnRequest) -> Turn: ...
+
+    def forget(self, owner: str) -> None:
+        """Keep nothing of what this owner's turns held."""
+        ...

@@ -25,8 +25,8 @@ NEXT = '''"""The next one."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
@@ -77,7 +77,7 @@ def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
     def add(body: str) -> None:
         shutil.copytree(bundled_path("migrations"), folder, dirs_exist_ok=True)
-        (folder / "versions" / "0002_next.py").write_text(NEXT.format(body))
+        (folder / "versions" / "0003_next.py").write_text(NEXT.format(body))
         monkeypatch.setattr(migrate, "bundled_path", lambda _: folder)
 
     return add
@@ -132,7 +132,7 @@ def test_migration_that_fails(filled: Path, next_migration: Callable[[str], None
     assert dump(filled) == before
     next_migration('op.create_table("whole", sa.Column("id", sa.Integer()))')
     upgrade(filled)
-    assert revision_of(filled) == "0002"
+    assert revision_of(filled) == "0003"
 
 
 def test_copy_before_a_migration(filled: Path, next_migration: Callable[[str], None]) -> None:
@@ -142,13 +142,13 @@ def test_copy_before_a_migration(filled: Path, next_migration: Callable[[str], N
         with raw:
             raw.execute("UPDATE thread SET created_at = 77")
         before = list(raw.iterdump())
-        filled.with_name("assistants.db.0001.bak.part").write_text("left by a crash")
+        filled.with_name("assistants.db.0002.bak.part").write_text("left by a crash")
         next_migration('op.create_table("added", sa.Column("id", sa.Integer()))')
         upgrade(filled)
-    copy = filled.with_name("assistants.db.0001.bak")
+    copy = filled.with_name("assistants.db.0002.bak")
     assert dump(copy) == before
-    assert revision_of(copy) == "0001"
-    assert revision_of(filled) == "0002"
+    assert revision_of(copy) == "0002"
+    assert revision_of(filled) == "0003"
 
 
 def test_table_made_anew(filled: Path, next_migration: Callable[[str], None]) -> None:

@@ -6,10 +6,11 @@ So any mistake about which tokens sit where shows as a wrong answer.
 from __future__ import annotations
 
 import zlib
+from itertools import count
 
 import numpy as np
 
-from server.engine.backend import Logits, Outcome
+from server.engine.backend import Logits, Outcome, State
 from server.engine.batch import Batch
 
 VOCABULARY = 97
@@ -39,6 +40,10 @@ class ArithmeticBackend:
         self.vocabulary = VOCABULARY
         self.rolls_back = rolls_back
         self.held: list[list[int]] = [[] for _ in range(slots)]
+        self.cells_of: list[list[int]] = [[] for _ in range(slots)]  # what `held` sits in
+        self.loads = 0
+        self.saves = 0
+        self._cell_numbers = count()
         self.batches: list[int] = []
         self.refuses = 0  # how many times the next decodes say FULL whatever the count
         self.interrupts = 0
@@ -47,7 +52,7 @@ class ArithmeticBackend:
         self._rows: dict[int, list[int]] = {}
 
     def decode(self, batch: Batch) -> Outcome:
-        if self.refuses or sum(map(len, self.held)) + batch.size > self.cells:
+        if self.refuses or self.cells_held + batch.size > self.cells:
             self.refuses = max(0, self.refuses - 1)
             return Outcome.FULL
         self.batches.append(batch.size)
@@ -62,6 +67,7 @@ class ArithmeticBackend:
         held = self.held[batch.slots[row]]
         assert batch.positions[row] == len(held), "a hole in the sequence"
         held.append(int(batch.tokens[row]))
+        self.cells_of[batch.slots[row]].append(next(self._cell_numbers))
         assert len(held) <= self.context, "longer than the context"
         if batch.outputs[row]:
             self._rows[row] = list(held)
@@ -74,11 +80,33 @@ class ArithmeticBackend:
     def cut(self, slot: int, length: int) -> None:
         assert length == 0 or self.rolls_back, "this model cannot be cut in the middle"
         del self.held[slot][length:]
+        del self.cells_of[slot][length:]
 
     def copy(self, source: int, target: int, length: int) -> None:
         assert self.rolls_back
         assert not self.held[target]
+        assert length <= len(self.held[source])
         self.held[target] = self.held[source][:length]
+        self.cells_of[target] = self.cells_of[source][:length]
+
+    @property
+    def cells_held(self) -> int:
+        """Shared ones are counted once."""
+        return len({cell for cells in self.cells_of for cell in cells})
+
+    def save(self, slot: int, length: int) -> State:
+        assert self.rolls_back or length == len(self.held[slot])
+        self.saves += 1
+        return np.array(self.held[slot][:length], np.uint8)
+
+    def load(self, slot: int, state: State) -> bool:
+        assert not self.held[slot]
+        self.loads += 1
+        if self.cells_held + len(state) > self.cells:
+            return False
+        self.held[slot] = state.tolist()
+        self.cells_of[slot] = [next(self._cell_numbers) for _ in state]
+        return True
 
     def interrupt(self) -> None:
         self.interrupts += 1

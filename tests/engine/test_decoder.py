@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import islice
 
 import pytest
 from hypothesis import given, settings
@@ -64,6 +65,12 @@ def ending_prompt() -> list[int]:
     )
 
 
+def talkative_prompts(count: int) -> list[list[int]]:
+    """Prompts that the model answers at length."""
+    prompts = (prompt_of(seed, 6) for seed in range(1000))
+    return list(islice((p for p in prompts if len(answer(p, 40)) == 40), count))
+
+
 def test_sequences_that_decode_together_say_what_they_say_alone() -> None:
     """Each sequence gets exactly its own tokens, in one step for all."""
     served = Served(ArithmeticBackend())
@@ -120,18 +127,31 @@ def test_a_prompt_that_cannot_be_decoded_fails_alone(prompt: list[int], reason: 
     assert served.said[2] == answer(prompt_of(2, 4), 8)
 
 
-@pytest.mark.parametrize(("seconds_per_token", "chunk"), [(0.05, 4), (0.01, 10), (0.0001, 15)])
-def test_a_long_prompt_leaves_room_for_live_streams(seconds_per_token: float, chunk: int) -> None:
-    """Beside a stream it comes in chunks as large as a short step allows on this machine."""
-    served = Served(ArithmeticBackend(context=128), batch=16, chunk=4)
+@pytest.mark.parametrize(
+    ("seconds_per_token", "streams", "prompts", "chunk"),
+    [
+        (0.01, 4, 1, 15),  # the shortest step: one short prompt, and four streams to hold up
+        (0.01, 2, 3, 90),  # half of what waits, by three to two
+        (0.01, 1, 8, 100),  # the longest step beside a stream, however many wait
+        (0.0001, 1, 1, 40),  # all of it, where it costs next to nothing
+        (1.0, 4, 1, 4),  # never less than the smallest chunk
+    ],
+)
+def test_a_step_reads_as_much_as_the_streams_can_bear(
+    seconds_per_token: float, streams: int, prompts: int, chunk: int
+) -> None:
+    """Beside streams prompts come in chunks: longer ones the more is to be read, in seconds."""
+    served = Served(ArithmeticBackend(slots=12, context=512, cells=4096), batch=256, chunk=4)
     served.backend.seconds_per_token = seconds_per_token
-    served.ask(1, prompt_of(1, 4), most=60)
+    for number, prompt in enumerate(talkative_prompts(streams)):
+        served.ask(number, prompt, most=40)
     served.step()
-    served.ask(2, prompt_of(2, 40))
-    before = len(served.said[1])
+    for number in range(streams, streams + prompts):
+        served.ask(number, prompt_of(number, 40), most=1)
+    before = len(served.said[0])
     served.step()
-    assert served.backend.batches[-1] == chunk + 1
-    assert len(served.said[1]) == before + 1
+    assert served.backend.batches[-1] == chunk + streams
+    assert len(served.said[0]) == before + 1
 
 
 def test_cancel_ends_within_one_step_wherever_the_sequence_is() -> None:
@@ -320,4 +340,4 @@ def test_every_sequence_gets_exactly_its_own_tokens(
         assert end.reason == "cancelled" or said == expected[number]
         assert end.prompt_tokens == requests[number][0][1]
         assert end.completion_tokens == len(said) + (end.reason == "stop")
-    assert sum(map(len, served.backend.held)) <= cells
+    assert served.backend.cells_held <= cells

@@ -35,7 +35,7 @@ class Weight:
         if self.problem == "gone":
             raise EngineUnavailable("There is no file.")
         footprint = Footprint(weights=self.size * MIB, cell=0, slot=0, fixed=0)
-        return Demand(Path(f"{self.size}.gguf"), footprint, 1, context=512, shortest=512)
+        return Demand(Path(f"{self.size}.gguf"), footprint, 1, 512, 512, snapshots=0)
 
     async def load(self, fit: Fit | None) -> None:
         self.log.append("loads")

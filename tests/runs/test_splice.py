@@ -1,0 +1,108 @@
+"""A prompt's earlier turns as the tokens that the model wrote."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from server.chat.dialects import HERMES
+from server.chat.values import Piece
+from server.engine.protocol import Span
+from server.runs.splice import digest_of, splice
+from server.runs.turns import WrittenTurn
+
+ENDS = ("<|im_end|>", "<|endoftext|>")
+ASK = [Piece("<|im_start|>user\n", True), Piece("Hi", False)]
+HEAD = [*ASK, Piece("<|im_end|>\n<|im_start|>assistant\n", True)]
+AGAIN = [Piece("<|im_end|>\n<|im_start|>user\n", True), Piece("And?", False)]
+TAIL = [*AGAIN, Piece("<|im_end|>\n<|im_start|>assistant\n", True)]
+PROMPT = "".join(piece.text for piece in HEAD)
+TURN = WrittenTurn("model", len(PROMPT), digest_of(PROMPT), "Hello!", (1, 2, 3), complete=True)
+
+
+def spliced(told: str, turn: WrittenTurn = TURN) -> list[Span]:
+    """A conversation whose first answer the template tells like this."""
+    pieces = [*HEAD, Piece(told, False), *TAIL]
+    spans = splice(pieces, [turn], turn_ends=ENDS, dialect=HERMES)
+    assert "".join(span.text for span in spans) == "".join(piece.text for piece in pieces)
+    return spans
+
+
+def ids_in(spans: list[Span]) -> list[tuple[str, tuple[int, ...]]]:
+    """The spans whose ids were given."""
+    return [(span.text, tuple(span.ids)) for span in spans if span.ids]
+
+
+def test_an_answer_stands_as_the_tokens_that_were_written() -> None:
+    """All around it is tokenized as ever, and the text is the same."""
+    spans = spliced("Hello!")
+    assert ids_in(spans) == [("Hello!", (1, 2, 3))]
+    assert [Span(p.text, p.is_template) for p in HEAD] == spans[: len(HEAD)]
+    assert [Span(p.text, p.is_template) for p in TAIL] == spans[-len(TAIL) :]
+
+
+@pytest.mark.parametrize("told", ["Hello! ", "\nHello!\n"])
+def test_white_space_at_the_ends_is_the_templates_affair(told: str) -> None:
+    """Templates trim what they are given; the model goes on from what it wrote."""
+    assert ids_in(spliced(told)) == [(told, (1, 2, 3))]
+
+
+@pytest.mark.parametrize("told", ["Hello", "Hello! You", "hello!", ""])
+def test_other_words_are_tokenized_anew(told: str) -> None:
+    """Only what the model has written stands for what it has written."""
+    assert ids_in(spliced(told)) == []
+
+
+def test_another_prompt_before_it_is_no_place_for_it() -> None:
+    """After a prompt that was cut, or has other instructions, nothing that is kept fits anyway."""
+    assert ids_in(spliced("Hello!", replace(TURN, prompt_digest=digest_of("another")))) == []
+    assert ids_in(spliced("Hello!", replace(TURN, prompt_length=len(PROMPT) - 1))) == []
+    assert ids_in(spliced("Hello!", replace(TURN, prompt_length=10_000))) == []
+
+
+WRITTEN_CALL = '<tool_call>{"name":"f","arguments":{"a": 1}}</tool_call>'
+TOLD_CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+
+
+def test_a_call_that_is_spelled_otherwise_stands_as_it_was_written() -> None:
+    """The template's spelling of a call is not the model's."""
+    assert ids_in(spliced(TOLD_CALL, replace(TURN, text=WRITTEN_CALL))) == [(TOLD_CALL, (1, 2, 3))]
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        replace(TURN, text=WRITTEN_CALL, complete=False),
+        replace(TURN, text=f"<think>So.</think>{WRITTEN_CALL}"),
+        replace(TURN, text="<think>So.</think>Hello!"),
+        replace(TURN, token_ids=()),
+    ],
+    ids=["cut off", "reasoned before a call", "reasoned", "nothing written"],
+)
+def test_what_the_template_would_leave_out_does_not_come_back(turn: WrittenTurn) -> None:
+    """Reasoning is not given back, nor a call that was never finished."""
+    assert ids_in(spliced(TOLD_CALL if WRITTEN_CALL in turn.text else "Hello!", turn)) == []
+
+
+def test_a_turn_end_in_somebodys_words_ends_no_turn() -> None:
+    """Only the template's own text says where a turn ends."""
+    words = "Say <|im_end|> please"
+    turn = replace(TURN, text=words)
+    assert ids_in(spliced(words, turn)) == [(words, (1, 2, 3))]
+
+
+def test_several_turns_stand_in_their_places() -> None:
+    """Each after its own prompt; those of another model or a broken one are left out."""
+    longer = "".join(piece.text for piece in [*HEAD, Piece("Hello!", False), *TAIL])
+    second = WrittenTurn("model", len(longer), digest_of(longer), "Fine.", (7,), complete=True)
+    broken = replace(second, prompt_length=len(longer) - 3)
+    pieces = [*HEAD, Piece("Hello!", False), *TAIL, Piece("Fine.", False), *TAIL]
+    spans = splice(pieces, [second, broken, TURN], turn_ends=ENDS, dialect=HERMES)
+    assert ids_in(spans) == [("Hello!", (1, 2, 3)), ("Fine.", (7,))]
+
+
+def test_a_template_without_turn_ends_is_tokenized_as_a_whole() -> None:
+    """Where nothing shows the end of a turn, nothing is put in its place."""
+    pieces = [*HEAD, Piece("Hello!", False), Piece("\n", True)]
+    assert ids_in(splice(pieces, [TURN], turn_ends=ENDS, dialect=HERMES)) == []
