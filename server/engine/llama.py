@@ -24,18 +24,18 @@ from server.engine.gguf import read_gguf
 from server.engine.machine import available_memory, physical_cores
 from server.engine.protocol import ModelInfo
 from server.engine.settings import EngineSettings
-from server.engine.sizing import LARGEST_TEXT, embeds
+from server.engine.sizing import (
+    CELL_BOOKKEEPING,
+    CONTEXTS_OF_LARGE_MODEL,
+    LARGEST_DEFAULT_CONTEXT,
+    LARGEST_TEXT,
+    SMALL_CACHE,
+    embeds,
+)
 from server.engine.vectors import Vector
 from server.engine.vocabulary import Special, SpecialKind
 
 _c: Any = llama_cpp.llama_cpp
-
-LARGEST_DEFAULT_CONTEXT = 32_768
-# A context for every slot costs next to nothing with a small model; with a large one it would take
-# all memory, and few threads are ever that long at once.
-SMALL_CACHE = 1 << 30
-CONTEXTS_OF_LARGE_MODEL = 4
-CELL_BOOKKEEPING = 128  # bytes llama.cpp spends on a cell besides its keys and values
 
 _SPLIT_MODES = {
     "none": _c.LLAMA_SPLIT_MODE_NONE,
@@ -54,6 +54,7 @@ _CACHE_TYPES = {
     "q4_0": _c.GGML_TYPE_Q4_0,
     "iq4_nl": _c.GGML_TYPE_IQ4_NL,
 }
+_GPU_DEVICE = 1  # the binding has no names for kinds of devices
 _WIDE_TYPES = {"f32", "f16", "bf16"}
 _ERROR_LEVEL = 4
 _PIECE_BYTES = 256
@@ -469,6 +470,23 @@ class _Abort:
 
     def clear(self) -> None:
         self._flag[0] = b"\x00"
+
+
+def gpu_memory() -> int:
+    """Free bytes of all GPUs; 0 if there is none."""
+    ggml = _c._lib
+    ggml.ggml_backend_dev_get.restype = ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    devices = [
+        ctypes.c_void_p(ggml.ggml_backend_dev_get(ctypes.c_size_t(number)))
+        for number in range(ggml.ggml_backend_dev_count())
+    ]
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    found = 0
+    for device in devices:
+        if ggml.ggml_backend_dev_type(device) == _GPU_DEVICE:
+            ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+            found += free.value
+    return found
 
 
 def _shares(settings: EngineSettings) -> Any:

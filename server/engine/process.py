@@ -8,17 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import cast
 
-import server
-from server.engine.machine import physical_cores
+from server.engine.machine import child_environment, physical_cores
 from server.engine.messages import (
     Embed,
     Embedded,
@@ -219,13 +216,9 @@ def _answered(message: News) -> list[int]:
 
 def _environment(settings: EngineSettings) -> dict[str, str]:
     """The child's environment: OpenMP reads its settings once, when the library is loaded."""
-    environment = dict(os.environ)
+    environment = child_environment()
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", str(settings.spin))
     environment.setdefault("OMP_NUM_THREADS", str(settings.threads or physical_cores()))
     environment.setdefault("GGML_NO_BACKTRACE", "1")  # it would start a debugger if there is one
-    root = Path(server.__file__).parents[1]
-    if root.name not in {"site-packages", "dist-packages"}:
-        known = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = f"{root}{os.pathsep}{known}" if known else str(root)
     return environment
