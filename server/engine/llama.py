@@ -444,6 +444,8 @@ class LlamaEmbedder:
             _c.llama_free(pointer)
             parameters.pooling_type = _c.LLAMA_POOLING_TYPE_MEAN
             pointer = _c.llama_init_from_model(self._model.pointer, parameters)
+        if pointer and _c.llama_pooling_type(pointer) == _c.LLAMA_POOLING_TYPE_RANK:
+            raise ModelRefused(f"{self._model.path} ranks texts; it makes no embeddings.")
         if not pointer:
             raise ModelRefused(
                 f"A context of {self.batch} tokens of {self._model.path} cannot be made: "

@@ -127,7 +127,7 @@ class ModelPool:
 
     def preload(self, model_ids: Iterable[str]) -> None:
         """Begin to load these, as far as there is room for them."""
-        for model_id in model_ids:
+        for model_id in self._places.keys() & set(model_ids):
             self._bring(self._places[model_id])
 
     def want(self, model_ids: Iterable[str]) -> None:

@@ -134,7 +134,7 @@ def demand(file: GGUF, settings: EngineSettings) -> Demand:
     pooled = embeds(file)
     largest = LARGEST_TEXT if pooled else LARGEST_DEFAULT_CONTEXT
     trained = file.number("context_length", SMALLEST_DEFAULT_CONTEXT)
-    context = settings.context or min(trained, largest)
+    context = settings.context or min(trained, largest, settings.kv_cells or largest)
     fixed = settings.context or settings.kv_cells or pooled
     rows = max(settings.batch, settings.slots, context * pooled)
     return Demand(

@@ -151,6 +151,23 @@ async def test_what_a_dead_worker_was_asked_is_asked_of_the_next(engine: WorkerE
     assert found.vectors[-1] @ expected == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize(("pooling", "refused"), [(0, False), (2, False), (3, False), (4, True)])
+async def test_every_way_of_pooling_gives_vectors(
+    tmp_path: Path, pooling: int, refused: bool
+) -> None:
+    """Where the file names none it is the mean; a model that only ranks is refused."""
+    path = write_bert(tmp_path / "bert.gguf", pooling=pooling)
+    engine = WorkerEngine(path, name="bert", settings=EngineSettings(slots=2, threads=1))
+    if refused:
+        with pytest.raises(EngineUnavailable, match=r"ranks texts; it makes no embeddings\.$"):
+            await engine.start()
+        return
+    await engine.start()
+    (vector,) = (await engine.embed(["hello world"])).vectors
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    await engine.stop()
+
+
 async def test_an_engine_that_is_not_started_embeds_nothing(bert: Path) -> None:
     """It says so at once."""
     with pytest.raises(EngineUnavailable):

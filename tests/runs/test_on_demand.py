@@ -197,6 +197,33 @@ async def test_a_run_whose_server_stops_while_its_model_loads_goes_on(
         assert (await http.get(path)).json()["status"] == "completed"
 
 
+async def test_a_model_can_be_loaded_at_the_start(tmp_path: Path) -> None:
+    """Beside the default one, without a run that names it."""
+    asked = {"model__other__preload": True}
+    async with (
+        live_server(tmp_path / "data", engines=two(), **asked) as server,
+        begin_story(server, ScriptedEngine()) as story,
+    ):
+        await eventually(lambda: state_of(story), lambda state: state == "ready")
+
+
+async def test_a_pinned_model_keeps_its_place(tmp_path: Path) -> None:
+    """A run on what does not fit beside it fails, and says what is there."""
+    engines = {name: ScriptedEngine(takes=80 << 20) for name in ("tiny-assistant", "other")}
+    asked = {"models__memory": 100 << 20, "model__tiny-assistant__pin": True}
+    async with (
+        live_server(tmp_path / "data", engines=engines, **asked) as server,
+        begin_story(server, engines["other"], model="other") as story,
+    ):
+        run = await story.run()
+        assert run["status"] == "failed"
+        assert run["last_error"]["message"] == (
+            "scripted.gguf needs 80 MiB of memory with a context of 8192 tokens; "
+            "20 MiB are there for it."
+        )
+        assert await state_of(story, "tiny-assistant") == "ready"
+
+
 def two(*, slow: bool = False) -> dict[str, ScriptedEngine]:
     """The default model and another."""
     other = ScriptedEngine()
