@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from server.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
-from tests.api.wire import answer_of, error_of, refused
+from tests.api.wire import answer_of, error_of, letter_counter, refused
 from tests.covering import covers
 from tests.support import LiveServer, live_server
 
@@ -26,8 +25,7 @@ SIZE = SCRIPTED_MODEL.vocabulary
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveServer]:
     """A server with a model that writes and one that makes vectors."""
-    info = replace(SCRIPTED_MODEL, embedding=SIZE)
-    engines = {"tiny-assistant": ScriptedEngine(), "letters": ScriptedEngine(info=info)}
+    engines = {"tiny-assistant": ScriptedEngine(), "letters": letter_counter()}
     folder = tmp_path_factory.mktemp("embeddings")
     async with live_server(folder, engines=engines) as live:
         yield live

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
+from server.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from tests.support import LiveServer
 
 Json = dict[str, Any]
@@ -50,6 +51,11 @@ PREFIXES = {
     "thread.run.step": "step",
 }
 HELLO = {"role": "user", "content": "Hello!"}
+
+
+def letter_counter() -> ScriptedEngine:
+    """A model whose vectors count the letters of a text."""
+    return ScriptedEngine(info=replace(SCRIPTED_MODEL, embedding=SCRIPTED_MODEL.vocabulary))
 
 
 def answer_of(response: httpx.Response, status: int = 200) -> Any:
@@ -181,6 +187,7 @@ class World:
 
 SMALLEST: dict[str, Json] = {
     "POST /v1/assistants": {"model": "gpt-4o"},
+    "POST /v1/embeddings": {"model": "letters", "input": "x"},
     "POST /v1/threads/runs": {"assistant_id": "", "thread": {"messages": [HELLO]}},
     "POST /v1/threads/{thread_id}/messages": HELLO,
     "POST /v1/threads/{thread_id}/runs": {"assistant_id": ""},
