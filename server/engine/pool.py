@@ -127,8 +127,9 @@ class ModelPool:
 
     def preload(self, model_ids: Iterable[str]) -> None:
         """Begin to load these, as far as there is room for them."""
-        for model_id in self._places.keys() & set(model_ids):
-            self._bring(self._places[model_id])
+        for model_id in model_ids:
+            if place := self._places.get(model_id):
+                self._bring(place)
 
     def want(self, model_ids: Iterable[str]) -> None:
         """These models, and no others, have work that waits: they are loaded, and stay for it."""
@@ -281,6 +282,8 @@ class ModelPool:
     async def _unload(self, place: _Place) -> None:
         try:
             await place.model.unload()
+        except Exception:  # the edge: whatever it is, its place must not stay taken
+            log.exception("model.unload_failed", extra={"model": place.id})
         finally:
             place.moving, place.fit, place.bytes = None, None, 0
             self._tell()
