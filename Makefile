@@ -15,7 +15,7 @@ LOCKS := requirements
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
-.PHONY: serve test lint setup bench lock clean
+.PHONY: serve test lint setup bench bench-engine lock clean
 .DELETE_ON_ERROR:
 
 serve: $(READY)
@@ -36,6 +36,10 @@ setup: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.api
 	$(BIN)/python -m benchmarks.streams
+
+bench-engine: $(READY)
+	$(BIN)/python -m benchmarks.peers --gpu $(GPU)
+	$(BIN)/python -m benchmarks.engine --gpu $(GPU) $(ARGS)
 
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -26,7 +26,13 @@ from server.api.context import RequestContext
 from server.api.deps import Services
 from server.api.errors import handle_errors
 from server.api.openapi import describe
-from server.catalog import build_catalog, build_pool, cache_folder, preload
+from server.catalog import (
+    build_catalog,
+    build_pool,
+    cache_folder,
+    open_endpoints,
+    preload,
+)
 from server.clock import Clock, SystemClock
 from server.config import Settings
 from server.db.database import Database
@@ -88,11 +94,14 @@ async def running(
     """
     clock, ids = clock or SystemClock(), ids or RandomIds()
     metrics = Metrics()
+    endpoints = open_endpoints(settings)
     async with contextlib.AsyncExitStack() as stack:
+        for endpoint in endpoints.values():
+            stack.push_async_callback(endpoint.close)
         folder = DataFolder(settings.server.data_dir)
         stack.callback(folder.close)
         await asyncio.to_thread(upgrade, folder.database)
-        catalog = build_catalog(engines, settings, clock.now())
+        catalog = build_catalog(engines, endpoints, settings, clock.now())
         pool = build_pool(catalog, settings, clock.monotonic)
         stack.push_async_callback(pool.close)
         await preload(pool, catalog, settings)

@@ -1,8 +1,9 @@
-"""From settings to models: which files there are, their engines, and the names they go by."""
+"""From settings to models: which files and endpoints there are, and the names they go by."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,10 +15,14 @@ from server.engine.devices import free_gpu_memory
 from server.engine.gguf import Part, find_files
 from server.engine.machine import available_memory, computes_on_gpu
 from server.engine.pool import Loadable, ModelPool, Stay
-from server.engine.protocol import Engine
+from server.engine.protocol import Engine, Sampling
 from server.engine.settings import EngineSettings
+from server.engine.upstream import ChatEndpoint, EndpointSettings, shown
 from server.runs.local import LocalModel
 from server.runs.models import Catalog, Model
+from server.runs.upstream import UpstreamLimits, UpstreamModel
+
+UPSTREAM_CONTEXT = 32_768  # of an endpoint whose limit the settings leave open
 
 
 class ModelProblem(Exception):
@@ -29,17 +34,24 @@ def find_models(settings: Settings) -> dict[str, Path]:
 
     Of two files with one id, the first folder's counts. A file that is named need not be there.
     """
-    named = {i: path for i in settings.model if (path := settings.model[i].path) is not None}
+    here = {name: own for name, own in settings.model.items() if own.upstream is None}
+    named = {name: own.path for name, own in here.items() if own.path is not None}
     if (path := _given_path(settings)) is not None:
         named[chosen_model(settings)] = path
     found = dict(named)
     for folder in _folders(settings):
         for name, path in find_files(folder):
             found.setdefault(name, path)
-    for name in settings.model:
+    for name in here:
         found.setdefault(name, settings.models.directory / f"{name}.gguf")
-    first = chosen_model(settings)
-    return {name: found[name] for name in sorted(found, key=lambda name: name != first)}
+    first, elsewhere = chosen_model(settings), settings.model.keys() - here.keys()
+    return {i: found[i] for i in sorted(found, key=lambda i: i != first) if i not in elsewhere}
+
+
+def find_endpoints(settings: Settings) -> dict[str, str]:
+    """The URLs of the models that have an endpoint, by id, as they may be shown."""
+    models = settings.model.items()
+    return {name: shown(section.upstream) for name, section in models if section.upstream}
 
 
 def chosen_model(settings: Settings) -> str:
@@ -49,15 +61,16 @@ def chosen_model(settings: Settings) -> str:
 
 
 def open_engines(settings: Settings) -> dict[str, Engine]:
-    """An engine, not yet started, for each model; the default one is the first.
+    """An engine, not yet started, for each model that runs here; a default one is the first.
 
     Raises ModelProblem if there is no such file.
     """
     name, paths = chosen_model(settings), find_models(settings)
-    if name not in paths:
+    here = settings.of_model(name).upstream is None
+    if here and name not in paths:
         folders = ", ".join(map(str, _folders(settings)))
         raise ModelProblem(f"no model '{name}': there is no {name}.gguf in {folders}")
-    if not paths[name].is_file():
+    if here and not paths[name].is_file():
         raise ModelProblem(f"no model file at {paths[name]}")
     return {name: _worker(name, path, settings) for name, path in paths.items()}
 
@@ -65,6 +78,26 @@ def open_engines(settings: Settings) -> dict[str, Engine]:
 def _worker(name: str, path: Path, settings: Settings) -> WorkerEngine:
     own = engine_settings(settings.of_model(name))
     return WorkerEngine(path, name=name, settings=own, cache=cache_folder(settings))
+
+
+def open_endpoints(settings: Settings) -> dict[str, ChatEndpoint]:
+    """The endpoint of each model that has one. Asks nothing of them. Raises ModelProblem."""
+    return {
+        name: ChatEndpoint(_endpoint_settings(name, section, section.upstream))
+        for name, section in settings.model.items()
+        if section.upstream is not None
+    }
+
+
+def _endpoint_settings(name: str, section: ModelSection, url: str) -> EndpointSettings:
+    if section.path is not None:
+        raise ModelProblem(f"model '{name}' has both a path and an upstream; it can have one")
+    key = "" if section.upstream_key is None else os.environ.get(section.upstream_key, "")
+    if section.upstream_key is not None and not key:
+        raise ModelProblem(
+            f"model '{name}': there is no key in the environment variable {section.upstream_key}"
+        )
+    return EndpointSettings(url, section.upstream_model or name, key, section.timeout)
 
 
 def cache_folder(settings: Settings) -> Path:
@@ -77,10 +110,40 @@ def engine_settings(section: ModelSection) -> EngineSettings:
     return EngineSettings(**{f.name: getattr(section, f.name) for f in fields(EngineSettings)})
 
 
-def build_catalog(engines: Mapping[str, Engine], settings: Settings, created: int) -> Catalog:
-    """The catalog over engines, which need not be started; the first is the default model's."""
-    models = [Model(name, created, LocalModel(engine)) for name, engine in engines.items()]
+def build_catalog(
+    engines: Mapping[str, Engine],
+    endpoints: Mapping[str, ChatEndpoint],
+    settings: Settings,
+    created: int,
+) -> Catalog:
+    """The catalog over engines, which need not be started, and over endpoints.
+
+    The default model is an endpoint's if the settings say so, else the first engine's.
+    """
+    local = [
+        Model(name, created, LocalModel(engine, _usual_sampling(settings.of_model(name))))
+        for name, engine in engines.items()
+    ]
+    remote = [_upstream(name, each, settings, created) for name, each in endpoints.items()]
+    first = chosen_model(settings)
+    models = sorted([*local, *remote], key=lambda model: model.id != first)
     return Catalog(models, settings.models.aliases_for(models[0].id))
+
+
+def _upstream(name: str, endpoint: ChatEndpoint, settings: Settings, created: int) -> Model:
+    section = settings.of_model(name)
+    context = section.context or UPSTREAM_CONTEXT
+    limits = UpstreamLimits(section.slots, context, section.upstream_limit)
+    return Model(name, created, UpstreamModel(endpoint, limits))
+
+
+def _usual_sampling(section: ModelSection) -> Sampling:
+    """What holds where a request says nothing, as OpenAI's never do."""
+    return Sampling(
+        top_k=section.top_k,
+        min_p=section.min_p,
+        repetition_penalty=section.repetition_penalty,
+    )
 
 
 def build_pool(catalog: Catalog, settings: Settings, now: Callable[[], float]) -> ModelPool:
@@ -99,7 +162,8 @@ async def preload(pool: ModelPool, catalog: Catalog, settings: Settings) -> None
     """
     async with pool.using(catalog.default):
         await pool.survey()
-    pool.preload(name for name in catalog.models if settings.of_model(name).preload)
+    local = (model.id for model in catalog.models.values() if model.local is not None)
+    pool.preload(name for name in local if settings.of_model(name).preload)
 
 
 def _memory(settings: Settings) -> int | None:

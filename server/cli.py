@@ -21,7 +21,7 @@ from sqlalchemy.exc import DatabaseError
 from server import __version__, failpoints, logs
 from server.api.deps import Services
 from server.app import create_app, listen, running, serve, stop_on_signals
-from server.catalog import ModelProblem, chosen_model, find_models, open_engines
+from server.catalog import ModelProblem, chosen_model, find_endpoints, find_models, open_engines
 from server.config import ConfigError, ServerSettings, Settings, load_settings
 from server.db.database import DatabaseBusy
 from server.db.folder import FolderInUse
@@ -183,10 +183,12 @@ def _url(listener: socket.socket) -> str:
 
 def banner(settings: Settings, engines: dict[str, Engine], services: Services, url: str) -> str:
     """What a new user needs to see: the URL, the models, and a snippet to paste."""
-    models = "\n".join(
-        f"  model    {name}  ({size_of(engine.info) if services.pool.ready(name) else ON_DEMAND})"
+    served = {
+        name: size_of(engine.info) if services.pool.ready(name) else ON_DEMAND
         for name, engine in engines.items()
-    )
+    }
+    served |= find_endpoints(settings)
+    models = "\n".join(f"  model    {name}  ({what})" for name, what in served.items())
     return f"""
 assistants {__version__}
   base URL {url}
@@ -217,13 +219,16 @@ def size_of(info: ModelInfo) -> str:
 
 
 def models_command(settings: Settings) -> int:
-    """Print the models that can be served."""
+    """Print the models that can be served, and the names that stand for them."""
     for name, path in find_models(settings).items():
         default, there = name == chosen_model(settings), path.is_file()
         if default and not there:
             raise ModelProblem(f"no model file at {path}")
         size = f"{path.stat().st_size / 1e6:8.1f} MB" if there else f"{'missing':>11}"
         print(f"{'*' if default else ' '} {name:24} {size}  {path}")
+    for name, url in find_endpoints(settings).items():
+        default = name == chosen_model(settings)
+        print(f"{'*' if default else ' '} {name:24}    upstream  {url}")
     for pattern, target in settings.models.aliases_for(chosen_model(settings)).items():
         print(f"  {pattern:24} -> {target}")
     return 0

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 ENVIRONMENT_PREFIX = "ASSISTANTS_"
 AUTO = "auto"
@@ -57,6 +57,12 @@ def _parsed_if_text(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+def _base_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", value):
+        raise ValueError("should be a base URL such as http://127.0.0.1:8001/v1")
+    return value
+
+
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -65,6 +71,7 @@ CountOrAuto = Annotated[Count | None, BeforeValidator(_none_if_auto)]
 SecondsOrNever = Annotated[float, BeforeValidator(_endless_if_never), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(allow_inf_nan=False)]
+EndpointUrl = Annotated[str, AfterValidator(_base_url)]
 SplitMode = Literal["none", "layer", "row", "tensor"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
@@ -133,6 +140,9 @@ class EngineSection(Section):
     idle_cells: Count = 4096
     cache_ram_bytes: CountOrAuto = None
     cache_disk_bytes: Count = 4 * 2**30
+    top_k: Count = 40
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
     gpu_layers: Annotated[int, Field(ge=-1)] = -1
     split_mode: SplitMode = "layer"
     tensor_split: Annotated[tuple[Share, ...], BeforeValidator(_parsed_if_text)] = ()
@@ -146,8 +156,16 @@ class EngineSection(Section):
 
 
 class ModelSection(EngineSection):
-    """One model: its file, how long it stays, and the engine's settings where it has its own."""
+    """One model: its file, how long it stays, and the engine's settings where it has its own.
 
+    Or the chat endpoint that runs it, `upstream`, and how that is talked to.
+    """
+
+    upstream: EndpointUrl | None = None
+    upstream_model: str | None = None
+    upstream_key: str | None = None
+    upstream_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    timeout: Seconds = 120.0
     path: Path | None = None
     pin: bool = False
     preload: bool = False

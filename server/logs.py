@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+# What they say below a warning is of no use here, or would repeat what is secret.
+QUIET = ("sse_starlette", "alembic", "sqlalchemy", "uvicorn", "asyncio", "httpx2", "httpcore2")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -16,7 +18,7 @@ def configure(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in ("sse_starlette", "alembic", "sqlalchemy", "uvicorn", "asyncio"):
+    for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 

@@ -82,7 +82,8 @@ async def live_server(
 ) -> AsyncIterator[LiveServer]:
     """A server over a scripted engine, or the one given, under the bundled model's name."""
     settings = settings_for(data_dir, **{"server__shutdown_grace": 0.0, **overrides})
-    engines = engines or {settings.models.default: engine or ScriptedEngine()}
+    if engines is None:
+        engines = {settings.models.default: engine or ScriptedEngine()}
     async with running(settings, engines, clock=clock) as services:
         app = create_app(services, settings)
         with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:

@@ -13,7 +13,7 @@ from sqlalchemy import Insert, Select, Table, bindparam, delete, func, insert, o
 from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert, ReturningUpdate
 
 from server.db import tables
-from server.db.tables import AT_WORK, IS_ACTIVE, core
+from server.db.tables import AT_WORK, IN_QUEUE, IS_ACTIVE, core
 
 _message = core(tables.Message)
 _run = core(tables.Run)
@@ -141,15 +141,24 @@ SPOKEN_BY_RUN = (
 NEWEST_MESSAGE = select(func.max(_message.c.seq)).where(_message.c.thread_id == bindparam("thread"))
 
 ACTIVE_IN_THREAD = select(_run).where(_run.c.thread_id == bindparam("thread"), AT_WORK)
-NEXT_QUEUED = (
+# Of a long queue only its projects' oldest runs are looked at, project by project.
+NEXT_PROJECT_IN_QUEUE = select(func.min(_run.c.project_id)).where(
+    IN_QUEUE, _run.c.project_id > bindparam("after")
+)
+OLDEST_OF_PROJECT = (
     select(_run)
     .where(
-        AT_WORK,
-        _run.c.status == "queued",
+        IN_QUEUE,
+        _run.c.project_id == bindparam("project"),
         _run.c.model_id.in_(bindparam("models", expanding=True)),
     )
     .order_by(_run.c.seq)
     .limit(1)
+)
+IN_PROGRESS_BY_PROJECT = (
+    select(_run.c.project_id, func.count().label("number"))
+    .where(IS_ACTIVE, _run.c.status == "in_progress")
+    .group_by(_run.c.project_id)
 )
 QUEUED_FOR = (
     select(_run)

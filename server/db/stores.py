@@ -6,12 +6,12 @@ The statements themselves are in `statements`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, Table
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table
 
 from server.db import statements, tables
 from server.db.tables import core
@@ -211,9 +211,35 @@ class Runs(Store):
         return self.connection.execute(statements.ACTIVE_IN_THREAD, {"thread": thread_id}).first()
 
     def next_queued(self, model_ids: Sequence[str]) -> Record | None:
-        """The oldest run that waits for one of these models."""
+        """Of the runs that wait for one of these models the one whose turn it is.
+
+        It is of the project that has the fewest in progress, and the oldest of those.
+        """
         wanted = {"models": list(model_ids)}
-        return self.connection.execute(statements.NEXT_QUEUED, wanted).first()
+        oldest = [
+            run
+            for project in self._projects_in_queue()
+            if (run := self._first(statements.OLDEST_OF_PROJECT, project=project, **wanted))
+        ]
+        if len(oldest) <= 1:
+            return next(iter(oldest), None)
+        rows = self.connection.execute(statements.IN_PROGRESS_BY_PROJECT)
+        busy = {row.project_id: row.number for row in rows}
+        return min(oldest, key=lambda run: (busy.get(run.project_id, 0), run.seq))
+
+    def _projects_in_queue(self) -> Iterator[str]:
+        project = self._next_project("")
+        while project is not None:
+            yield project
+            project = self._next_project(project)
+
+    def _next_project(self, after: str) -> str | None:
+        found = self.connection.execute(statements.NEXT_PROJECT_IN_QUEUE, {"after": after})
+        project: str | None = found.scalar()
+        return project
+
+    def _first(self, statement: Select[Any], **values: Any) -> Record | None:
+        return self.connection.execute(statement, values).first()
 
     def queued_for(self, model_id: str, most: int) -> Sequence[Record]:
         """The oldest runs that wait for a model."""

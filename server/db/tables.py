@@ -14,6 +14,7 @@ from sqlmodel import Field, SQLModel
 # Indexes and queries share these words: SQLite uses a partial index only for its own condition.
 IS_ACTIVE = text("status IN ('queued', 'in_progress', 'requires_action', 'cancelling')")
 AT_WORK = text(f"{IS_ACTIVE.text} AND NOT held")
+IN_QUEUE = text("status = 'queued' AND NOT held")
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -100,6 +101,13 @@ class Run(SQLModel, table=True):
             sqlite_where=IS_ACTIVE,
             postgresql_where=IS_ACTIVE,
         ),
+        Index(
+            "ix_run_queue",
+            "project_id",
+            "seq",
+            sqlite_where=IN_QUEUE,
+            postgresql_where=IN_QUEUE,
+        ),
     )
 
     seq: int | None = Field(default=None, primary_key=True)
@@ -134,6 +142,7 @@ class Run(SQLModel, table=True):
     tool_choice: Any = _json()
     parallel_tool_calls: bool
 
+    x_sampling: dict[str, Any] | None = _json(nullable=True)
     model_id: str
     held: bool = False
     fence: int = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -229,9 +229,14 @@ class Decoder:
             return "too_long", (
                 f"The prompt has {len(prompt)} tokens; the model's context holds {context}."
             )
-        if min(prompt) < 0 or max(prompt) >= self._backend.vocabulary:
+        if not self._knows(prompt):
             return "invalid", "The prompt has a token that is not in the model's vocabulary."
+        if not self._knows([token for token, _ in request.sampling.logit_bias]):
+            return "invalid", "logit_bias has a token that is not in the model's vocabulary."
         return None
+
+    def _knows(self, tokens: Collection[int]) -> bool:
+        return min(tokens, default=0) >= 0 and max(tokens, default=0) < self._backend.vocabulary
 
 
 @dataclass(slots=True)

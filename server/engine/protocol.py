@@ -24,6 +24,10 @@ class EngineCrashed(EngineError):
     """The worker died while it held this request."""
 
 
+class EndpointLost(EngineCrashed):
+    """An endpoint failed while it answered; the text says how, for the user."""
+
+
 class EngineUnavailable(EngineError):
     """The model cannot be loaded, or its worker does not come up."""
 
@@ -34,6 +38,14 @@ class Unreadable(EngineError):
 
 class PromptTooLong(EngineError):
     """The prompt alone does not fit the model's context."""
+
+
+class PromptRefused(EngineError):
+    """An endpoint does not take this request."""
+
+
+class RateLimited(EngineError):
+    """An endpoint takes no more requests for now."""
 
 
 @dataclass(frozen=True, slots=True)

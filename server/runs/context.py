@@ -10,7 +10,7 @@ from server.chat.values import ChatMessage, ToolCall, ToolSpec
 from server.db.database import Database, Tx
 from server.db.stores import Record
 from server.runs.models import Model
-from server.runs.turns import Budget, InvalidPrompt, TurnRequest, Unit, WrittenTurn
+from server.runs.turns import Budget, InvalidPrompt, SamplingOptions, TurnRequest, Unit, WrittenTurn
 
 
 class CompletionBudgetSpent(Exception):
@@ -38,8 +38,9 @@ class ContextBuilder:
             parallel_tool_calls=run.parallel_tool_calls,
             response_format=_asked_format(run.response_format),
             reasoning_effort=run.reasoning_effort,
-            temperature=1.0 if run.temperature is None else run.temperature,
-            top_p=1.0 if run.top_p is None else run.top_p,
+            temperature=run.temperature,
+            top_p=run.top_p,
+            options=SamplingOptions(**(run.x_sampling or {})),
             cache_scope=run.project_id,
             cache_owner=run.thread_id,
             written=written,

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeVar
 
 from server.chat.values import CallArguments, CallStarted, TextDelta, ToolCall, TurnDelta
 from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
-from server.engine.protocol import EngineCrashed, EngineError
+from server.engine.protocol import EndpointLost, EngineCrashed, EngineError, RateLimited
 from server.ids import IdSource
 from server.runs.context import CompletionBudgetSpent, ContextBuilder
 from server.runs.deltas import MessageDeltas, StepDeltas
@@ -34,6 +34,7 @@ T = TypeVar("T")
 Interrupt = Literal["cancelled", "expired", "queued"]
 
 SERVER_ERROR = {"code": "server_error", "message": "Sorry, something went wrong."}
+FILTERED = {"code": "server_error", "message": "A content filter ended the answer."}
 BUILT_TOOLS = frozenset({"function"})
 LAST_WORDS = 0.25  # seconds that an engine has to answer an interrupt, and to say what was spent
 MAX_DELAY = 5.0
@@ -132,13 +133,17 @@ class RunExecution:
         except CompletionBudgetSpent:
             return Ending("incomplete", None, incomplete_reason="max_completion_tokens")
         except InvalidPrompt as error:
-            return self._failed({"code": "invalid_prompt", "message": str(error)})
+            return self._failed(_error("invalid_prompt", error))
         except PromptBudgetUnmet:
             return Ending("incomplete", None, incomplete_reason="max_prompt_tokens")
+        except EndpointLost as error:
+            return self._crashed(_error("server_error", error))
         except EngineCrashed:
-            return self._crashed()
+            return self._crashed(SERVER_ERROR)
+        except RateLimited as error:
+            return self._failed(_error("rate_limit_exceeded", error))
         except EngineError as error:
-            return self._failed({"code": "server_error", "message": str(error)})
+            return self._failed(_error("server_error", error))
         return await self._completed()
 
     async def _generate(self) -> None:
@@ -229,6 +234,8 @@ class RunExecution:
         call = self._call()
         if call is not None and call.finish_reason == "length":
             return self._cut_off()
+        if call is not None and call.finish_reason == "content_filter":
+            return replace(self._failed(FILTERED), message_reason="content_filter")
         if self._calls:
             return None
         if self._message is None:
@@ -253,12 +260,12 @@ class RunExecution:
     def _failed(self, error: dict[str, str]) -> Ending:
         return Ending("failed", self._call(), self._said(), error=error)
 
-    def _crashed(self) -> Ending:
+    def _crashed(self, error: dict[str, str]) -> Ending:
         """Queued again, unless too many workers have died under this run."""
-        log.warning("worker_died", extra={"run_id": self.run_id})
+        log.warning("worker_died", extra={"run_id": self.run_id, "reason": error["message"]})
         if self._run.worker_deaths + 1 >= self._limits.worker_deaths:
-            return self._failed(SERVER_ERROR)
-        return Ending("queued", self._call(), self._said(), error=SERVER_ERROR, worker_deaths=1)
+            return self._failed(error)
+        return Ending("queued", self._call(), self._said(), error=error, worker_deaths=1)
 
     async def _end(self, ending: Ending | None) -> RunStatus:
         """Write how the claim ends. An interrupt that commits first changes what is written.
@@ -307,6 +314,10 @@ class RunExecution:
     def _call(self) -> ModelCall | None:
         """What the model call cost so far; None if there was none."""
         return None if self._turn is None else self._turn.call
+
+
+def _error(code: str, error: Exception) -> dict[str, str]:
+    return {"code": code, "message": str(error)}
 
 
 def _unbuilt(tool: str) -> dict[str, str]:

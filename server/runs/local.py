@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from server.chat.dialects import Dialect, dialect_for
 from server.chat.template import ChatTemplate, TemplateError
@@ -32,13 +33,23 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
+OPTIONAL = (
+    "top_k",
+    "min_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
+
 
 class LocalModel:
     """Takes turns, or makes vectors, while it is loaded. How it is talked to is known only then."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, defaults: Sampling | None = None) -> None:
         self.embeds = False  # whether it makes vectors; known once it was measured
         self._engine = engine
+        self._defaults = defaults or Sampling()
         self._dialect: Dialect | None = None
         self._prompts: PromptBuilder | None = None
 
@@ -75,7 +86,7 @@ class LocalModel:
     def turn(self, request: TurnRequest) -> LocalTurn:
         if self._dialect is None or self._prompts is None:
             raise EngineUnavailable("The model is not loaded, or it only makes embeddings.")
-        return LocalTurn(self._engine, self._dialect, self._prompts, request)
+        return LocalTurn(self._engine, self._dialect, self._prompts, self._defaults, request)
 
     async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
         """Only if it `embeds`. Raises Unreadable, EngineError."""
@@ -90,15 +101,33 @@ class LocalModel:
         self._prompts = PromptBuilder(self._engine, template, self._dialect)
 
 
+def sampling_of(request: TurnRequest, defaults: Sampling) -> Sampling:
+    """How a turn's tokens are chosen: as it was asked, else as the model usually does."""
+    options = request.options
+    given = {name: getattr(options, name) for name in OPTIONAL}
+    given |= {"temperature": request.temperature, "top_p": request.top_p}
+    return replace(
+        defaults,
+        logit_bias=tuple((int(token), bias) for token, bias in options.logit_bias.items()),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
 class LocalTurn:
     """Builds the prompt and has it continued when it is iterated."""
 
     def __init__(
-        self, engine: Engine, dialect: Dialect, prompts: PromptBuilder, request: TurnRequest
+        self,
+        engine: Engine,
+        dialect: Dialect,
+        prompts: PromptBuilder,
+        defaults: Sampling,
+        request: TurnRequest,
     ) -> None:
         self._engine = engine
         self._dialect = dialect
         self._prompts = prompts
+        self._defaults = defaults
         self._request = request
         self._cancelled = False
         self._prompt: Prompt | None = None
@@ -112,7 +141,9 @@ class LocalTurn:
         if self._prompt is None or self._generation is None:
             return None
         done = self._finished
-        prompt = self._prompt.text
+        # The tokens of a string that ended the turn were written, but are no part of it.
+        whole = not self._request.options.stop
+        prompt = self._prompt.text if whole else ""
         return ModelCall(
             fingerprint=self._engine.info.fingerprint,
             prompt_tokens=done.prompt_tokens if done else len(self._prompt.ids),
@@ -164,7 +195,7 @@ class LocalTurn:
 
     def _engine_request(self, prompt: Prompt) -> Request:
         asked = self._request
-        sampling = Sampling(temperature=asked.temperature, top_p=asked.top_p)
+        sampling = sampling_of(asked, self._defaults)
         return Request(
             prompt.ids,
             prompt.max_tokens,
@@ -172,4 +203,5 @@ class LocalTurn:
             cache_scope=asked.cache_scope,
             cache_owner=asked.cache_owner,
             shared_tokens=prompt.shared,
+            stop=asked.options.stop,
         )

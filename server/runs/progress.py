@@ -49,6 +49,7 @@ class Ending:
     worker_deaths: int = 0
     restarts: int = 0
     unfinished_call: bool = False
+    message_reason: str | None = None  # why the message is incomplete, if not for the run's status
 
 
 class Progress:
@@ -109,7 +110,7 @@ class Progress:
         if ending.call is not None:
             step = tx.steps.in_progress(run.id)
             self._record(tx, run.id, step.id if step else None, ending.call)
-        self._close_message(tx, run.id, ending.to, ending.said)
+        self._close_message(tx, run.id, ending.to, ending.said, ending.message_reason)
         status = STEP_STATUS.get(ending.to, ending.to)
         self._close_step(tx, run.id, "failed" if ending.unfinished_call else status, ending)
         self._announce.run(tx, self._ended(tx, run, claim, ending))
@@ -149,10 +150,12 @@ class Progress:
         self._announce.step(tx, step)
         return step
 
-    def _close_message(self, tx: Tx, run_id: str, to: RunStatus, said: Said | None) -> None:
+    def _close_message(
+        self, tx: Tx, run_id: str, to: RunStatus, said: Said | None, reason: str | None = None
+    ) -> None:
         """Close the open message; one that was deleted since, to those who read of it only."""
         message = tx.messages.in_progress(run_id)
-        changes = _closing(tx, to, said.text if said is not None else None)
+        changes = _closing(tx, to, said.text if said is not None else None, reason)
         if message is not None:
             self._announce.message(tx, tx.messages.update(message.seq, changes))
         elif said is not None:
@@ -210,11 +213,11 @@ def _empty_message(tx: Tx, run: Record, message_id: str) -> dict[str, Any]:
     }
 
 
-def _closing(tx: Tx, to: RunStatus, text: str | None) -> dict[str, Any]:
+def _closing(tx: Tx, to: RunStatus, text: str | None, reason: str | None = None) -> dict[str, Any]:
     """What the end of its run, or of its part of a turn, changes in the open message."""
     changes: dict[str, Any] = {"status": "completed", "completed_at": tx.now}
     if to != "completed":
-        details = {"reason": MESSAGE_REASON[to]}
+        details = {"reason": reason or MESSAGE_REASON[to]}
         changes = {"status": "incomplete", "incomplete_at": tx.now, "incomplete_details": details}
     if text is not None:
         changes["content"] = [{"type": "text", "text": {"value": text, "annotations": []}}]

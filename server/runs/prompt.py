@@ -7,6 +7,7 @@ of rows.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +18,19 @@ from server.chat.values import ChatMessage, Piece, ToolSpec
 from server.engine.protocol import Engine, Span
 from server.engine.snapshots import common_prefix
 from server.runs.splice import splice
-from server.runs.turns import InvalidPrompt, PromptBudgetUnmet, TurnRequest, Unit, WrittenTurn
+from server.runs.turns import (
+    Budget,
+    InvalidPrompt,
+    PromptBudgetUnmet,
+    TurnRequest,
+    Unit,
+    WrittenTurn,
+)
 
 # Characters that a token stands for at most, generously: what is longer than a prompt of such
 # tokens need not be rendered to know that it does not fit.
 LONGEST_TOKEN = 16
+LANDMARK_EVERY = 8
 REMEMBERED_HEADS = 64  # of instructions and tools, tokenized
 
 
@@ -72,7 +81,7 @@ class PromptBuilder:
                 )
             if len(kept) <= 1:
                 raise PromptBudgetUnmet
-            kept = await self._shortened(kept, len(ids), budget.prompt_limit)
+            kept = await self._shortened(kept, len(ids), budget)
 
     def _spliced(self, pieces: Sequence[Piece], written: Sequence[WrittenTurn]) -> list[Span]:
         info = self._engine.info
@@ -99,15 +108,20 @@ class PromptBuilder:
         except TemplateError as error:
             raise InvalidPrompt(str(error)) from error
 
-    async def _shortened(self, units: Sequence[Unit], tokens: int, limit: int) -> Sequence[Unit]:
-        """Fewer units: without the oldest that seem to make up what `tokens` has over `limit`.
+    async def _shortened(
+        self, units: Sequence[Unit], tokens: int, budget: Budget
+    ) -> Sequence[Unit]:
+        """Fewer units: without the oldest that seem to make up what `tokens` has over the limit.
 
         What the template adds is taken to be the same for each unit and for the instructions, so
         the prompt may still be too long after it. The newest unit is always left.
         """
         counts = [await self._count(unit) for unit in units]
         added = max(0, tokens - sum(counts)) // (len(units) + 1)
-        return without_oldest(units, [count + added for count in counts], tokens - limit)
+        sizes = [count + added for count in counts]
+        kept = without_oldest(units, sizes, tokens - budget.prompt_limit)
+        spare = budget.prompt_limit // 4 if budget.prompt is None else 0
+        return from_landmark(kept, sizes[len(units) - len(kept) :], spare)
 
     async def _count(self, unit: Unit) -> int:
         text = "\n".join(message.content for message in unit)
@@ -140,6 +154,27 @@ def without_oldest(units: Sequence[Unit], counts: Sequence[int], excess: int) ->
         if excess <= 0:
             return units[position + 1 :]
     return units[-1:]
+
+
+def from_landmark(units: Sequence[Unit], sizes: Sequence[int], spare: int) -> Sequence[Unit]:
+    """The units from the first landmark on, if that costs at most `spare` more tokens.
+
+    What is kept of a prompt is of use only if the next one begins alike. A conversation that is cut
+    at any unit begins with another one at each turn; which units are landmarks does not change.
+    """
+    for position, size in enumerate(sizes[:-1]):
+        if _is_landmark(units[position]):
+            return units[position:]
+        spare -= size
+        if spare < 0:
+            break
+    return units
+
+
+def _is_landmark(unit: Unit) -> bool:
+    """One in eight, by what they say (content-defined chunking: Muthitacharoen et al. 2001)."""
+    text = "\n".join(message.content for message in unit)
+    return zlib.crc32(text.encode("utf-8", "surrogatepass")) % LANDMARK_EVERY == 0
 
 
 def newest_within(units: Sequence[Unit], characters: int) -> Sequence[Unit]:

@@ -7,7 +7,7 @@ server are behind it is the model's own affair: `local` and `upstream` implement
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from server.chat.values import ChatMessage, ToolSpec, TurnDelta
@@ -32,9 +32,14 @@ class Budget:
     context: int
 
     @property
+    def reserve(self) -> int:
+        """What of the context is left to the answer, however long the conversation is."""
+        return min(self.completion, self.context // 4)
+
+    @property
     def prompt_limit(self) -> int:
-        """The longest prompt; at least a token of the context is left for the answer."""
-        room = self.context - min(self.completion, self.context // 4)
+        """The longest prompt."""
+        room = self.context - self.reserve
         return room if self.prompt is None else min(room, self.prompt)
 
     def room_after(self, prompt: int) -> int:
@@ -55,6 +60,23 @@ class WrittenTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How tokens are chosen beyond temperature and top_p. None is the model's default.
+
+    `logit_bias` is by token id; one of `stop` ends the turn before it is said.
+    """
+
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    stop: Sequence[str] = ()
+    logit_bias: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRequest:
     """A conversation whose next turn is asked for.
 
@@ -70,8 +92,9 @@ class TurnRequest:
     parallel_tool_calls: bool = True
     response_format: Mapping[str, Any] | None = None  # None is plain text
     reasoning_effort: str | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: float | None = None  # None is the model's own
+    top_p: float | None = None
+    options: SamplingOptions = SamplingOptions()
     cache_scope: str = ""  # turns share what is cached of prompts only within one scope
     cache_owner: str = ""  # and what is not shared is kept for this owner's next turn
     written: Sequence[WrittenTurn] = ()  # earlier turns of the conversation

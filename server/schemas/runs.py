@@ -22,6 +22,7 @@ from server.schemas.common import (
 )
 from server.schemas.messages import CreateMessage
 from server.schemas.response_format import ResponseFormat, stored_format
+from server.schemas.sampling import SamplingOptions
 from server.schemas.threads import CreateThread
 from server.schemas.tools import Tool, ToolChoice, ToolResources, merge_resources
 
@@ -72,6 +73,7 @@ class RunOptions(Given):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
     response_format: ResponseFormat | None = None
+    x_sampling: SamplingOptions | None = None
 
     def stored(self) -> JsonObject:
         """The columns of the new run that this request decides alone."""
@@ -83,6 +85,7 @@ class RunOptions(Given):
             "truncation_strategy": strategy.stored(),
             "tool_choice": _stored_choice(self.tool_choice),
             "parallel_tool_calls": self.parallel_tool_calls,
+            "x_sampling": self.x_sampling.stored() if self.x_sampling is not None else None,
         }
 
     def overrides(self) -> JsonObject:

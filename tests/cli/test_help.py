@@ -103,6 +103,16 @@ def test_models_of_the_settings(
     assert not any("00002-of" in line[-1] for line in lines)
 
 
+def test_models_of_endpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are listed with their URL, without the password in it, and can be the one served."""
+    config = tmp_path / "config.toml"
+    config.write_text('[model.big]\nupstream = "http://me:secret@127.0.0.1:9/v1"')
+    assert main(["models", "--config", str(config), "--model", "big"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["*", "big", "upstream", "http://127.0.0.1:9/v1"] in lines
+    assert ["gpt-4o", "->", "big"] in lines
+
+
 def test_models_without_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A model that is not there is an error here too."""
     assert main(["models", "--model", str(tmp_path / "gone.gguf")]) == 1

@@ -123,6 +123,22 @@ def test_wrong_value(refusal: Refusal) -> None:
     assert "65535" in said
 
 
+def test_endpoint_without_its_key(serving: Refusal, tmp_path: Path) -> None:
+    """A key that is to be sent must be there; only the variable's name is told."""
+    model = '[model.big]\nupstream = "http://127.0.0.1:9/v1"\nupstream_key = "NO_SUCH_KEY"\n'
+    (tmp_path / "config.toml").write_text(model)
+    said = serving("--model", "big")
+    assert said == "model 'big': there is no key in the environment variable NO_SUCH_KEY"
+
+
+def test_endpoint_with_a_file(serving: Refusal, tmp_path: Path) -> None:
+    """A model is run by one of the two."""
+    model = '[model.big]\nupstream = "http://127.0.0.1:9/v1"\npath = "big.gguf"\n'
+    (tmp_path / "config.toml").write_text(model)
+    said = serving("--model", "big")
+    assert said == "model 'big' has both a path and an upstream; it can have one"
+
+
 def test_missing_config_file(serving: Refusal) -> None:
     """A config file that was asked for must be there."""
     said = serving("--config", "other.toml")

@@ -108,7 +108,8 @@ def test_conditions_of_partial_indexes(path: Path, tmp_path: Path) -> None:
     for file in (path, described):
         with contextlib.closing(sqlite3.connect(file)) as raw:
             found.append(raw.execute(query).fetchall())
-    assert [name for name, _ in found[0]] == ["ix_run_active", "uq_run_active_thread"]
+    names = ["ix_run_active", "ix_run_queue", "uq_run_active_thread"]
+    assert [name for name, _ in found[0]] == names
     assert found[0] == found[1]
 
 

@@ -76,6 +76,21 @@ async def test_the_next_run_is_the_oldest(db: Database) -> None:
     assert found == [made[1], made[0], None, None]
 
 
+async def test_projects_take_turns(db: Database) -> None:
+    """A run is of the project with the fewest in progress; of the same number, the oldest is."""
+
+    def unit(tx: Tx) -> list[str]:
+        for project in ("many", "many", "many", "few", "few"):
+            rows.run(tx, rows.thread(tx).id, project_id=project)
+        turns = []
+        while (run := tx.runs.next_queued(["tiny"])) is not None:
+            tx.runs.update_if(run.id, "queued", None, {"status": "in_progress"})
+            turns.append(run.project_id)
+        return turns
+
+    assert await db.write(unit) == ["many", "few", "many", "few", "many"]
+
+
 async def test_conditional_update(db: Database, thread: Record) -> None:
     """A run changes only if it still has the status, and the fence where one is given."""
 

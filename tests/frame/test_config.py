@@ -19,8 +19,11 @@ from server.config import (
     load_settings,
     setting_names,
 )
+from server.engine.protocol import Sampling
 from server.engine.settings import EngineSettings
 from server.runs.executor import ExecutorSettings
+
+SAMPLING = {"top_k", "min_p", "repetition_penalty"}  # used by whoever asks the engine
 
 
 def config(folder: Path, text: str) -> Path:
@@ -55,7 +58,7 @@ def test_every_setting_in_the_config_file_is_explained() -> None:
         for before, line in pairwise(lines)
         if " = " in line and line[0] not in '#"' and not before.startswith("#")
     ]
-    assert bare == ["flash_attention = true"]
+    assert bare == ["min_p = 0.0", "repetition_penalty = 1.0", "flash_attention = true"]
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
@@ -198,15 +201,25 @@ def test_a_time_may_be_never() -> None:
     assert settings.of_model("a").idle_after == 60
 
 
-def test_the_example_of_a_models_section_is_one(tmp_path: Path) -> None:
+def test_the_examples_of_a_models_section_are_some(tmp_path: Path) -> None:
     """What config.toml shows in comments is taken, with every setting that only models have."""
     lines = bundled_path("config.toml").read_text().splitlines()
     start = lines.index("# [model.my-model]")
     path = config(tmp_path, "\n".join(line.removeprefix("# ") for line in lines[start:]))
     shown = load_settings(path).of_model("my-model")
     assert shown.path == Path("models/my-model-q4_k_m.gguf")
-    written = tomllib.loads(path.read_text())["model"]["my-model"]
-    assert set(written) >= set(ModelSection.model_fields) - set(EngineSection.model_fields)
+    tables = tomllib.loads(path.read_text())["model"].values()
+    written = {name for table in tables for name in table}
+    assert written >= set(ModelSection.model_fields) - set(EngineSection.model_fields)
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8001/v1", "ftp://host/v1", "http://", "http://h/v1?k=1"]
+)
+def test_an_endpoint_has_a_base_url(url: str) -> None:
+    """What is no URL that paths can be added to is refused, with an example of one."""
+    with pytest.raises(ConfigError, match=r"big\.upstream should be a base URL such as http://"):
+        load_settings(environ={"ASSISTANTS_MODEL__BIG__UPSTREAM": url})
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -223,13 +236,22 @@ def test_a_section_has_the_names_and_defaults_of_the_part_it_is_for(
     section: EngineSection | RunsSettings, taken: EngineSettings | ExecutorSettings
 ) -> None:
     """A section can be handed over field by field, and neither side has a default of its own."""
-    assert section.model_dump() == {
+    assert section.model_dump(exclude=SAMPLING) == {
         name: value for name, value in dataclasses.asdict(taken).items() if name != "lora"
     }
 
 
+def test_models_choose_tokens_alike_unless_told_otherwise() -> None:
+    """The settings have the sampler's own defaults, but for a top_k, which it has too."""
+    assert EngineSection().model_dump(include=SAMPLING) == {
+        name: getattr(Sampling(), name) for name in SAMPLING
+    }
+
+
 def test_the_engine_takes_all_of_a_model_but_when_it_is_loaded() -> None:
-    """Adapters belong to one model only, so that [engine] has none."""
-    assert set(ModelSection.model_fields) - {"path", "pin", "preload", "idle_after"} == {
+    """And how an endpoint is talked to. Adapters belong to one model only: [engine] has none."""
+    endpoint = {"upstream", "upstream_model", "upstream_key", "upstream_limit", "timeout"}
+    loading = {"path", "pin", "preload", "idle_after"}
+    assert set(ModelSection.model_fields) - loading - endpoint - SAMPLING == {
         field.name for field in dataclasses.fields(EngineSettings)
     }

@@ -191,6 +191,7 @@ def test_a_run_keeps_its_own_options_and_overrides_the_assistants() -> None:
         "truncation_strategy": {"type": "auto", "last_messages": None},
         "tool_choice": "auto",
         "parallel_tool_calls": True,
+        "x_sampling": None,
     }
     choice = {"type": "function", "function": {"name": "f"}}
     full = schemas.CreateRun.model_validate(

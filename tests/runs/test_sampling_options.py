@@ -1,0 +1,104 @@
+"""The extension `x_sampling`: what a run says of it reaches the model, or is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from server.engine.protocol import Sampling
+from server.runs.local import sampling_of
+from server.runs.turns import Budget, SamplingOptions, TurnRequest
+from tests.covering import covers
+from tests.runs.story import HELLO, Json, Story, refusal
+
+RUNS = "POST /v1/threads/{thread_id}/runs"
+WITH_THREAD = "POST /v1/threads/runs"
+ALL = {
+    "top_k": 7,
+    "min_p": 0.1,
+    "seed": 42,
+    "presence_penalty": 0.5,
+    "frequency_penalty": -0.5,
+    "repetition_penalty": 1.1,
+    "logit_bias": {"17": -100, "18": 1.5},
+    "stop": ["\n\n", "END"],
+}
+FIELDS = " ".join(ALL)
+
+
+@covers(RUNS, "x_sampling", "taken", "default")
+@covers(WITH_THREAD, "x_sampling", "taken", "default")
+@covers("SamplingOptions", FIELDS, "taken", "default")
+async def test_options_reach_the_model(story: Story) -> None:
+    """All of them, for both ways to create a run; without them the model's defaults hold."""
+    await story.run(temperature=0.5, x_sampling=ALL)
+    await story.run()
+    body: Json = {"assistant_id": story.assistant_id, "thread": {"messages": [HELLO]}}
+    body["stream"] = True
+    await story.http.post("/v1/threads/runs", json={**body, "x_sampling": {"top_k": 3}})
+    asked, usual, third = (request.sampling for request in story.engine.requests)
+    assert asked == Sampling(
+        temperature=0.5,
+        top_k=7,
+        min_p=0.1,
+        seed=42,
+        presence_penalty=0.5,
+        frequency_penalty=-0.5,
+        repetition_penalty=1.1,
+        logit_bias=((17, -100), (18, 1.5)),
+    )
+    assert [request.stop for request in story.engine.requests] == [["\n\n", "END"], (), ()]
+    assert usual == Sampling()
+    assert third == replace(usual, top_k=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        pytest.param(name, good, bad, marks=covers("SamplingOptions", name, "limit", "error"))
+        for name, good, bad in [
+            ("top_k", [0, 2**31 - 1], [-1, 2**31, 1.5, "1"]),
+            ("min_p", [0, 1], [-0.1, 1.1, "0"]),
+            ("seed", [0, 2**63 - 1], [-1, 2**63, 0.5]),
+            ("presence_penalty", [-2, 2], [-2.1, 2.1, "1"]),
+            ("frequency_penalty", [-2, 2], [-2.1, 2.1, "1"]),
+            ("repetition_penalty", [0.1, 10], [0, 10.1, "1"]),
+            ("stop", [[], ["a"] * 16, ["a" * 256]], [["a"] * 17, ["a" * 257], [""], "a", [1]]),
+            (
+                "logit_bias",
+                [{}, {"0": 100, "1": -100}, {str(n): 1 for n in range(1024)}],
+                [{"a": 1}, {"1": 101}, {"1": "1"}, {str(n): 1 for n in range(1025)}, []],
+            ),
+        ]
+    ],
+)
+async def test_limits(story: Story, name: str, good: list[Any], bad: list[Any]) -> None:
+    """What is just within is taken; what is beyond, or of another type, is refused by its name."""
+    for value in good:
+        await story.run(x_sampling={name: value})
+    for value in bad:
+        answer = await story.create(x_sampling={name: value})
+        assert answer.status_code == 400, value
+        assert answer.json()["error"]["param"].startswith(f"x_sampling.{name}")
+
+
+@covers(RUNS, "x_sampling", "error")
+@covers(WITH_THREAD, "x_sampling", "error")
+async def test_what_is_no_such_object(story: Story) -> None:
+    """Another type, and a key that is no option."""
+    body = {"assistant_id": story.assistant_id, "x_sampling": []}
+    for answer in (
+        await story.create(x_sampling=[]),
+        await story.http.post("/v1/threads/runs", json=body),
+    ):
+        assert answer.json()["error"]["param"] == "x_sampling"
+    assert "temperature" in refusal(await story.create(x_sampling={"temperature": 1}))
+
+
+def test_what_is_absent_is_the_models_own_way() -> None:
+    """The settings' defaults hold option by option."""
+    request = TurnRequest(None, (), Budget(None, 1, 1), options=SamplingOptions(min_p=0.2))
+    usual = Sampling(top_k=20, min_p=0.05, repetition_penalty=1.2)
+    assert sampling_of(request, usual) == replace(usual, min_p=0.2)
