@@ -161,7 +161,7 @@ class RunExecutor:
 
     async def _call_for_models(self) -> None:
         """Have the models loaded, and kept, that queued runs need."""
-        if not self._pool.alone:
+        if not self._pool.alone and not self._stopping.is_set():
             self._pool.want(await self._db.read(lambda tx: tx.runs.models_waited_for()))
 
     async def _claim_some(self) -> bool:

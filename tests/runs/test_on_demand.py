@@ -197,6 +197,22 @@ async def test_a_run_whose_server_stops_while_its_model_loads_goes_on(
         assert (await http.get(path)).json()["status"] == "completed"
 
 
+async def test_the_default_model_stays_unless_it_is_told_to_go(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """The usual time is for the others; one of its own is honoured."""
+    for own, expected in ((None, "ready"), (60, "unloaded")):
+        asked = {"model__other__preload": True, "model__tiny-assistant__idle_after": own}
+        async with (
+            live_server(tmp_path / f"{own}", engines=two(), clock=clock, **asked) as server,
+            begin_story(server, ScriptedEngine()) as story,
+        ):
+            await eventually(lambda: state_of(story), lambda state: state == "ready")
+            clock.advance(server.settings.models.idle_after)
+            await eventually(lambda: state_of(story), lambda state: state == "unloaded")
+            assert await state_of(story, "tiny-assistant") == expected
+
+
 async def test_a_model_can_be_loaded_at_the_start(tmp_path: Path) -> None:
     """Beside the default one, without a run that names it."""
     asked = {"model__other__preload": True}
