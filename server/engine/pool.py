@@ -19,6 +19,8 @@ from server.engine.sizing import CannotFit, Demand, Fit
 
 log = logging.getLogger(__name__)
 
+TURN = 30.0  # seconds that a model waits for others' work to end before they have to let it in
+
 State = Literal["unloaded", "loading", "ready", "failed"]
 
 
@@ -69,6 +71,7 @@ class _Place:
     failed_loads: int = 0
     users: int = 0
     idle_since: float = 0.0
+    waits_since: float | None = None  # for a place in memory
     moving: asyncio.Task[None] | None = None  # into memory, or out of it
 
 
@@ -108,6 +111,11 @@ class ModelPool:
         """Whether it can be used at once. What is not in the pool needs no memory here."""
         place = self._places.get(model_id)
         return place is None or place.state == "ready"
+
+    def open(self, model_id: str) -> bool:
+        """Whether new work may begin on it: not if it has to go, for one that waited too long."""
+        place = self._places.get(model_id)
+        return self.ready(model_id) and (place is None or place is not self._yielding)
 
     def standing(self, model_id: str) -> Standing:
         place = self._places.get(model_id)
@@ -179,10 +187,11 @@ class ModelPool:
             self._tell()
 
     def sweep(self) -> None:
-        """Unload what nobody has used for its time."""
+        """Unload what nobody has used for its time; let those look who have waited for theirs."""
         for place in self._places.values():
             if self._now() - place.idle_since >= place.stay.idle_after and self._may_go(place):
                 self._send_away(place)
+        self._tell()
 
     async def close(self) -> None:
         """Unload everything."""
@@ -225,7 +234,7 @@ class ModelPool:
             log.exception("model.load_failed", extra={"model": place.id})
             self._fail(place, "The model could not be loaded.")
         finally:
-            place.moving = None
+            place.moving = place.waits_since = None
             self._tell()
             self._listener()
 
@@ -243,7 +252,7 @@ class ModelPool:
             least = demand.smallest(most)
             if least.bytes <= self._free:
                 place.fit = demand.best(most, self._free)
-                place.bytes = place.fit.bytes
+                place.bytes, place.waits_since = place.fit.bytes, None
                 return True
             if not self._is_wanted(place):
                 place.state = "unloaded"
@@ -251,6 +260,7 @@ class ModelPool:
             if least.bytes > self._free + self._leaving and (other := self._longest_idle()):
                 self._send_away(other)
             else:
+                place.waits_since = place.waits_since or self._now()
                 await self._news.wait()
 
     @property
@@ -267,8 +277,17 @@ class ModelPool:
         return place.users > 0 or place.id in self._wanted
 
     def _may_go(self, place: _Place) -> bool:
-        idle = place.state == "ready" and not self._is_wanted(place)
-        return idle and not place.stay.pin and not self._holds
+        done = not self._is_wanted(place) or (place is self._yielding and place.users == 0)
+        return place.state == "ready" and done and not place.stay.pin and not self._holds
+
+    @property
+    def _yielding(self) -> _Place | None:
+        """The largest model that may go, if another has waited for its turn: it begins no work."""
+        since = (p.waits_since for p in self._places.values() if p.waits_since is not None)
+        if self._now() - min(since, default=math.inf) < TURN:
+            return None
+        ready = (p for p in self._places.values() if p.state == "ready" and not p.stay.pin)
+        return max(ready, key=lambda place: place.bytes, default=None)
 
     def _longest_idle(self) -> _Place | None:
         idle = filter(self._may_go, self._places.values())

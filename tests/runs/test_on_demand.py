@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.pool import TURN
 from server.engine.scripted import ScriptedEngine
 from tests.runs.story import Json, Story, begin_story, text_of
 from tests.support import DEADLINE, LiveServer, ManualClock, eventually, live_server
@@ -147,6 +148,31 @@ async def test_a_model_with_a_run_is_not_unloaded_for_another(
         assert (await busy.settled(first))["status"] == "completed"
         assert (await story.settled(second))["status"] == "completed"
         assert not engine.started
+
+
+async def test_models_that_do_not_fit_together_take_turns(
+    both: LiveServer, story: Story, clock: ManualClock
+) -> None:
+    """A model that waited begins before what comes later for the one that has the place."""
+    engine = both.engines["tiny-assistant"]
+    assert isinstance(engine, ScriptedEngine)
+    async with begin_story(both, engine, model="tiny-assistant") as busy:
+        engine.says("One two three", pause_after=1)
+        first = await busy.paused()
+        second = await story.start()
+        await eventually(lambda: state_of(story), lambda state: state == "loading")
+        clock.advance(TURN)
+        later = await busy.another({"role": "user", "content": "Hello!"})
+        third = await later.start()
+        story.engine.says("One two three", pause_after=1)
+        engine.resume()
+        await busy.settled(first)
+        await asyncio.wait_for(story.engine.paused.wait(), DEADLINE)
+        assert (await later.now(third))["status"] == "queued"
+        story.engine.resume()
+        assert (await story.settled(second))["status"] == "completed"
+        assert (await later.settled(third))["status"] == "completed"
+        assert engine.loads == 2
 
 
 async def test_a_model_that_waits_for_room_gives_up_with_its_run(
