@@ -118,10 +118,7 @@ class PromptBuilder:
         """
         counts = [await self._count(unit) for unit in units]
         added = max(0, tokens - sum(counts)) // (len(units) + 1)
-        sizes = [count + added for count in counts]
-        kept = without_oldest(units, sizes, tokens - budget.prompt_limit)
-        spare = budget.prompt_limit // 4 if budget.prompt is None else 0
-        return from_landmark(kept, sizes[len(units) - len(kept) :], spare)
+        return shortened(units, [count + added for count in counts], tokens, budget)
 
     async def _count(self, unit: Unit) -> int:
         text = "\n".join(message.content for message in unit)
@@ -145,6 +142,18 @@ def conversation(instructions: str | None, units: Sequence[Unit]) -> list[ChatMe
     """The messages of a prompt, in their order."""
     system = [ChatMessage("system", instructions)] if instructions else []
     return [*system, *(message for unit in units for message in unit)]
+
+
+def shortened(
+    units: Sequence[Unit], sizes: Sequence[int], tokens: int, budget: Budget
+) -> Sequence[Unit]:
+    """The newest units of those that make up so many tokens, cut where the cut can stay.
+
+    A run's own limit is used up to its last token, the context's with some to spare.
+    """
+    kept = without_oldest(units, sizes, tokens - budget.prompt_limit)
+    spare = budget.prompt_limit // 4 if budget.prompt is None else 0
+    return from_landmark(kept, sizes[len(units) - len(kept) :], spare)
 
 
 def without_oldest(units: Sequence[Unit], counts: Sequence[int], excess: int) -> Sequence[Unit]:

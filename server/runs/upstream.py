@@ -18,7 +18,7 @@ from server.engine.protocol import PromptRefused, PromptTooLong
 from server.engine.upstream import Answer, ChatEndpoint
 from server.runs.answer import AnswerReader
 from server.runs.estimate import TokenEstimate, size_of, size_of_tools
-from server.runs.prompt import conversation, without_oldest
+from server.runs.prompt import conversation, shortened
 from server.runs.turns import Budget, InvalidPrompt, ModelCall, PromptBudgetUnmet, TurnRequest, Unit
 
 log = logging.getLogger(__name__)
@@ -132,12 +132,11 @@ class UpstreamTurn:
         fits the context, the endpoint knows better.
         """
         budget, units = self._request.budget, self._request.units
-        limit = budget.prompt_limit
-        excess = self._tokens(units) - limit
-        if excess <= 0:
+        tokens = self._tokens(units)
+        if tokens <= budget.prompt_limit:
             return units
-        counts = [self._estimate.tokens(size_of(unit)) for unit in units]
-        kept = without_oldest(units, counts, excess)
+        sizes = [self._estimate.tokens(size_of(unit)) for unit in units]
+        kept = shortened(units, sizes, tokens, budget)
         if budget.prompt is not None and self._tokens(kept) > budget.prompt:
             raise PromptBudgetUnmet
         return kept
