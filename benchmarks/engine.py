@@ -81,10 +81,10 @@ QUICK = replace(
     FULL,
     runs=(1, 4, 8),
     prompts=(100,),
-    answer=20,
+    answer=16,
     shared=Cell(4, 30, 16, shared=300),
     histories=(1000,),
-    cancelled_prompt=300,
+    cancelled_prompt=200,
     packaged_runs=1,
 )
 
@@ -240,12 +240,19 @@ def main() -> int:
             bench.run(options.scenarios)
         except (NotServing, Refused) as problem:
             print(f"Not measured to the end: {problem}", file=sys.stderr)
-    judged = list(goals(bench.samples, plan.cells(), plan.histories))
+            return 1
+        finally:  # what an hour has measured is not lost with the next minute
+            report(bench, options)
+            print(f"{plan.rounds} rounds in {(time.monotonic() - begun) / 60:.1f} minutes.")
+    return 0
+
+
+def report(bench: Bench, options: argparse.Namespace) -> None:
+    """Print what was measured, and write it where that was asked for."""
+    judged = list(goals(bench.samples, bench.plan.cells(), bench.plan.histories))
     print(tables(bench.samples, judged))
-    print(f"{plan.rounds} rounds in {(time.monotonic() - begun) / 60:.1f} minutes.")
     if options.json:
         write_json(options.json, about(options), bench.samples, judged)
-    return 0
 
 
 if __name__ == "__main__":

@@ -99,7 +99,8 @@ class TierHome:
             self._running.close()
 
     def leave(self) -> None:
-        _wait_until_still(self._data)
+        if self._tier.settings["cache_disk_bytes"]:
+            _wait_until_still(self._data)
         if self._tier.restarts:
             self._running.close()
             self._start()

@@ -275,6 +275,7 @@ PLACES = {
     "StaticChunkingStrategy": Place(
         ASSISTANTS, f"{STORES}.chunking_strategy", {"type": "static", "static": CHUNKS}
     ),
+    "SamplingOptions": Place(RUNS, "x_sampling", {}),
     "TextPart": Place(MESSAGES, "content[0]", {"type": "text", "text": "x"}),
     "ToolOutput": Place(SUBMIT, "tool_outputs[0]", {"tool_call_id": "call_1"}),
     "ToolResources": Place(THREAD, "tool_resources", {}),
