@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 
 from server import __version__
-from server.api import assistants, health, messages, models, runs, steps, threads
+from server.api import assistants, embeddings, health, messages, models, runs, steps, threads
 from server.api.body import BodyLimits
 from server.api.context import RequestContext
 from server.api.deps import Services
@@ -53,6 +53,7 @@ ROUTERS = (
     messages.router,
     steps.router,
     models.router,
+    embeddings.router,
     health.router,
 )
 

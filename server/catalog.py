@@ -11,6 +11,7 @@ from pathlib import Path
 from server.bundled import bundled_path
 from server.config import ModelSection, Settings
 from server.engine.client import WorkerEngine
+from server.engine.devices import free_gpu_memory
 from server.engine.gguf import Part, find_files
 from server.engine.machine import available_memory, computes_on_gpu
 from server.engine.pool import Loadable, ModelPool, Stay
@@ -166,9 +167,12 @@ async def preload(pool: ModelPool, catalog: Catalog, settings: Settings) -> None
 
 
 def _memory(settings: Settings) -> int | None:
-    """For all models together; None if it is not known, since it is the memory of a GPU."""
-    known = None if computes_on_gpu() else available_memory()
-    return settings.models.memory or known
+    """For all models together; None if it is not known."""
+    if settings.models.memory is not None:
+        return settings.models.memory
+    if settings.engine.gpu_layers and computes_on_gpu():
+        return free_gpu_memory()
+    return available_memory()
 
 
 def _stay(name: str, catalog: Catalog, settings: Settings) -> Stay:

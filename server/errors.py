@@ -81,6 +81,14 @@ def model_not_found(name: str) -> InvalidRequest:
     )
 
 
+def makes_embeddings_only(name: str) -> InvalidRequest:
+    return InvalidRequest(f"The model '{name}' makes embeddings; it cannot be run.", "model")
+
+
+def makes_no_embeddings(name: str) -> InvalidRequest:
+    return InvalidRequest(f"The model '{name}' writes text; it makes no embeddings.", "model")
+
+
 def no_such_tool(name: str) -> InvalidRequest:
     return InvalidRequest(f"Tool choice '{name}' not found in 'tools' parameter.", "tool_choice")
 

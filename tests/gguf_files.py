@@ -32,7 +32,9 @@ def write_gguf(
     return path
 
 
-def write_bert(path: Path, *, context: int = 64, width: int = 32, layers: int = 2) -> Path:
+def write_bert(
+    path: Path, *, context: int = 64, width: int = 32, layers: int = 2, pooling: int = 1
+) -> Path:
     """An embedding model: BERT with mean pooling, and a vocabulary of words and letters."""
     letters = [chr(code) for code in range(33, 127)]
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -71,7 +73,7 @@ def write_bert(path: Path, *, context: int = 64, width: int = 32, layers: int = 
         "bert.attention.head_count": 2,
         "bert.attention.layer_norm_epsilon": 1e-12,
         "bert.attention.causal": False,
-        "bert.pooling_type": 1,
+        "bert.pooling_type": pooling,
         "tokenizer.ggml.model": "bert",
         "tokenizer.ggml.pre": "jina-v2-en",
         "tokenizer.ggml.token_type_count": 2,

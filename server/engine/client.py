@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from server.engine.archive import forget_files
 from server.engine.generation import WorkerGeneration
@@ -27,11 +27,10 @@ from server.engine.messages import (
     Load,
     Loaded,
     Step,
-    Tokenize,
-    Tokenized,
 )
-from server.engine.process import WorkerProcess
+from server.engine.process import News, WorkerProcess
 from server.engine.protocol import (
+    Embeddings,
     EngineCrashed,
     EngineError,
     EngineUnavailable,
@@ -41,38 +40,21 @@ from server.engine.protocol import (
     Request,
     Span,
 )
+from server.engine.questions import Embedding, Question, Tokenizing
 from server.engine.settings import EngineSettings
 from server.engine.sizing import Demand, Fit, demand
 from server.engine.stats import EngineStats
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+Q = TypeVar("Q", Tokenizing, Embedding)
+
 FIRST_BACKOFF: Final = 0.1
 LONGEST_BACKOFF: Final = 10.0
 STEADY_LIFE: Final = 60.0  # a worker that lived this long is not in a crash loop
 QUESTION_TRIES: Final = 2  # it may be what killed the worker
 HANG_STEPS: Final = 20  # a step this many times longer than the last one is a hang
-
-
-@dataclass(slots=True)
-class _Question:
-    """Something to tokenize. It has no state in the worker, so a new one can be asked again."""
-
-    message: Tokenize
-    answer: asyncio.Future[list[int]]
-    times_asked: int = 0
-
-    def ask(self, worker: WorkerProcess) -> None:
-        self.times_asked += 1
-        worker.send(self.message)
-
-    def settle(self, ids: list[int]) -> None:
-        if not self.answer.done():
-            self.answer.set_result(ids)
-
-    def fail(self, error: EngineError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
 
 
 class WorkerEngine:
@@ -97,7 +79,7 @@ class WorkerEngine:
         self._keeper: asyncio.Task[None] | None = None
         self._numbers = count(1)
         self._generations: dict[int, WorkerGeneration] = {}
-        self._questions: dict[int, _Question] = {}
+        self._questions: dict[int, Tokenizing | Embedding] = {}
         self._forgotten: set[str] = set()  # owners that the next worker is to hear of
         self._stats = EngineStats()
 
@@ -130,7 +112,12 @@ class WorkerEngine:
     async def start(self, fit: Fit | None = None) -> None:
         check_model_file(Path(self._load.path))
         if fit is not None:
-            fitted = replace(self._settings, context=fit.context, kv_cells=fit.cells)
+            fitted = replace(
+                self._settings,
+                context=fit.context,
+                kv_cells=fit.cells,
+                cache_ram_bytes=fit.snapshots,
+            )
             self._load = replace(self._load, settings=fitted)
         self._welcome(await WorkerProcess.start(self._load, self._receive))
         self._keeper = asyncio.create_task(self._keep())
@@ -147,18 +134,14 @@ class WorkerEngine:
             await worker.stop()
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]:
-        self._require_running()
         number = next(self._numbers)
-        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        question = self._questions[number] = _Question(Tokenize(number, tuple(spans)), answer)
-        if self._worker is not None:
-            question.ask(self._worker)
-        try:
-            return await asyncio.wait_for(answer, self.patience)
-        except TimeoutError:
-            raise EngineUnavailable("The model's worker does not answer.") from None
-        finally:
-            del self._questions[number]
+        question = self._ask(number, Tokenizing(number, spans))
+        return await self._answer(number, question)
+
+    async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
+        number = next(self._numbers)
+        question = self._ask(number, Embedding(number, texts))
+        return await self._answer(number, question)
 
     def generate(self, request: Request) -> WorkerGeneration:
         return WorkerGeneration(self, next(self._numbers), request, self.patience)
@@ -184,6 +167,26 @@ class WorkerEngine:
     def cancel(self, generation: WorkerGeneration) -> None:
         if self._worker is not None and generation.sent:
             self._worker.send(Cancel(generation.number))
+
+    def _ask(self, number: int, question: Q) -> Q:
+        self._require_running()
+        self._questions[number] = question
+        if self._worker is not None:
+            question.ask(self._worker)
+        return question
+
+    async def _answer(self, number: int, question: Question[T]) -> T:
+        """Wait for as long as there is news of it, or a new worker may still come."""
+        try:
+            heard = -1
+            while not question.answer.done():
+                if question.times_heard == heard:
+                    raise EngineUnavailable("The model's worker does not answer.")
+                heard = question.times_heard
+                await asyncio.wait((question.answer,), timeout=self.patience)
+            return question.answer.result()
+        finally:
+            del self._questions[number]
 
     def _require_running(self) -> None:
         if self._keeper is None:
@@ -265,13 +268,11 @@ class WorkerEngine:
         for question in self._questions.values():
             question.fail(error)
 
-    def _receive(self, message: Step | Tokenized) -> None:
-        match message:
-            case Step():
-                self._apply(message)
-            case Tokenized(number, ids):
-                if question := self._questions.get(number):
-                    question.settle(ids)
+    def _receive(self, message: News) -> None:
+        if isinstance(message, Step):
+            self._apply(message)
+        elif question := self._questions.get(message.number):
+            question.hear(message)
 
     def _apply(self, step: Step) -> None:
         for token in step.tokens:

@@ -6,19 +6,21 @@ and nothing of what a model needs when it runs.
 
 from __future__ import annotations
 
-import mmap
+import os
 import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 Scalar = str | int | float | bool
 Value = Scalar | tuple[Scalar, ...] | None  # None: an array that is too long to be kept
 
 MAGIC: Final = b"GGUF"
+READ_SIZE: Final = 1 << 20
+LARGEST_VALUE: Final = 1 << 28  # bytes; beyond it the file is broken
 LONGEST_ARRAY: Final = 1024  # one value a layer is kept, one a token is not
 _NUMBERS: Final = dict(enumerate(["<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"])) | {
     10: "<Q",
@@ -90,8 +92,7 @@ def _read_file(path: Path) -> GGUF:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise NotGGUF(f"{path} is not a GGUF file.")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _Header(path, data).read()
+            return _Header(path, file, os.fstat(file.fileno()).st_size).read()
     except FileNotFoundError:
         raise NotGGUF(f"There is no file {path}.") from None
     except OSError as error:
@@ -101,11 +102,16 @@ def _read_file(path: Path) -> GGUF:
 
 
 class _Header:
-    """Reads one file's header from its start to its end."""
+    """Reads one file's header from behind its magic to its end.
 
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
+    The file is not mapped: one that is cut while it is read would end the process.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
         self._path = path
-        self._data = data
+        self._file = file
+        self._size = size
+        self._data = bytearray(MAGIC)
         self._at = len(MAGIC)
         self._lengths: dict[str, int] = {}
 
@@ -131,8 +137,7 @@ class _Header:
         if length <= LONGEST_ARRAY:
             return tuple(self._scalar(kind) for _ in range(length))
         if kind == _STRING:
-            for _ in range(length):
-                self._skip(int(self._number("<Q")))
+            self._skip_strings(length)
         else:
             self._skip(length * struct.calcsize(_NUMBERS[kind]))
         return None
@@ -150,7 +155,7 @@ class _Header:
             raise ValueError(alignment)
         start = -(-self._at // alignment) * alignment
         names = sorted(offsets, key=offsets.__getitem__)
-        bounds = [*(offsets[name] for name in names), len(self._data) - start]
+        bounds = [*(offsets[name] for name in names), self._size - start]
         if any(end < begin for begin, end in pairwise(bounds)):
             raise NotGGUF(f"{self._path} is cut off: its last tensors are missing.")
         return {
@@ -158,21 +163,36 @@ class _Header:
         }
 
     def _number(self, form: str) -> int | float | bool:
-        (value,) = struct.unpack_from(form, self._data, self._at)
-        self._at += struct.calcsize(form)
-        number: int | float | bool = value
+        start = self._skip(struct.calcsize(form))
+        number: int | float | bool = struct.unpack_from(form, self._data, start)[0]
         return number
 
     def _string(self) -> str:
-        length = int(self._number("<Q"))
-        start = self._at
-        self._skip(length)
+        start = self._skip(int(self._number("<Q")))
         return self._data[start : self._at].decode("utf-8", "replace")
 
-    def _skip(self, count: int) -> None:
-        self._at += count
-        if self._at > len(self._data):
-            raise ValueError("the file ends in its header")
+    def _skip(self, count: int) -> int:
+        """Go on by so many bytes, which are in `_data` then; returns where they begin."""
+        start, self._at = self._at, self._at + count
+        self._fill(self._at)
+        return start
+
+    def _skip_strings(self, count: int) -> None:
+        """The same for a whole vocabulary, of which there may be a million strings."""
+        length_at, width, at = struct.Struct("<Q").unpack_from, 8, self._at
+        for _ in range(count):
+            if at + width > len(self._data):
+                self._fill(at + width)
+            at += width + length_at(self._data, at)[0]
+        self._at = at
+        self._fill(at)
+
+    def _fill(self, end: int) -> None:
+        """Have the file in `_data` up to there."""
+        if end > self._size or end - len(self._data) > LARGEST_VALUE:
+            raise ValueError("the header says that it goes on beyond its end")
+        if end > len(self._data):
+            self._data += self._file.read(max(READ_SIZE, end - len(self._data)))
 
 
 def find_files(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,20 +19,23 @@ import llama_cpp.llama_cpp
 import numpy as np
 
 from server.engine.backend import Logits, Outcome, State
-from server.engine.batch import Batch
+from server.engine.batch import Batch, Part
+from server.engine.gguf import read_gguf
 from server.engine.machine import available_memory, physical_cores
 from server.engine.protocol import ModelInfo
 from server.engine.settings import EngineSettings
+from server.engine.sizing import (
+    CELL_BOOKKEEPING,
+    CONTEXTS_OF_LARGE_MODEL,
+    LARGEST_DEFAULT_CONTEXT,
+    LARGEST_TEXT,
+    SMALL_CACHE,
+    embeds,
+)
+from server.engine.vectors import Vector
 from server.engine.vocabulary import Special, SpecialKind
 
 _c: Any = llama_cpp.llama_cpp
-
-LARGEST_DEFAULT_CONTEXT = 32_768
-# A context for every slot costs next to nothing with a small model; with a large one it would take
-# all memory, and few threads are ever that long at once.
-SMALL_CACHE = 1 << 30
-CONTEXTS_OF_LARGE_MODEL = 4
-CELL_BOOKKEEPING = 128  # bytes llama.cpp spends on a cell besides its keys and values
 
 _SPLIT_MODES = {
     "none": _c.LLAMA_SPLIT_MODE_NONE,
@@ -50,6 +54,7 @@ _CACHE_TYPES = {
     "q4_0": _c.GGML_TYPE_Q4_0,
     "iq4_nl": _c.GGML_TYPE_IQ4_NL,
 }
+_GPU_DEVICE = 1  # the binding has no names for kinds of devices
 _WIDE_TYPES = {"f32", "f16", "bf16"}
 _ERROR_LEVEL = 4
 _PIECE_BYTES = 256
@@ -134,6 +139,11 @@ class Model:
         return adapter
 
     @property
+    def embeds(self) -> bool:
+        """Whether it makes vectors of texts; asked of the file, as its parent did."""
+        return embeds(read_gguf(Path(self.path)))
+
+    @property
     def trained_context(self) -> int:
         return int(_c.llama_model_n_ctx_train(self.pointer))
 
@@ -202,11 +212,14 @@ class ModelVocabulary:
     def specials(self) -> list[Special]:
         return [special for token in range(self.size) if (special := self._special(token))]
 
-    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
-        """As llama.cpp does it, without a start token; with `special`, markers in `text` count."""
+    def tokenize(self, text: str, *, special: bool = False, around: bool = False) -> list[int]:
+        """As llama.cpp does it: with `special`, markers in `text` count.
+
+        With `around`, a start and an end token are added if the model wants them.
+        """
         data = text.encode("utf-8", "replace")
         ids = (_c.llama_token * (len(data) + 2))()
-        count = _c.llama_tokenize(self._pointer, data, len(data), ids, len(ids), False, special)
+        count = _c.llama_tokenize(self._pointer, data, len(data), ids, len(ids), around, special)
         if count < 0:
             raise ValueError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
         return list(ids[:count])
@@ -383,6 +396,69 @@ class LlamaBackend:
         return parameters
 
 
+class LlamaEmbedder:
+    """A context that reads texts: implements EmbeddingBackend. Owned by the thread that computes.
+
+    A batch is one step, since a text that is not read causally cannot be read in parts.
+    """
+
+    def __init__(self, model: Model, settings: EngineSettings) -> None:
+        self._model = model
+        self.slots = settings.slots
+        self.context = settings.context or min(model.trained_context, LARGEST_TEXT)
+        self.batch = max(settings.batch, self.slots, self.context)
+        self.vocabulary = model.vocabulary.size
+        self.size = int(_c.llama_model_n_embd_out(model.pointer))
+        self._batch = Batch(self.batch)
+        self._view = _view(self._batch)
+        self._context = self._create(settings)
+        model.adapt(self._context)
+        self._memory = _c.llama_get_memory(self._context)
+
+    def tokenize(self, text: str) -> list[int]:
+        return self._model.vocabulary.tokenize(text, around=True)
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]:
+        self._batch.fill(Part(slot, 0, text, True) for slot, text in enumerate(texts))
+        self._batch.outputs[: self._batch.size] = True  # a vector is made of all its tokens
+        self._view.n_tokens = self._batch.size
+        if self._memory:
+            _c.llama_memory_clear(self._memory, True)
+        if code := _c.llama_decode(self._context, self._view):
+            raise DecodeFailed(f"llama_decode returned {code}: {self._model.log.cause}")
+        return [self._vector(slot) for slot in range(len(texts))]
+
+    def _vector(self, slot: int) -> Vector:
+        pointer = _c.llama_get_embeddings_seq(self._context, slot)
+        if not pointer:
+            raise DecodeFailed(f"no vector for slot {slot}")
+        return np.ctypeslib.as_array(pointer, (self.size,)).copy()
+
+    def _create(self, settings: EngineSettings) -> Any:
+        parameters = _c.llama_context_default_params()
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self.batch
+        parameters.n_seq_max = self.slots
+        threads = settings.threads or physical_cores()
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.kv_unified = parameters.embeddings = parameters.no_perf = True
+        parameters.type_k, parameters.type_v = _cache_types(settings)
+        if not settings.flash_attention:
+            parameters.flash_attn_type = _c.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        pointer = _c.llama_init_from_model(self._model.pointer, parameters)
+        if pointer and _c.llama_pooling_type(pointer) == _c.LLAMA_POOLING_TYPE_NONE:
+            _c.llama_free(pointer)
+            parameters.pooling_type = _c.LLAMA_POOLING_TYPE_MEAN
+            pointer = _c.llama_init_from_model(self._model.pointer, parameters)
+        if pointer and _c.llama_pooling_type(pointer) == _c.LLAMA_POOLING_TYPE_RANK:
+            raise ModelRefused(f"{self._model.path} ranks texts; it makes no embeddings.")
+        if not pointer:
+            raise ModelRefused(
+                f"A context of {self.batch} tokens of {self._model.path} cannot be made: "
+                f"{self._model.log.cause}."
+            )
+        return pointer
+
+
 class _Abort:
     """A flag that llama.cpp polls at every node of its graph, from its own threads.
 
@@ -401,6 +477,23 @@ class _Abort:
 
     def clear(self) -> None:
         self._flag[0] = b"\x00"
+
+
+def gpu_memory() -> int:
+    """Free bytes of all GPUs; 0 if there is none."""
+    ggml = _c._lib
+    ggml.ggml_backend_dev_get.restype = ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    devices = [
+        ctypes.c_void_p(ggml.ggml_backend_dev_get(ctypes.c_size_t(number)))
+        for number in range(ggml.ggml_backend_dev_count())
+    ]
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    found = 0
+    for device in devices:
+        if ggml.ggml_backend_dev_type(device) == _GPU_DEVICE:
+            ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+            found += free.value
+    return found
 
 
 def _shares(settings: EngineSettings) -> Any:

@@ -6,8 +6,11 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+import server
+
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology"
 _CGROUP = Path("/sys/fs/cgroup")
+_RECLAIMABLE = ("active_file ", "inactive_file ")
 _GPU_BACKENDS = ("ggml-cuda", "ggml-hip", "ggml-metal", "ggml-vulkan", "ggml-sycl")
 
 
@@ -30,6 +33,16 @@ def computes_on_gpu() -> bool:
     folders = package.submodule_search_locations if package else None
     files = (file.name for folder in folders or () for file in Path(folder).glob("lib/*ggml-*"))
     return any(backend in name for name in files for backend in _GPU_BACKENDS)
+
+
+def child_environment() -> dict[str, str]:
+    """Ours, such that `python -m server…` finds this code, installed or not."""
+    environment = dict(os.environ)
+    root = Path(server.__file__).parents[1]
+    if root.name not in {"site-packages", "dist-packages"}:
+        known = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = f"{root}{os.pathsep}{known}" if known else str(root)
+    return environment
 
 
 def _allowed_processors() -> set[int]:
@@ -63,7 +76,13 @@ def _free_in_container() -> int | None:
     limit, used = _text(_CGROUP / "memory.max"), _text(_CGROUP / "memory.current")
     if limit is None or used is None or limit == "max":
         return None
-    return int(limit) - int(used)
+    return int(limit) - int(used) + _cached_in_container()
+
+
+def _cached_in_container() -> int:
+    """What is counted as used, and given back when it is needed: files that were read."""
+    lines = (_text(_CGROUP / "memory.stat") or "").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(_RECLAIMABLE))
 
 
 def _text(path: Path) -> str | None:

@@ -132,8 +132,39 @@ class Tokenized:
     ids: list[int]
 
 
-ToWorker = Load | Generate | Cancel | Tokenize | Forget | Stop
-FromWorker = Loaded | Refused | Step | Tokenized
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """To the worker: the vectors of these texts, or of these token ids, under this number."""
+
+    number: int
+    texts: tuple[str | list[int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """From the worker: the vector of one text of an Embed, as base64, and its tokens.
+
+    `last` says that the whole Embed is answered.
+    """
+
+    number: int
+    index: int
+    vector: str
+    tokens: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unembeddable:
+    """From the worker: the answer to an Embed with a text that cannot be read, and why."""
+
+    number: int
+    index: int
+    reason: str
+
+
+ToWorker = Load | Generate | Cancel | Tokenize | Forget | Stop | Embed
+FromWorker = Loaded | Refused | Step | Tokenized | Embedded | Unembeddable
 Message = ToWorker | FromWorker
 
 
@@ -224,4 +255,7 @@ _READERS: Final[dict[str, Any]] = {
     "Refused": lambda fields: Refused(**fields),
     "Step": _step,
     "Tokenized": lambda fields: Tokenized(**fields),
+    "Embed": lambda fields: Embed(fields["number"], tuple(fields["texts"])),
+    "Embedded": lambda fields: Embedded(**fields),
+    "Unembeddable": lambda fields: Unembeddable(**fields),
 }

@@ -19,6 +19,8 @@ from server.engine.sizing import CannotFit, Demand, Fit
 
 log = logging.getLogger(__name__)
 
+TURN = 30.0  # seconds that a model waits for others' work to end before they have to let it in
+
 State = Literal["unloaded", "loading", "ready", "failed"]
 
 
@@ -51,7 +53,6 @@ class Standing:
     state: State
     context: int | None = None
     reason: str | None = None  # why it failed
-    embeds: bool = False
     bytes: int = 0
 
 
@@ -67,8 +68,10 @@ class _Place:
     demand: Demand | None = None
     fit: Fit | None = None
     bytes: int = 0  # of the memory for all; its own from before it is loaded until it is gone
+    failed_loads: int = 0
     users: int = 0
     idle_since: float = 0.0
+    waits_since: float | None = None  # for a place in memory
     moving: asyncio.Task[None] | None = None  # into memory, or out of it
 
 
@@ -109,12 +112,16 @@ class ModelPool:
         place = self._places.get(model_id)
         return place is None or place.state == "ready"
 
+    def open(self, model_id: str) -> bool:
+        """Whether new work may begin on it: not if it has to go, for one that waited too long."""
+        place = self._places.get(model_id)
+        return self.ready(model_id) and (place is None or place is not self._yielding)
+
     def standing(self, model_id: str) -> Standing:
         place = self._places.get(model_id)
         if place is None:
             return Standing("ready")
-        embeds = place.demand is not None and place.demand.embeds
-        return Standing(place.state, self._context(place), place.reason, embeds, place.bytes)
+        return Standing(place.state, self._context(place), place.reason, place.bytes)
 
     async def survey(self) -> None:
         """Look at all files, so that what can be known of a model is known before it is loaded."""
@@ -129,7 +136,8 @@ class ModelPool:
     def preload(self, model_ids: Iterable[str]) -> None:
         """Begin to load these, as far as there is room for them."""
         for model_id in model_ids:
-            self._bring(self._places[model_id])
+            if place := self._places.get(model_id):
+                self._bring(place)
 
     def want(self, model_ids: Iterable[str]) -> None:
         """These models, and no others, have work that waits: they are loaded, and stay for it."""
@@ -162,12 +170,8 @@ class ModelPool:
         """Use a model, which is loaded first if need be. Raises EngineUnavailable."""
         self.enter(model_id)
         try:
-            while not self.ready(model_id):
-                place = self._places[model_id]
-                self._bring(place)
-                await self._news.wait()
-                if place.state == "failed":
-                    raise EngineUnavailable(place.reason or "The model cannot be loaded.")
+            if not self.ready(model_id):
+                await self._loaded(self._places[model_id])
             yield
         finally:
             self.leave(model_id)
@@ -183,10 +187,11 @@ class ModelPool:
             self._tell()
 
     def sweep(self) -> None:
-        """Unload what nobody has used for its time."""
+        """Unload what nobody has used for its time; let those look who have waited for theirs."""
         for place in self._places.values():
             if self._now() - place.idle_since >= place.stay.idle_after and self._may_go(place):
                 self._send_away(place)
+        self._tell()
 
     async def close(self) -> None:
         """Unload everything."""
@@ -200,6 +205,15 @@ class ModelPool:
         if place.state == "ready":
             place.state = "unloaded"
             await place.model.unload()
+
+    async def _loaded(self, place: _Place) -> None:
+        """Return once it is ready. A failure from before does not count; it is tried again."""
+        before = place.failed_loads
+        while place.state != "ready":
+            self._bring(place)
+            await self._news.wait()
+            if place.failed_loads > before:
+                raise EngineUnavailable(place.reason or "The model could not be loaded.")
 
     def _bring(self, place: _Place) -> None:
         """Begin to load it, unless it is there or on its way."""
@@ -220,12 +234,13 @@ class ModelPool:
             log.exception("model.load_failed", extra={"model": place.id})
             self._fail(place, "The model could not be loaded.")
         finally:
-            place.moving = None
+            place.moving = place.waits_since = None
             self._tell()
             self._listener()
 
     def _fail(self, place: _Place, reason: str) -> None:
         place.state, place.reason, place.fit, place.bytes = "failed", reason, None, 0
+        place.failed_loads += 1
         self._failures[place.id] = reason
 
     async def _settle(self, place: _Place, demand: Demand) -> bool:
@@ -237,7 +252,7 @@ class ModelPool:
             least = demand.smallest(most)
             if least.bytes <= self._free:
                 place.fit = demand.best(most, self._free)
-                place.bytes = place.fit.bytes
+                place.bytes, place.waits_since = place.fit.bytes, None
                 return True
             if not self._is_wanted(place):
                 place.state = "unloaded"
@@ -245,6 +260,7 @@ class ModelPool:
             if least.bytes > self._free + self._leaving and (other := self._longest_idle()):
                 self._send_away(other)
             else:
+                place.waits_since = place.waits_since or self._now()
                 await self._news.wait()
 
     @property
@@ -261,8 +277,17 @@ class ModelPool:
         return place.users > 0 or place.id in self._wanted
 
     def _may_go(self, place: _Place) -> bool:
-        idle = place.state == "ready" and not self._is_wanted(place)
-        return idle and not place.stay.pin and not self._holds
+        done = not self._is_wanted(place) or (place is self._yielding and place.users == 0)
+        return place.state == "ready" and done and not place.stay.pin and not self._holds
+
+    @property
+    def _yielding(self) -> _Place | None:
+        """The largest model that may go, if another has waited for its turn: it begins no work."""
+        since = (p.waits_since for p in self._places.values() if p.waits_since is not None)
+        if self._now() - min(since, default=math.inf) < TURN:
+            return None
+        ready = (p for p in self._places.values() if p.state == "ready" and not p.stay.pin)
+        return max(ready, key=lambda place: place.bytes, default=None)
 
     def _longest_idle(self) -> _Place | None:
         idle = filter(self._may_go, self._places.values())
@@ -276,6 +301,8 @@ class ModelPool:
     async def _unload(self, place: _Place) -> None:
         try:
             await place.model.unload()
+        except Exception:  # the edge: whatever it is, its place must not stay taken
+            log.exception("model.unload_failed", extra={"model": place.id})
         finally:
             place.moving, place.fit, place.bytes = None, None, 0
             self._tell()

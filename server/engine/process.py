@@ -8,18 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import cast
 
-import server
-from server.engine.machine import physical_cores
+from server.engine.machine import child_environment, physical_cores
 from server.engine.messages import (
+    Embed,
+    Embedded,
     End,
     Failure,
     FrameDecoder,
@@ -34,12 +33,15 @@ from server.engine.messages import (
     Tokenize,
     Tokenized,
     ToWorker,
+    Unembeddable,
     encode,
 )
 from server.engine.protocol import EngineUnavailable
 from server.engine.settings import EngineSettings
 
 logger = logging.getLogger(__name__)
+
+News = Step | Tokenized | Embedded | Unembeddable  # what a worker says once its model is loaded
 
 _STOP_PATIENCE = 15.0  # it writes snapshots of its threads before it ends
 _STDERR_LINE_LIMIT = 1 << 20
@@ -48,7 +50,7 @@ _STDERR_LINE_LIMIT = 1 << 20
 class WorkerProcess(asyncio.Protocol):
     """One child and the socket to it. `receive` gets every message after the model is loaded."""
 
-    def __init__(self, receive: Callable[[Step | Tokenized], None]) -> None:
+    def __init__(self, receive: Callable[[News], None]) -> None:
         loop = asyncio.get_running_loop()
         self.loaded: Loaded | None = None
         self._receive = receive
@@ -63,7 +65,7 @@ class WorkerProcess(asyncio.Protocol):
         self._stderr: asyncio.Task[None]
 
     @classmethod
-    async def start(cls, load: Load, receive: Callable[[Step | Tokenized], None]) -> WorkerProcess:
+    async def start(cls, load: Load, receive: Callable[[News], None]) -> WorkerProcess:
         """Launch a worker and wait until its model is loaded; EngineUnavailable says why not."""
         worker = cls(receive)
         await worker._launch(load.settings)
@@ -85,7 +87,7 @@ class WorkerProcess(asyncio.Protocol):
         return asyncio.get_running_loop().time() - self._heard if self._owed else 0.0
 
     def send(self, message: ToWorker) -> None:
-        if isinstance(message, Generate | Tokenize):
+        if isinstance(message, Generate | Tokenize | Embed):
             self._owe(message.number)
         self._transport.write(encode(message))
 
@@ -134,7 +136,7 @@ class WorkerProcess(asyncio.Protocol):
         self._owed.add(number)
 
     def _deliver(self, message: Message) -> None:
-        if isinstance(message, Step | Tokenized):
+        if isinstance(message, News):
             self._owed.difference_update(_answered(message))
             self._receive(message)
         elif isinstance(message, Loaded | Refused) and not self._answer.done():
@@ -203,22 +205,20 @@ class WorkerProcess(asyncio.Protocol):
         return f"{how} ({said})" if said else how
 
 
-def _answered(message: Step | Tokenized) -> list[int]:
-    if isinstance(message, Tokenized):
+def _answered(message: News) -> list[int]:
+    if isinstance(message, Tokenized | Unembeddable):
         return [message.number]
+    if isinstance(message, Embedded):
+        return [message.number] if message.last else []
     ends: tuple[End | Failure, ...] = (*message.ends, *message.failures)
     return [end.number for end in ends]
 
 
 def _environment(settings: EngineSettings) -> dict[str, str]:
     """The child's environment: OpenMP reads its settings once, when the library is loaded."""
-    environment = dict(os.environ)
+    environment = child_environment()
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", str(settings.spin))
     environment.setdefault("OMP_NUM_THREADS", str(settings.threads or physical_cores()))
     environment.setdefault("GGML_NO_BACKTRACE", "1")  # it would start a debugger if there is one
-    root = Path(server.__file__).parents[1]
-    if root.name not in {"site-packages", "dist-packages"}:
-        known = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = f"{root}{os.pathsep}{known}" if known else str(root)
     return environment

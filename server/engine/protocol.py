@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from server.engine.sizing import Demand, Fit
 from server.engine.stats import EngineStats
+from server.engine.vectors import Vector
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -29,6 +30,10 @@ class EndpointLost(EngineCrashed):
 
 class EngineUnavailable(EngineError):
     """The model cannot be loaded, or its worker does not come up."""
+
+
+class Unreadable(EngineError):
+    """A text that the model cannot turn into a vector; the text says which one and why."""
 
 
 class PromptTooLong(EngineError):
@@ -59,6 +64,7 @@ class ModelInfo:
     eos: str
     turn_ends: Sequence[str]  # the tokens that end a turn, as they are spelled
     fingerprint: str  # identifies file and load parameters
+    embedding: int = 0  # the length of its vectors; 0: it writes, and has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,14 @@ class Finished:
     cached_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The vector of each text, of length 1, and how many tokens the texts had."""
+
+    vectors: list[Vector]
+    tokens: int
+
+
 class Generation(Protocol):
     """One running model call: iterate it to its `Finished`, or to an `EngineError`."""
 
@@ -177,4 +191,8 @@ class Engine(Protocol):
 
     def forget(self, owner: str) -> None:
         """Keep nothing of what this owner's requests held, in memory or on disk."""
+        ...
+
+    async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
+        """Of a model whose `info.embedding` is not 0. Raises Unreadable, EngineError."""
         ...

@@ -15,7 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from server.engine.protocol import (
+    Embeddings,
     EngineCrashed,
     EngineError,
     EngineUnavailable,
@@ -29,6 +32,7 @@ from server.engine.protocol import (
 )
 from server.engine.sizing import Demand, Fit, Footprint
 from server.engine.stats import EngineStats
+from server.engine.vectors import normalised
 
 CHAT_TEMPLATE: Final = """\
 {%- if tools %}
@@ -140,7 +144,9 @@ class ScriptedEngine:
     async def measure(self) -> Demand:
         takes = Footprint(weights=self._takes, cell=0, slot=0, fixed=0)
         context = self._info.context
-        return Demand(Path(self._info.path), takes, self._slots, context, shortest=context)
+        embeds = self._info.embedding > 0
+        path = Path(self._info.path)
+        return Demand(path, takes, self._slots, context, context, snapshots=0, embeds=embeds)
 
     async def start(self, fit: Fit | None = None) -> None:
         self.loads += 1
@@ -169,6 +175,14 @@ class ScriptedEngine:
         self.prompts.append(decode(request.prompt).decode("utf-8", "replace"))
         answer = self._answers.popleft() if self._answers else _Answer(_pieces(DEFAULT_ANSWER))
         return ScriptedGeneration(self, request, answer)
+
+    async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
+        """Vectors that tell how often each letter is in a text."""
+        await self.answering()
+        rows = [list(text.encode()) if isinstance(text, str) else text for text in texts]
+        counts = [np.bincount(row, minlength=self._info.vocabulary) for row in rows]
+        vectors = [normalised(count.astype(np.float32)) for count in counts]
+        return Embeddings(vectors, sum(map(len, rows)))
 
     def forget(self, owner: str) -> None:
         self.forgotten.append(owner)

@@ -22,6 +22,12 @@ LARGEST_TEXT: Final = 8192  # of an embedding model: it reads a text in one step
 SMALL_CACHE: Final = 1 << 30
 CONTEXTS_OF_LARGE_MODEL: Final = 4
 
+# What is left of the room goes to more cells, to snapshots of threads, and to the next model.
+SHARE_FOR_CELLS: Final = 0.5
+SHARE_FOR_SNAPSHOTS: Final = 0.25
+MOST_SNAPSHOTS: Final = 8 << 30
+SNAPSHOTS_OF_A_CACHE: Final = 4  # how many times what all slots hold is worth keeping
+
 CELL_BOOKKEEPING: Final = 128  # bytes llama.cpp spends on a cell besides its keys and values
 PROCESS: Final = 80 << 20  # the interpreter, its libraries, the vocabulary
 TYPE_BYTES: Final = {
@@ -57,10 +63,11 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a model is to be loaded, in tokens, and the bytes that it takes then."""
+    """How a model is to be loaded: its sizes in tokens, and the bytes that it takes then."""
 
     context: int
     cells: int
+    snapshots: int  # bytes of its threads' saved states, which `bytes` has in it
     bytes: int
 
 
@@ -74,6 +81,7 @@ class Demand:
     context: int
     shortest: int
     cells: int | None = None  # None: as many as are of use
+    snapshots: int | None = None  # bytes; None: as many as are of use
     embeds: bool = False
 
     def smallest(self, memory: int) -> Fit:
@@ -83,15 +91,18 @@ class Demand:
             if context // 2 < self.shortest:
                 raise CannotFit(self._refusal(context, memory))
             context //= 2
-        return self._fit(context, self.cells or context)
+        return self._fit(context, self.cells or context, self.snapshots or 0)
 
     def best(self, memory: int, room: int) -> Fit:
-        """With more cells, out of half the room that the smallest fit leaves."""
+        """With more cells and snapshots, out of the room that the smallest fit leaves."""
         least = self.smallest(memory)
-        if self.cells:
-            return least
-        affordable = least.context + max(0, room - least.bytes) // 2 // max(1, self.takes.cell)
-        return self._fit(least.context, min(self._useful(least.context), affordable))
+        spare, cell = max(0, room - least.bytes), max(1, self.takes.cell)
+        useful = self._useful(least.context)
+        cells = self.cells or min(useful, least.context + int(spare * SHARE_FOR_CELLS) // cell)
+        if self.snapshots is not None:
+            return self._fit(least.context, cells, self.snapshots)
+        most = min(MOST_SNAPSHOTS, SNAPSHOTS_OF_A_CACHE * useful * cell)
+        return self._fit(least.context, cells, min(most, int(spare * SHARE_FOR_SNAPSHOTS)))
 
     def _useful(self, context: int) -> int:
         everything = context * self.slots
@@ -100,10 +111,10 @@ class Demand:
         return context * min(self.slots, CONTEXTS_OF_LARGE_MODEL)
 
     def _bytes(self, context: int) -> int:
-        return self.takes.total(self.cells or context, self.slots)
+        return self.takes.total(self.cells or context, self.slots) + (self.snapshots or 0)
 
-    def _fit(self, context: int, cells: int) -> Fit:
-        return Fit(context, cells, self.takes.total(cells, self.slots))
+    def _fit(self, context: int, cells: int, snapshots: int) -> Fit:
+        return Fit(context, cells, snapshots, self.takes.total(cells, self.slots) + snapshots)
 
     def _refusal(self, context: int, memory: int) -> str:
         return (
@@ -123,15 +134,17 @@ def demand(file: GGUF, settings: EngineSettings) -> Demand:
     pooled = embeds(file)
     largest = LARGEST_TEXT if pooled else LARGEST_DEFAULT_CONTEXT
     trained = file.number("context_length", SMALLEST_DEFAULT_CONTEXT)
-    context = settings.context or min(trained, largest)
+    context = settings.context or min(trained, largest, settings.kv_cells or largest)
     fixed = settings.context or settings.kv_cells or pooled
+    rows = max(settings.batch, settings.slots, context * pooled)
     return Demand(
         file.path,
-        footprint(file, settings, max(settings.batch, settings.slots, context * pooled)),
+        footprint(file, settings, rows),
         settings.slots,
         context,
         shortest=context if fixed else SMALLEST_DEFAULT_CONTEXT,
-        cells=context if pooled else settings.kv_cells,
+        cells=rows if pooled else settings.kv_cells,
+        snapshots=0 if pooled else settings.cache_ram_bytes,
         embeds=pooled,
     )
 

@@ -18,15 +18,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from server.engine.archive import SnapshotFiles, shrink
 from server.engine.decoder import Decoder
+from server.engine.embedding import Embedder
 from server.engine.machine import available_memory
 from server.engine.messages import (
     Cancel,
+    Embed,
     Forget,
     FrameDecoder,
     FromWorker,
@@ -55,7 +58,7 @@ _MOST_MEMORY: Final = 8 << 30
 _LAST_WRITES: Final = 10.0  # seconds that writing snapshots may take at the end
 _LAST_REMOVALS: Final = 1.0
 
-DecoderMessage = Generate | Cancel | Forget | Stop | Written | Fetched
+DecoderMessage = Generate | Cancel | Embed | Forget | Stop | Written | Fetched
 
 
 class Outbox:
@@ -113,7 +116,7 @@ class Inbox:
                 if self.decoder is not None:
                     self.decoder.interrupt(message.number)
                 self.decoding.put(message)
-            case Generate() | Forget() | Stop():
+            case Generate() | Embed() | Forget() | Stop():
                 self.decoding.put(message)
 
 
@@ -133,10 +136,16 @@ def main(descriptor: int) -> None:
 def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     """Load the model and decode until told to stop."""
     # Imported here: the library's threads are not to exist before the reader does.
-    from server.engine.llama import ErrorLog, LlamaBackend, Model, ModelRefused
+    from server.engine.llama import ErrorLog, LlamaBackend, LlamaEmbedder, Model, ModelRefused
 
     try:
         model = Model(load.path, load.settings, ErrorLog())
+        if model.embeds:
+            embedder = LlamaEmbedder(model, load.settings)
+            info = model.describe(load.name, load.description, embedder.context)
+            outbox.put(Loaded(replace(info, embedding=embedder.size), embedder.slots))
+            embed(Embedder(embedder), inbox.decoding, outbox)
+            return
         backend = LlamaBackend(model, load.settings)
     except ModelRefused as refusal:
         outbox.put(Refused(str(refusal)))
@@ -171,6 +180,19 @@ def settle(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], patience: float
                 decoder.receive(message)
             elif isinstance(message, Forget):
                 decoder.forget(message.owner)
+
+
+def embed(embedder: Embedder, inbox: SimpleQueue[DecoderMessage], outbox: Outbox) -> None:
+    while True:
+        while embedder.idle or not inbox.empty():
+            match inbox.get():
+                case Embed() as message:
+                    if problem := embedder.submit(message):
+                        outbox.put(problem)
+                case Stop():
+                    return
+        for embedded in embedder.step():
+            outbox.put(embedded)
 
 
 def _archive(load: Load, fingerprint: str, inbox: Inbox) -> SnapshotFiles | None:

@@ -161,15 +161,13 @@ class RunExecutor:
 
     async def _call_for_models(self) -> None:
         """Have the models loaded, and kept, that queued runs need."""
-        if not self._pool.alone:
+        if not self._pool.alone and not self._stopping.is_set():
             self._pool.want(await self._db.read(lambda tx: tx.runs.models_waited_for()))
 
     async def _claim_some(self) -> bool:
         """Claim and start runs while there are permits, in one transaction; False if none waits."""
         with self._pool.held():
-            free = Counter(
-                {i: n for i, n in self._permits.items() if n > 0 and self._pool.ready(i)}
-            )
+            free = Counter({i: n for i, n in self._permits.items() if n > 0 and self._pool.open(i)})
             return bool(free) and await self._db.write(lambda tx: self._claims(tx, +free)) > 0
 
     def _claims(self, tx: Tx, free: Counter[str]) -> int:

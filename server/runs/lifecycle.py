@@ -69,7 +69,7 @@ class Lifecycle:
         """Queue a run on a thread, with its additional messages.
 
         Raises no_such, thread_has_active_run, no_such_tool, no_tools_to_choose_from,
-        model_not_found, nothing_to_answer.
+        model_not_found, makes_embeddings_only, nothing_to_answer.
         """
         found = tx.threads.with_active_run(project, thread_id)
         if found is None:
@@ -208,6 +208,8 @@ class Lifecycle:
         model = self._catalog.resolve(values["model"])
         if model is None:
             raise errors.model_not_found(values["model"])
+        if model.embeds:
+            raise errors.makes_embeddings_only(values["model"])
         if not values["instructions"] and not tx.messages.any_from_user(thread_id):
             raise errors.nothing_to_answer()
         return tx.runs.insert(

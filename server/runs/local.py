@@ -11,6 +11,7 @@ from server.chat.turn import TurnParser
 from server.chat.utf8 import Utf8Joiner
 from server.chat.values import TurnDelta
 from server.engine.protocol import (
+    Embeddings,
     Engine,
     EngineUnavailable,
     Finished,
@@ -43,9 +44,10 @@ OPTIONAL = (
 
 
 class LocalModel:
-    """Takes turns while it is loaded; how it is talked to is known only then."""
+    """Takes turns, or makes vectors, while it is loaded. How it is talked to is known only then."""
 
     def __init__(self, engine: Engine, defaults: Sampling | None = None) -> None:
+        self.embeds = False  # whether it makes vectors; known once it was measured
         self._engine = engine
         self._defaults = defaults or Sampling()
         self._dialect: Dialect | None = None
@@ -60,11 +62,15 @@ class LocalModel:
         return self._engine.info.context
 
     async def measure(self) -> Demand:
-        return await self._engine.measure()
+        demand = await self._engine.measure()
+        self.embeds = demand.embeds
+        return demand
 
     async def load(self, fit: Fit | None) -> None:
         """Raises EngineUnavailable, also for a chat template that is broken."""
         await self._engine.start(fit)
+        if self._engine.info.embedding:
+            return
         try:
             self._learn_to_talk(self._engine.info)
         except TemplateError as error:
@@ -79,8 +85,12 @@ class LocalModel:
 
     def turn(self, request: TurnRequest) -> LocalTurn:
         if self._dialect is None or self._prompts is None:
-            raise EngineUnavailable("The model is not loaded.")
+            raise EngineUnavailable("The model is not loaded, or it only makes embeddings.")
         return LocalTurn(self._engine, self._dialect, self._prompts, self._defaults, request)
+
+    async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
+        """Only if it `embeds`. Raises Unreadable, EngineError."""
+        return await self._engine.embed(texts)
 
     def forget(self, owner: str) -> None:
         self._engine.forget(owner)

@@ -23,6 +23,11 @@ class Model:
         """What has to be loaded before it takes turns; None for a model that is elsewhere."""
         return self.chat if isinstance(self.chat, LocalModel) else None
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it makes vectors of texts, and takes no turns."""
+        return self.local is not None and self.local.embeds
+
 
 class Catalog:
     """All configured models, the default one first.

@@ -6,6 +6,12 @@ them.
 
 from server.schemas.assistants import Assistant, AssistantDeleted, CreateAssistant, ModifyAssistant
 from server.schemas.common import PLAIN_INTEGER, JsonObject, ListPage, ListQuery, Shown, Usage
+from server.schemas.embeddings import (
+    CreateEmbedding,
+    Embedding,
+    EmbeddingList,
+    EmbeddingUsage,
+)
 from server.schemas.encoding import compact, pretty, to_wire
 from server.schemas.errors import Error, ErrorBody
 from server.schemas.messages import (
@@ -35,10 +41,14 @@ __all__ = [
     "Assistant",
     "AssistantDeleted",
     "CreateAssistant",
+    "CreateEmbedding",
     "CreateMessage",
     "CreateRun",
     "CreateThread",
     "CreateThreadAndRun",
+    "Embedding",
+    "EmbeddingList",
+    "EmbeddingUsage",
     "Error",
     "ErrorBody",
     "IncludeQuery",

@@ -8,14 +8,16 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.api.wire import HELLO, World
+from server.engine.scripted import ScriptedEngine
+from tests.api.wire import HELLO, World, letter_counter
 from tests.support import LiveServer, live_server
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveServer]:
-    """A server for as long as the tests run."""
-    async with live_server(tmp_path_factory.mktemp("world")) as server:
+    """A server for as long as the tests run, with a model for runs and one for embeddings."""
+    engines = {"tiny-assistant": ScriptedEngine(), "letters": letter_counter()}
+    async with live_server(tmp_path_factory.mktemp("world"), engines=engines) as server:
         yield server
 
 

@@ -83,6 +83,26 @@ def test_models(
     assert ["gpt-4o", "->", "small"] in lines
 
 
+def test_models_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are listed under their ids, also those whose file is missing; a split one once."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for part in (1, 2):
+        (tmp_path / "models" / f"split-0000{part}-of-00002.gguf").write_bytes(bytes(100_000))
+    (tmp_path / "config.toml").write_text(
+        '[models]\ndefault = "split"\n[model.gone]\nslots = 2\n[model.named]\npath = "x.gguf"\n'
+    )
+    (tmp_path / "x.gguf").write_bytes(bytes(300_000))
+    assert main(["models"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["*", "split", "0.1", "MB", "models/split-00001-of-00002.gguf"]
+    assert ["gone", "missing", "models/gone.gguf"] in lines
+    assert ["named", "0.3", "MB", "x.gguf"] in lines
+    assert not any("00002-of" in line[-1] for line in lines)
+
+
 def test_models_of_endpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They are listed with their URL, without the password in it, and can be the one served."""
     config = tmp_path / "config.toml"

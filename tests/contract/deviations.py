@@ -85,7 +85,8 @@ def _with_stores_to_be_made(recorded: Json) -> Json:
 def _with_our_models(recorded: Json) -> Json:
     if recorded.get("object") != "model":
         return {key: value for key, value in recorded.items() if key != "_truncated_from"}
-    return {**recorded, "id": ANY, "owned_by": ANY}
+    ours = dict.fromkeys(("id", "owned_by", "context_length", "state", "error"), ANY)
+    return {**recorded, **ours}
 
 
 DEVIATIONS = (
@@ -134,7 +135,7 @@ DEVIATIONS = (
     Deviation(
         "models",
         "the service's, `owned_by` it",
-        "this server's, `owned_by: local`",
+        "this server's, `owned_by: local`, with `context_length`, `state` and `error`",
         "they name this server's things",
         _with_our_models,
     ),

@@ -222,6 +222,7 @@ RUN_KEYS = (
     "max_completion_tokens truncation_strategy tool_choice parallel_tool_calls response_format"
 )
 BODIES = {
+    "POST /embeddings": "model input encoding_format dimensions user",
     "POST /assistants": "model name description instructions reasoning_effort tools "
     "tool_resources metadata temperature top_p response_format",
     "POST /assistants/{assistant_id}": "model name description instructions reasoning_effort "

@@ -6,6 +6,8 @@ import pytest
 
 from server.engine.messages import (
     Cancel,
+    Embed,
+    Embedded,
     End,
     Failure,
     Forget,
@@ -21,6 +23,7 @@ from server.engine.messages import (
     Token,
     Tokenize,
     Tokenized,
+    Unembeddable,
     encode,
 )
 from server.engine.protocol import Request, Sampling, Span
@@ -57,6 +60,9 @@ MESSAGES: list[Message] = [
         seconds=0.01,
     ),
     Tokenized(2, [1, 2]),
+    Embed(4, ("Grüße", [1, 2])),
+    Embedded(4, 1, "AACAPw==", 3, last=True),
+    Unembeddable(5, 0, "is empty."),
 ]
 
 

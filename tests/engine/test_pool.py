@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.pool import ModelPool, State, Stay
+from server.engine.pool import TURN, ModelPool, State, Stay
 from server.engine.protocol import EngineUnavailable
 from server.engine.sizing import Demand, Fit, Footprint
 from tests.support import ManualClock
@@ -35,7 +35,7 @@ class Weight:
         if self.problem == "gone":
             raise EngineUnavailable("There is no file.")
         footprint = Footprint(weights=self.size * MIB, cell=0, slot=0, fixed=0)
-        return Demand(Path(f"{self.size}.gguf"), footprint, 1, context=512, shortest=512)
+        return Demand(Path(f"{self.size}.gguf"), footprint, 1, 512, 512, snapshots=0)
 
     async def load(self, fit: Fit | None) -> None:
         self.log.append("loads")
@@ -173,6 +173,33 @@ async def test_a_model_with_queued_work_is_waited_for() -> None:
         on.pool.want(["b"])
         await on.until("b", "ready")
         assert on.state("a") == "unloaded"
+
+
+async def test_a_model_that_never_rests_lets_another_in_at_last() -> None:
+    """After a while it begins no new work, and goes when what it has is done; then it waits."""
+    async with bench(stays={"c": Stay(pin=True)}, a=50, b=60, c=10) as on:
+        await on.use("c", "a")
+        on.pool.enter("a")
+        on.pool.want(["a", "b"])
+        await settle()
+        on.clock.advance(TURN - 1)
+        on.pool.sweep()
+        assert on.pool.open("a")
+        on.clock.advance(1)
+        on.pool.sweep()
+        await settle()
+        assert (on.state("a"), on.pool.open("a"), on.pool.open("c")) == ("ready", False, True)
+        on.pool.leave("a")
+        await on.until("b", "ready")
+        assert on.pool.open("b")
+        assert on.state("a") == "unloaded"
+        on.pool.enter("b")
+        on.pool.want(["a", "b"])
+        await settle()
+        assert (on.state("a"), on.pool.open("b")) == ("loading", True)
+        on.clock.advance(TURN)
+        on.pool.leave("b")
+        await on.until("a", "ready")
 
 
 async def test_nothing_goes_while_it_is_held() -> None:

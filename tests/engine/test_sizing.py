@@ -86,7 +86,7 @@ def test_the_estimate_holds_for_the_bundled_model(model_path: Path) -> None:
     settings = EngineSettings()
     fit = demand(read_gguf(model_path), settings).best(PLENTY, PLENTY)
     real = taken(model_path, fit.cells, settings)
-    assert real <= fit.bytes - PROCESS <= 1.25 * real
+    assert real <= fit.bytes - fit.snapshots - PROCESS <= 1.25 * real
 
 
 def takes(file: GGUF, settings: EngineSettings) -> Footprint:
@@ -133,6 +133,7 @@ def test_a_context_that_nobody_asked_for_is_made_to_fit(tmp_path: Path) -> None:
     tight = wanted.takes.total(LARGEST_DEFAULT_CONTEXT // 2, settings.slots)
     fit = wanted.smallest(tight)
     assert (fit.context, fit.cells, fit.bytes) == (16_384, 16_384, tight)
+    assert fit.snapshots == 0
     with pytest.raises(CannotFit) as refusal:
         demand(file, replace(settings, context=100_000)).smallest(tight)
     needed = wanted.takes.total(100_000, settings.slots) >> 20
@@ -147,7 +148,7 @@ def test_a_context_that_nobody_asked_for_is_made_to_fit(tmp_path: Path) -> None:
 def test_more_cells_are_taken_where_there_is_room(tmp_path: Path) -> None:
     """Enough for all slots at their longest, out of half the room left; or as configured."""
     file = llama(tmp_path, context=4096)
-    settings = EngineSettings(slots=8)
+    settings = EngineSettings(slots=8, cache_ram_bytes=0)
     wanted = demand(file, settings)
     least = wanted.smallest(PLENTY)
     assert wanted.best(PLENTY, PLENTY).cells == 8 * 4096
@@ -156,6 +157,20 @@ def test_more_cells_are_taken_where_there_is_room(tmp_path: Path) -> None:
     assert wanted.best(PLENTY, least.bytes + spare).cells == 2 * 4096
     chosen = demand(file, replace(settings, kv_cells=5000)).best(PLENTY, PLENTY)
     assert (chosen.cells, chosen.bytes) == (5000, wanted.takes.total(5000, 8))
+
+
+def test_snapshots_have_a_part_of_the_room(tmp_path: Path) -> None:
+    """A quarter of what is left, as far as it is of use; or as configured, whatever the room."""
+    file = llama(tmp_path, context=4096)
+    settings = EngineSettings(slots=8)
+    wanted = demand(file, settings)
+    least = wanted.smallest(PLENTY)
+    assert wanted.best(PLENTY, least.bytes + (40 << 20)).snapshots == 10 << 20
+    most = 4 * 8 * 4096 * wanted.takes.cell
+    assert wanted.best(PLENTY, PLENTY).snapshots == most
+    chosen = demand(file, replace(settings, cache_ram_bytes=1 << 20))
+    assert chosen.smallest(PLENTY).bytes == least.bytes + (1 << 20)
+    assert chosen.best(PLENTY, PLENTY).snapshots == 1 << 20
 
 
 def test_a_large_model_has_a_few_contexts_and_not_one_for_each_slot(tmp_path: Path) -> None:
@@ -182,10 +197,11 @@ def test_recurrent_layers_have_a_state_for_each_slot_and_no_cells(tmp_path: Path
 
 
 def test_embedding_models_are_told_from_those_that_write(tmp_path: Path) -> None:
-    """By their attention, or by how they pool. They have room for one text."""
+    """By their attention, or by how they pool. They have room for one batch."""
     bert = read_gguf(write_bert(tmp_path / "bert.gguf"))
     assert embeds(bert)
-    assert demand(bert, EngineSettings()).best(PLENTY, PLENTY).cells == 64
+    fit = demand(bert, EngineSettings()).best(PLENTY, PLENTY)
+    assert (fit.context, fit.cells) == (64, 512)
     assert not embeds(llama(tmp_path))
     assert embeds(llama(tmp_path, **{"llama.pooling_type": 3}))
     assert not embeds(llama(tmp_path, **{"llama.pooling_type": 0}))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.pool import TURN
 from server.engine.scripted import ScriptedEngine
 from tests.runs.story import Json, Story, begin_story, text_of
 from tests.support import DEADLINE, LiveServer, ManualClock, eventually, live_server
@@ -149,6 +150,31 @@ async def test_a_model_with_a_run_is_not_unloaded_for_another(
         assert not engine.started
 
 
+async def test_models_that_do_not_fit_together_take_turns(
+    both: LiveServer, story: Story, clock: ManualClock
+) -> None:
+    """A model that waited begins before what comes later for the one that has the place."""
+    engine = both.engines["tiny-assistant"]
+    assert isinstance(engine, ScriptedEngine)
+    async with begin_story(both, engine, model="tiny-assistant") as busy:
+        engine.says("One two three", pause_after=1)
+        first = await busy.paused()
+        second = await story.start()
+        await eventually(lambda: state_of(story), lambda state: state == "loading")
+        clock.advance(TURN)
+        later = await busy.another({"role": "user", "content": "Hello!"})
+        third = await later.start()
+        story.engine.says("One two three", pause_after=1)
+        engine.resume()
+        await busy.settled(first)
+        await asyncio.wait_for(story.engine.paused.wait(), DEADLINE)
+        assert (await later.now(third))["status"] == "queued"
+        story.engine.resume()
+        assert (await story.settled(second))["status"] == "completed"
+        assert (await later.settled(third))["status"] == "completed"
+        assert engine.loads == 2
+
+
 async def test_a_model_that_waits_for_room_gives_up_with_its_run(
     both: LiveServer, story: Story
 ) -> None:
@@ -195,6 +221,49 @@ async def test_a_run_whose_server_stops_while_its_model_loads_goes_on(
         path = f"/v1/threads/{thread}/runs/{run['id']}"
         await http.get(f"{path}/events")
         assert (await http.get(path)).json()["status"] == "completed"
+
+
+async def test_the_default_model_stays_unless_it_is_told_to_go(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """The usual time is for the others; one of its own is honoured."""
+    for own, expected in ((None, "ready"), (60, "unloaded")):
+        asked = {"model__other__preload": True, "model__tiny-assistant__idle_after": own}
+        async with (
+            live_server(tmp_path / f"{own}", engines=two(), clock=clock, **asked) as server,
+            begin_story(server, ScriptedEngine()) as story,
+        ):
+            await eventually(lambda: state_of(story), lambda state: state == "ready")
+            clock.advance(server.settings.models.idle_after)
+            await eventually(lambda: state_of(story), lambda state: state == "unloaded")
+            assert await state_of(story, "tiny-assistant") == expected
+
+
+async def test_a_model_can_be_loaded_at_the_start(tmp_path: Path) -> None:
+    """Beside the default one, without a run that names it."""
+    asked = {"model__other__preload": True}
+    async with (
+        live_server(tmp_path / "data", engines=two(), **asked) as server,
+        begin_story(server, ScriptedEngine()) as story,
+    ):
+        await eventually(lambda: state_of(story), lambda state: state == "ready")
+
+
+async def test_a_pinned_model_keeps_its_place(tmp_path: Path) -> None:
+    """A run on what does not fit beside it fails, and says what is there."""
+    engines = {name: ScriptedEngine(takes=80 << 20) for name in ("tiny-assistant", "other")}
+    asked = {"models__memory": 100 << 20, "model__tiny-assistant__pin": True}
+    async with (
+        live_server(tmp_path / "data", engines=engines, **asked) as server,
+        begin_story(server, engines["other"], model="other") as story,
+    ):
+        run = await story.run()
+        assert run["status"] == "failed"
+        assert run["last_error"]["message"] == (
+            "scripted.gguf needs 80 MiB of memory with a context of 8192 tokens; "
+            "20 MiB are there for it."
+        )
+        assert await state_of(story, "tiny-assistant") == "ready"
 
 
 def two(*, slow: bool = False) -> dict[str, ScriptedEngine]:

@@ -45,6 +45,7 @@ OBJECTS: dict[str, type[Any]] = {
     "model": schemas.Model,
 }
 ADDED = {
+    "model": {"context_length", "state", "error"},
     "thread.message": {"status", "incomplete_details", "incomplete_at", "completed_at"},
     "thread.run.step": {"expired_at", "metadata"},
 }
@@ -98,7 +99,15 @@ def mended(recorded: dict[str, Any]) -> dict[str, Any]:
 def row_of(recorded: dict[str, Any]) -> SimpleNamespace:
     """A database row that would have led to the recorded object."""
     missing = dict.fromkeys(("incomplete_details", "incomplete_at", "completed_at", "expired_at"))
-    stored = {**missing, "metadata": {}, "status": "completed", "attachments": [], **recorded}
+    ours = {"context_length": None, "state": "ready", "error": None}  # of models
+    stored = {
+        **missing,
+        "metadata": {},
+        "status": "completed",
+        "attachments": [],
+        **ours,
+        **recorded,
+    }
     del stored["object"]
     return SimpleNamespace(**stored)
 

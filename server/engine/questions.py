@@ -1,0 +1,78 @@
+"""What is asked of a worker and answered once: a new worker can be asked again if the first dies.
+
+Owned by the engine's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from server.engine.messages import Embed, Embedded, Tokenize, Tokenized, Unembeddable
+from server.engine.process import WorkerProcess
+from server.engine.protocol import Embeddings, EngineError, Span, Unreadable
+from server.engine.vectors import Vector, unpacked
+
+T = TypeVar("T")
+Answer = Tokenized | Embedded | Unembeddable
+
+
+class Question(ABC, Generic[T]):
+    """A message to the worker, and what comes of it."""
+
+    def __init__(self, message: Tokenize | Embed) -> None:
+        self.message = message
+        self.answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.times_asked = 0
+        self.times_heard = 0
+
+    def ask(self, worker: WorkerProcess) -> None:
+        self.times_asked += 1
+        worker.send(self.message)
+
+    def hear(self, message: Answer) -> None:
+        """Take a part of the answer, or all of it."""
+        self.times_heard += 1
+        if not self.answer.done():
+            self._take(message)
+
+    def fail(self, error: EngineError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    @abstractmethod
+    def _take(self, message: Answer) -> None: ...
+
+
+class Tokenizing(Question[list[int]]):
+    """Text to ids."""
+
+    def __init__(self, number: int, spans: Sequence[Span]) -> None:
+        super().__init__(Tokenize(number, tuple(spans)))
+
+    def _take(self, message: Answer) -> None:
+        if isinstance(message, Tokenized):
+            self.answer.set_result(message.ids)
+
+
+class Embedding(Question[Embeddings]):
+    """Texts to vectors, which come one by one."""
+
+    def __init__(self, number: int, texts: Sequence[str | list[int]]) -> None:
+        super().__init__(Embed(number, tuple(texts)))
+        self._count = len(texts)
+        self._found: dict[int, tuple[Vector, int]] = {}
+
+    def _take(self, message: Answer) -> None:
+        if isinstance(message, Unembeddable):
+            self.answer.set_exception(Unreadable(f"Text {message.index} {message.reason}"))
+        elif isinstance(message, Embedded):
+            self._found[message.index] = (unpacked(message.vector), message.tokens)
+            if len(self._found) == self._count:
+                self.answer.set_result(self._embeddings())
+
+    def _embeddings(self) -> Embeddings:
+        found = [self._found[index] for index in range(self._count)]
+        return Embeddings([vector for vector, _ in found], sum(tokens for _, tokens in found))

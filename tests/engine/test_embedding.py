@@ -1,0 +1,174 @@
+"""Texts to vectors: how a scripted model is given them, and what a real one makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from server.engine.client import WorkerEngine
+from server.engine.embedding import Embedder
+from server.engine.messages import Embed, Unembeddable
+from server.engine.protocol import EngineUnavailable, Unreadable
+from server.engine.settings import EngineSettings
+from server.engine.vectors import Vector, normalised, packed, unpacked
+from tests.gguf_files import write_bert
+
+CONTEXT = 64
+
+
+class Lengths:
+    """A model whose vectors are the length of a text and its first token."""
+
+    slots = 3
+    context = 8
+    batch = 10
+    vocabulary = 100
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def tokenize(self, text: str) -> list[int]:
+        return [ord(letter) - ord("a") for letter in text]
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]:
+        self.batches.append([len(text) for text in texts])
+        return [np.array([len(text), text[0]], np.float32) for text in texts]
+
+
+def test_requests_take_turns_in_batches_that_are_as_full_as_they_can_be() -> None:
+    """Text by text, up to the slots and the tokens of a batch; each keeps its own order."""
+    model = Lengths()
+    embedder = Embedder(model)
+    embedder.submit(Embed(1, ("a" * 8, "b" * 8, "c" * 2)))
+    embedder.submit(Embed(2, ("d",)))
+    embedder.submit(Embed(3, ([7], [8, 8])))
+    told = []
+    while not embedder.idle:
+        told.append([(e.number, e.index, e.tokens, e.last) for e in embedder.step()])
+    assert told == [
+        [(1, 0, 8, False), (2, 0, 1, True), (3, 0, 1, False)],
+        [(1, 1, 8, False), (3, 1, 2, True)],
+        [(1, 2, 2, True)],
+    ]
+    assert model.batches == [[8, 1, 1], [8, 2], [2]]
+
+
+def test_vectors_are_normalised_and_survive_their_journey() -> None:
+    """Of length 1, but for one that is zero."""
+    embedder = Embedder(Lengths())
+    embedder.submit(Embed(1, ("eee",)))
+    (embedded,) = embedder.step()
+    assert unpacked(embedded.vector).tolist() == pytest.approx([0.6, 0.8])
+    assert normalised(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
+    assert unpacked(packed(np.array([1.5, -2], np.float32))).tolist() == [1.5, -2]
+
+
+@pytest.mark.parametrize(
+    ("texts", "index", "reason"),
+    [
+        (("a", "b" * 9), 1, "has 9 tokens; the model reads 8 at most."),
+        (("",), 0, "is empty."),
+        (([5], [100]), 1, "has a token that the model does not know."),
+        (([-1],), 0, "has a token that the model does not know."),
+    ],
+)
+def test_a_text_that_cannot_be_read_refuses_its_request_and_no_other(
+    texts: tuple[str | list[int], ...], index: int, reason: str
+) -> None:
+    """Before anything of it is computed."""
+    embedder = Embedder(Lengths())
+    embedder.submit(Embed(1, ("a",)))
+    assert embedder.submit(Embed(2, texts)) == Unembeddable(2, index, reason)
+    assert [embedded.number for embedded in embedder.step()] == [1]
+    assert embedder.idle
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with random weights."""
+    return write_bert(tmp_path_factory.mktemp("bert") / "bert.gguf", context=CONTEXT)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(bert: Path) -> AsyncIterator[WorkerEngine]:
+    """A worker on it, loaded as the server loads it."""
+    engine = WorkerEngine(bert, name="bert", settings=EngineSettings(slots=8, threads=1))
+    await engine.start((await engine.measure()).best(1 << 40, 1 << 40))
+    yield engine
+    await engine.stop()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_same_text_has_the_same_vector_in_any_company(engine: WorkerEngine) -> None:
+    """Alone, in a batch, beside other requests: directions differ by rounding only."""
+    assert engine.info.embedding == 32
+    texts = ["the cat sat on the mat", "quantum physics", "hello", "x y z"]
+    alone = [(await engine.embed([text])).vectors[0] for text in texts]
+    together = (await engine.embed(texts)).vectors
+    crowd = await asyncio.gather(*(engine.embed([*texts, "hello " * n]) for n in range(1, 9)))
+    for one, other, many in zip(alone, together, crowd[3].vectors, strict=False):
+        assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
+        assert one @ other == pytest.approx(1, abs=1e-4)
+        assert one @ many == pytest.approx(1, abs=1e-4)
+    assert alone[0] @ alone[1] < 0.99
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_tokens_are_counted_with_those_around_a_text(engine: WorkerEngine) -> None:
+    """The model's own start and end; ids that are given are taken as they are."""
+    words = await engine.embed(["hello world"])
+    assert words.tokens == 4
+    given = await engine.embed([[2, 5, 6, 3]])
+    assert given.tokens == 4
+    assert given.vectors[0] @ words.vectors[0] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_text_is_read_up_to_the_models_context(engine: WorkerEngine) -> None:
+    """And one token more is refused."""
+    await engine.embed([[5] * CONTEXT])
+    with pytest.raises(Unreadable, match=r"Text 1 has 65 tokens; the model reads 64 at most\."):
+        await engine.embed(["hello", [5] * (CONTEXT + 1)])
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_a_dead_worker_was_asked_is_asked_of_the_next(engine: WorkerEngine) -> None:
+    """Whoever waits gets the answer, a little later."""
+    expected = (await engine.embed(["hello"])).vectors[0]
+    assert engine.pid is not None
+    asked = asyncio.create_task(engine.embed(["hello"] * 500))
+    await asyncio.sleep(0)
+    os.kill(engine.pid, signal.SIGKILL)
+    found = await asked
+    assert len(found.vectors) == 500
+    assert found.vectors[-1] @ expected == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(("pooling", "refused"), [(0, False), (2, False), (3, False), (4, True)])
+async def test_every_way_of_pooling_gives_vectors(
+    tmp_path: Path, pooling: int, refused: bool
+) -> None:
+    """Where the file names none it is the mean; a model that only ranks is refused."""
+    path = write_bert(tmp_path / "bert.gguf", pooling=pooling)
+    engine = WorkerEngine(path, name="bert", settings=EngineSettings(slots=2, threads=1))
+    if refused:
+        with pytest.raises(EngineUnavailable, match=r"ranks texts; it makes no embeddings\.$"):
+            await engine.start()
+        return
+    await engine.start()
+    (vector,) = (await engine.embed(["hello world"])).vectors
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    await engine.stop()
+
+
+async def test_an_engine_that_is_not_started_embeds_nothing(bert: Path) -> None:
+    """It says so at once."""
+    with pytest.raises(EngineUnavailable):
+        await WorkerEngine(bert, name="bert").embed(["hello"])
