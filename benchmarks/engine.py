@@ -194,7 +194,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--answer", type=int, help="tokens of an answer")
     parser.add_argument("--histories", type=int, nargs="+", help="tokens of a returning thread")
     parser.add_argument("--threads", type=int, default=physical_cores())
-    parser.add_argument("--spin", type=int, default=300, help="GOMP_SPINCOUNT of every server")
+    parser.add_argument("--spin", type=int, default=1000, help="GOMP_SPINCOUNT of every server")
     parser.add_argument("--gpu", choices=GPUS, default="cpu", help="what all were built for")
     parser.add_argument("--data-dir", type=Path, help="a folder on the disk to measure on")
     parser.add_argument("--json", type=Path, help="write every value to this file")

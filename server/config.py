@@ -150,7 +150,7 @@ class EngineSection(Section):
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
     flash_attention: bool = True
-    spin: Count = 300
+    spin: Count = 1000
     load_timeout: Seconds = 300.0
     hang_timeout: Seconds = 60.0
 

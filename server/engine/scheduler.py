@@ -22,10 +22,11 @@ from server.engine.snapshots import Snapshot, common_prefix
 HEADROOM = 64
 # A prompt waits for another one only if it saves so many tokens.
 WORTH_WAITING = 32
-SHORTEST_STEP = 0.15  # seconds of prompt that a step may take beside live streams, when few wait
-LONGEST_STEP = 1.0  # the same, when many wait
-# Of the time that all waiting prompts need, the part that one step may take.
-STEP_SHARE = 0.5
+# Seconds of prompt that a step may take beside live streams: when few prompts wait beside many
+# streams, when many do, and when nothing is left after it, so that short prompts come in one go.
+SHORTEST_STEP = 0.3
+LONGEST_STEP = 3.0
+LAST_STEP = 1.0
 _SMOOTHING = 0.2
 
 
@@ -51,7 +52,8 @@ class Scheduler:
         self._cache = cache
         self._batch = batch
         self._smallest_chunk = smallest_chunk
-        self._seconds_per_token = 0.0  # of prompts, smoothed
+        self._seconds_per_step = 0.0  # that reads no prompt; smoothed, as is the next
+        self._seconds_per_token = 0.0  # of prompts, besides that
         self._served: dict[str, int] = {}  # tokens by project, while it has sequences
         self._read = 0  # prompt tokens, ever
 
@@ -109,18 +111,18 @@ class Scheduler:
             del self._served[sequence.scope]
 
     def observe(self, shares: list[Share], seconds: float) -> None:
-        """Learn from a step: what each project was given, and what prompt tokens cost."""
-        total = prompt = 0
+        """Learn from a step: what each project was given, and what steps and prompts cost."""
+        prompt = 0
         for share in shares:
             self._served[share.sequence.scope] += share.count
-            total += share.count
             prompt += share.count if share.count > 1 else 0
         self._read += prompt
-        if prompt < self._smallest_chunk:
-            return
-        measured = seconds / total
-        past = self._seconds_per_token or measured
-        self._seconds_per_token = past + _SMOOTHING * (measured - past)
+        if prompt == 0:
+            self._seconds_per_step = _smoothed(self._seconds_per_step, seconds)
+        elif prompt >= self._smallest_chunk:
+            alone = min(self._seconds_per_step, seconds / 2) if len(shares) > 1 else 0.0
+            measured = (seconds - alone) / prompt
+            self._seconds_per_token = _smoothed(self._seconds_per_token, measured)
 
     def _start(self, sequence: Sequence, prefix: Prefix) -> None:
         slot = self._cache.claim(prefix, sequence.scope, sequence.owner)
@@ -161,8 +163,9 @@ class Scheduler:
     def _chunk(self, streams: int, prompts: list[Sequence]) -> int:
         """How many prompt tokens go beside so many live streams.
 
-        A step that reads a prompt holds up every stream, one that does not holds up every prompt:
-        the more prompt there is to read and the fewer streams there are, the longer it may take.
+        A step that reads prompts holds up every stream, one that does not holds up every prompt:
+        the more prompts wait for each stream, the longer it may take. Small chunks are inefficient,
+        too: half of the streams waiting are enough to fill the batch.
         """
         room = self._batch - streams
         if streams == 0:
@@ -170,9 +173,11 @@ class Scheduler:
         if self._seconds_per_token == 0:
             return min(room, self._smallest_chunk)
         backlog = [*prompts, *self.waiting]
-        seconds = sum(sequence.left for sequence in backlog) * self._seconds_per_token
-        pressure = STEP_SHARE * seconds * len(backlog) / streams
-        target = min(LONGEST_STEP, max(SHORTEST_STEP, pressure))
+        left = sum(sequence.left for sequence in backlog)
+        if left * self._seconds_per_token <= LAST_STEP:
+            return min(room, left)
+        pressure = min(1.0, 2 * len(backlog) / streams)
+        target = max(SHORTEST_STEP, LONGEST_STEP * pressure**2)
         return min(room, max(self._smallest_chunk, round(target / self._seconds_per_token)))
 
     def _place_in_line(self, sequence: Sequence) -> tuple[bool, int, int]:
@@ -203,6 +208,10 @@ class Scheduler:
         needed = sum(map(_growth, self.running))
         needed += _reach(sequence) - prefix.shared_cells
         return needed <= self._cache.free_cells + self._cache.idle_cells
+
+
+def _smoothed(past: float, measured: float) -> float:
+    return measured if past == 0 else past + _SMOOTHING * (measured - past)
 
 
 def _growth(sequence: Sequence) -> int:

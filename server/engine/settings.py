@@ -26,7 +26,7 @@ class EngineSettings:
     cache_type_k: str = "f16"  # of the keys in the cache
     cache_type_v: str = "f16"
     flash_attention: bool = True
-    spin: int = 300  # how long OpenMP threads spin at a barrier before they sleep
+    spin: int = 1000  # how long OpenMP threads spin at a barrier before they sleep
     load_timeout: float = 300.0
     hang_timeout: float = 60.0
     lora: Mapping[str, float] = field(default_factory=dict)  # adapter files and their scales

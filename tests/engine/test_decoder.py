@@ -71,30 +71,45 @@ def test_a_prompt_that_cannot_be_decoded_fails_alone(prompt: list[int], reason: 
 
 
 @pytest.mark.parametrize(
-    ("seconds_per_token", "streams", "prompts", "chunk"),
+    ("seconds_per_token", "streams", "prompts", "length", "chunk"),
     [
-        (0.01, 4, 1, 15),  # the shortest step: one short prompt, and four streams to hold up
-        (0.01, 2, 3, 90),  # half of what waits, by three to two
-        (0.01, 1, 8, 100),  # the longest step beside a stream, however many wait
-        (0.0001, 1, 1, 40),  # all of it, where it costs next to nothing
-        (1.0, 4, 1, 4),  # never less than the smallest chunk
+        (0.01, 8, 1, 400, 30),  # the shortest step: one prompt, and many streams to hold up
+        (0.01, 4, 1, 400, 75),  # longer, with the square of how many wait for each stream
+        (0.01, 4, 2, 400, 252),  # all that the batch takes, where half as many wait as stream
+        (0.01, 8, 1, 100, 100),  # what is read within a second is read in one go
+        (0.01, 8, 1, 101, 30),
+        (1.0, 8, 1, 400, 4),  # never less than the smallest chunk
     ],
 )
 def test_a_step_reads_as_much_as_the_streams_can_bear(
-    seconds_per_token: float, streams: int, prompts: int, chunk: int
+    seconds_per_token: float, streams: int, prompts: int, length: int, chunk: int
 ) -> None:
-    """Beside streams prompts come in chunks: longer ones the more is to be read, in seconds."""
+    """Beside streams prompts come in chunks, by what they cost and by how many wait."""
     served = Served(ArithmeticBackend(slots=12, context=512, cells=4096), batch=256, chunk=4)
     served.backend.seconds_per_token = seconds_per_token
     for number, prompt in enumerate(talkative_prompts(streams)):
         served.ask(number, prompt, most=40)
     served.step()
     for number in range(streams, streams + prompts):
-        served.ask(number, prompt_of(number, 40), most=1)
+        served.ask(number, prompt_of(number, length), most=1)
     before = len(served.said[0])
     served.step()
     assert served.backend.batches[-1] == chunk + streams
     assert len(served.said[0]) == before + 1
+
+
+def test_what_streams_cost_is_not_taken_for_the_prompts() -> None:
+    """A step beside streams takes their time, too; the next chunk is not made smaller for it."""
+    served = Served(ArithmeticBackend(slots=12, context=512, cells=4096), batch=256, chunk=4)
+    served.backend.seconds_per_token = 0.01
+    for number, prompt in enumerate(talkative_prompts(8)):
+        served.ask(number, prompt, most=40)
+    for _ in range(20):
+        served.step()
+    served.ask(8, prompt_of(8, 400), most=1)
+    for _ in range(5):
+        served.step()
+    assert served.backend.batches[-5:] == [30 + 8] * 5
 
 
 def test_cancel_ends_within_one_step_wherever_the_sequence_is() -> None:
