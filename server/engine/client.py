@@ -297,6 +297,9 @@ class WorkerEngine:
             generated_tokens=stats.generated_tokens + len(step.tokens),
             cached_tokens=stats.cached_tokens + sum(end.cached_tokens for end in step.ends),
             last_step_seconds=step.seconds,
+            cells=step.cells,
+            saved_bytes=step.saved_bytes,
+            stored_bytes=step.stored_bytes,
         )
 
 

@@ -24,6 +24,7 @@ from server.engine.snapshots import Fetched, SnapshotStore, Written
 
 # A step is interrupted for a cancelled prompt only if waiting for its end would be felt.
 LONG_STEP = 128
+WARM_UP = 32  # tokens
 
 
 class Decoder:
@@ -124,6 +125,15 @@ class Decoder:
         """Before the end: save what returning threads will ask for."""
         self._cache.save_all()
 
+    def warm_up(self) -> None:
+        """Decode something that nobody wants, to see how fast this machine is."""
+        tokens = array("i", [0]) * min(WARM_UP, len(self._batch.tokens), self._backend.context - 1)
+        self._batch.fill([Part(0, 0, tokens, True)])
+        started = self._clock()
+        self._backend.decode(self._batch)
+        self._scheduler.expect(len(tokens), self._clock() - started)
+        self._backend.cut(0, 0)
+
     def step(self) -> Step:
         """One decode step, or none if nothing is left to decode."""
         started = self._clock()
@@ -140,6 +150,9 @@ class Decoder:
             live=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
             seconds=self._clock() - started,
+            cells=self._cache.held_cells,
+            saved_bytes=self._store.in_memory,
+            stored_bytes=self._store.on_disk,
         )
 
     def _decode(self, shares: list[Share]) -> None:

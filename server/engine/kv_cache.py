@@ -82,6 +82,10 @@ class KVCache:
         self._uses = count(1)
 
     @property
+    def held_cells(self) -> int:
+        return self._cells.total
+
+    @property
     def free_cells(self) -> int:
         return self._backend.cells - self._cells.total
 

@@ -122,6 +122,9 @@ class Step:
     live: int
     waiting: int
     seconds: float
+    cells: int = 0
+    saved_bytes: int = 0
+    stored_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ WORTH_WAITING = 32
 SHORTEST_STEP = 0.3
 LONGEST_STEP = 3.0
 LAST_STEP = 1.0
+# Without streams the batch is filled, but nobody must take a slow machine for one that hangs.
+LONGEST_ALONE = 10.0
 _SMOOTHING = 0.2
 
 
@@ -52,8 +54,8 @@ class Scheduler:
         self._cache = cache
         self._batch = batch
         self._smallest_chunk = smallest_chunk
-        self._seconds_per_step = 0.0  # that reads no prompt; smoothed, as is the next
-        self._seconds_per_token = 0.0  # of prompts, besides that
+        self._seconds_per_step: float | None = None  # that reads no prompt; smoothed, as the next
+        self._seconds_per_token: float | None = None  # of prompts, besides that
         self._served: dict[str, int] = {}  # tokens by project, while it has sequences
         self._read = 0  # prompt tokens, ever
 
@@ -120,9 +122,14 @@ class Scheduler:
         if prompt == 0:
             self._seconds_per_step = _smoothed(self._seconds_per_step, seconds)
         elif prompt >= self._smallest_chunk:
-            alone = min(self._seconds_per_step, seconds / 2) if len(shares) > 1 else 0.0
+            usual = min(self._seconds_per_step or 0.0, seconds / 2)
+            alone = usual if any(share.count == 1 for share in shares) else 0.0
             measured = (seconds - alone) / prompt
             self._seconds_per_token = _smoothed(self._seconds_per_token, measured)
+
+    def expect(self, tokens: int, seconds: float) -> None:
+        """What prompts seem to cost, until one was read."""
+        self._seconds_per_token = seconds / tokens
 
     def _start(self, sequence: Sequence, prefix: Prefix) -> None:
         slot = self._cache.claim(prefix, sequence.scope, sequence.owner)
@@ -168,17 +175,19 @@ class Scheduler:
         too: half of the streams waiting are enough to fill the batch.
         """
         room = self._batch - streams
-        if streams == 0:
-            return room
-        if self._seconds_per_token == 0:
-            return min(room, self._smallest_chunk)
+        cost = self._seconds_per_token
+        if cost is None:
+            return min(room, self._smallest_chunk) if streams else room
         backlog = [*prompts, *self.waiting]
         left = sum(sequence.left for sequence in backlog)
-        if left * self._seconds_per_token <= LAST_STEP:
+        if left * cost <= LAST_STEP:
             return min(room, left)
-        pressure = min(1.0, 2 * len(backlog) / streams)
-        target = max(SHORTEST_STEP, LONGEST_STEP * pressure**2)
-        return min(room, max(self._smallest_chunk, round(target / self._seconds_per_token)))
+        if streams == 0:
+            target = LONGEST_ALONE
+        else:
+            pressure = min(1.0, 2 * len(backlog) / streams)
+            target = max(SHORTEST_STEP, LONGEST_STEP * pressure**2)
+        return min(room, max(self._smallest_chunk, round(target / cost)))
 
     def _place_in_line(self, sequence: Sequence) -> tuple[bool, int, int]:
         return (not sequence.parked, *self._place_in_prefill(sequence))
@@ -210,8 +219,8 @@ class Scheduler:
         return needed <= self._cache.free_cells + self._cache.idle_cells
 
 
-def _smoothed(past: float, measured: float) -> float:
-    return measured if past == 0 else past + _SMOOTHING * (measured - past)
+def _smoothed(past: float | None, measured: float) -> float:
+    return measured if past is None else past + _SMOOTHING * (measured - past)
 
 
 def _growth(sequence: Sequence) -> int:

@@ -15,5 +15,8 @@ class EngineStats:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     cached_tokens: int = 0  # of prompt_tokens, those that were in the prefix cache
+    cells: int = 0  # of the context that hold a token, live or idle
+    saved_bytes: int = 0  # of threads' snapshots in memory
+    stored_bytes: int = 0  # and on disk
     restarts: int = 0
     last_step_seconds: float = 0.0

@@ -154,6 +154,7 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     files = _archive(load, info.fingerprint, inbox)
     store = _store(load.settings, files, one_per_owner=backend.rolls_back)
     decoder = inbox.decoder = Decoder(backend, load.settings, store)
+    decoder.warm_up()
     vocabulary = Vocabulary(model.vocabulary)
     _start("vocabulary", lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
     outbox.put(Loaded(info, backend.slots))
@@ -168,6 +169,7 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
 def decode(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], outbox: Outbox) -> None:
     while _receive(decoder, inbox):
         outbox.put(decoder.step())
+        decoder.tend()
 
 
 def settle(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], patience: float) -> None:

@@ -98,6 +98,18 @@ def test_a_step_reads_as_much_as_the_streams_can_bear(
     assert len(served.said[0]) == before + 1
 
 
+def test_a_slow_machine_is_not_taken_for_one_that_hangs() -> None:
+    """No step takes more than some seconds, not even the first one, with nobody else to hold up."""
+    served = Served(ArithmeticBackend(slots=2, context=512, cells=4096), batch=256, chunk=4)
+    served.backend.seconds_per_token = 0.5
+    served.decoder.warm_up()
+    served.ask(1, prompt_of(1, 400), most=1)
+    served.run()
+    assert served.backend.batches[0] == 32
+    assert set(served.backend.batches[1:-1]) == {20}
+    assert served.said[1] == answer(prompt_of(1, 400), 1)
+
+
 def test_what_streams_cost_is_not_taken_for_the_prompts() -> None:
     """A step beside streams takes their time, too; the next chunk is not made smaller for it."""
     served = Served(ArithmeticBackend(slots=12, context=512, cells=4096), batch=256, chunk=4)
