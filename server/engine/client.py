@@ -151,8 +151,9 @@ class WorkerEngine:
             self._worker.send(Forget(owner))
         elif self._keeper is not None:  # the next worker may have read the files already
             self._forgotten.add(owner)
-        if self._cache is not None:
-            forget_files(self._cache, owner)
+        if self._cache is not None:  # a folder of thousands of files is not read on the loop
+            loop = asyncio.get_running_loop()
+            loop.run_in_executor(None, forget_files, self._cache, owner)
 
     def join(self, generation: WorkerGeneration) -> None:
         self._require_running()

@@ -15,6 +15,7 @@ from server.engine.client import WorkerEngine
 from server.engine.protocol import EngineCrashed, Request
 from server.engine.settings import EngineSettings
 from tests.engine.calls import GREEDY, Said, chat, endless, first_tokens, read
+from tests.support import eventually
 
 # Without idle cells, a thread is saved as soon as its turn ends.
 SETTINGS = EngineSettings(threads=1, slots=4, gpu_layers=0, idle_cells=0)
@@ -42,6 +43,15 @@ async def say(engine: WorkerEngine, owner: str, *turns: str, scope: str = "a") -
 def files_of(cache: Path, owner: str = "") -> list[Path]:
     """All, or an owner's."""
     return sorted(cache.glob(f"*/{owner}*"))
+
+
+async def removed(folder: Path, start: str) -> None:
+    """Wait until no such file is left: files are removed beside the loop."""
+
+    async def left() -> list[Path]:
+        return files_of(folder, start)
+
+    await eventually(left, lambda files: not files)
 
 
 async def test_a_thread_resumes_after_a_restart(model_path: Path, tmp_path: Path) -> None:
@@ -122,7 +132,7 @@ async def test_a_forgotten_thread_leaves_no_file(
     if when == "stopped":
         assert files_of(tmp_path, "thread_1.")
         engine.forget("thread_1")
-    assert files_of(tmp_path, "thread_1.") == []
+    await removed(tmp_path, "thread_1.")
     assert len(files_of(tmp_path, "thread_12.")) == 1
 
 
@@ -135,7 +145,7 @@ async def test_a_thread_is_forgotten_in_what_other_models_have_left(
     left.write_bytes(b"what the user has said")
     async with started(model_path, tmp_path) as engine:
         engine.forget("thread_1")
-        assert not left.exists()
+        await removed(tmp_path, "thread_1.")
 
 
 async def test_the_disk_holds_no_more_than_it_may(model_path: Path, tmp_path: Path) -> None:
