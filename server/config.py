@@ -142,7 +142,7 @@ class EngineSection(Section):
     cache_disk_bytes: Count = 4 * 2**30
     top_k: Count = 40
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] = 1.0
     gpu_layers: Annotated[int, Field(ge=-1)] = -1
     split_mode: SplitMode = "layer"
     tensor_split: Annotated[tuple[Share, ...], BeforeValidator(_parsed_if_text)] = ()

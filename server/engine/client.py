@@ -35,6 +35,7 @@ from server.engine.protocol import (
     EngineError,
     EngineUnavailable,
     Finished,
+    InvalidRequest,
     ModelInfo,
     PromptTooLong,
     Request,
@@ -327,4 +328,4 @@ def _finished(end: End) -> Finished:
 
 
 def _error(failure: Failure) -> EngineError:
-    return (PromptTooLong if failure.kind == "too_long" else EngineError)(failure.reason)
+    return (PromptTooLong if failure.kind == "too_long" else InvalidRequest)(failure.reason)

@@ -36,6 +36,10 @@ class Unreadable(EngineError):
     """A text that the model cannot turn into a vector; the text says which one and why."""
 
 
+class InvalidRequest(EngineError):
+    """A token that was asked for is not in the model's vocabulary."""
+
+
 class PromptTooLong(EngineError):
     """The prompt alone does not fit the model's context."""
 

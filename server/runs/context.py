@@ -26,7 +26,7 @@ class ContextBuilder:
 
     async def build(self, run: Record, model: Model) -> TurnRequest:
         """The run's next turn. Raises CompletionBudgetSpent, InvalidPrompt."""
-        budget, units, written = await self._db.read(lambda tx: self._load(tx, run, model))
+        budget, units, written, common = await self._db.read(lambda tx: self._load(tx, run, model))
         if budget.completion <= 0:
             raise CompletionBudgetSpent
         return TurnRequest(
@@ -41,6 +41,7 @@ class ContextBuilder:
             temperature=run.temperature,
             top_p=run.top_p,
             options=SamplingOptions(**(run.x_sampling or {})),
+            common_instructions=common,
             cache_scope=run.project_id,
             cache_owner=run.thread_id,
             written=written,
@@ -48,7 +49,7 @@ class ContextBuilder:
 
     def _load(
         self, tx: Tx, run: Record, model: Model
-    ) -> tuple[Budget, list[Unit], list[WrittenTurn]]:
+    ) -> tuple[Budget, list[Unit], list[WrittenTurn], str]:
         context = model.chat.context
         spent = tx.turns.spent_by_run(run.id)
         own = run.max_completion_tokens
@@ -57,7 +58,9 @@ class ContextBuilder:
         budget = Budget(prompt, completion, context)
         units = conversation_units(tx, run, model.id, limit=context)
         written = [_written(turn) for turn in tx.turns.written_in(run.thread_id, context)]
-        return budget, units, written
+        assistant = tx.assistants.by_id(run.assistant_id)
+        common = assistant.instructions if assistant is not None else None
+        return budget, units, written, common or ""
 
 
 def conversation_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Unit]:

@@ -16,6 +16,7 @@ from server.engine.protocol import (
     EngineUnavailable,
     Finished,
     Generation,
+    InvalidRequest,
     ModelInfo,
     PromptTooLong,
     Request,
@@ -24,7 +25,7 @@ from server.engine.protocol import (
 from server.engine.sizing import Demand, Fit
 from server.runs.prompt import Prompt, PromptBuilder
 from server.runs.splice import digest_of
-from server.runs.turns import ModelCall, PromptBudgetUnmet, TurnRequest
+from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, TurnRequest
 
 CHATML = (
     "{% for message in messages %}"
@@ -173,6 +174,8 @@ class LocalTurn:
                     yield delta
         except PromptTooLong as error:
             raise PromptBudgetUnmet from error
+        except InvalidRequest as error:
+            raise InvalidPrompt(str(error)) from error
 
     async def _written(
         self, prompt: Prompt, generation: Generation

@@ -24,7 +24,6 @@ from server.runs.turns import (
     PromptBudgetUnmet,
     TurnRequest,
     Unit,
-    WrittenTurn,
 )
 
 # Characters that a token stands for at most, generously: what is longer than a prompt of such
@@ -70,12 +69,12 @@ class PromptBuilder:
             raise PromptBudgetUnmet
         while True:
             pieces = await self._rendered(conversation(request.instructions, kept), request.tools)
-            ids = await self._engine.tokenize(self._spliced(pieces, request.written))
+            ids = await self._engine.tokenize(self._spliced(pieces, request))
             if len(ids) <= budget.prompt_limit:
                 return Prompt(
                     "".join(piece.text for piece in pieces),
                     ids,
-                    await self._shared(pieces, kept, ids),
+                    await self._shared(_head(pieces, kept, request), ids),
                     budget.room_after(len(ids)),
                     self._dialect.opens_reasoning(pieces),
                 )
@@ -83,14 +82,18 @@ class PromptBuilder:
                 raise PromptBudgetUnmet
             kept = await self._shortened(kept, len(ids), budget)
 
-    def _spliced(self, pieces: Sequence[Piece], written: Sequence[WrittenTurn]) -> list[Span]:
+    def _spliced(self, pieces: Sequence[Piece], request: TurnRequest) -> list[Span]:
         info = self._engine.info
-        own = [turn for turn in written if turn.fingerprint == info.fingerprint]
-        return splice(pieces, own, turn_ends=info.turn_ends, dialect=self._dialect)
+        return splice(
+            pieces,
+            [turn for turn in request.written if turn.fingerprint == info.fingerprint],
+            turn_ends=info.turn_ends,
+            dialect=self._dialect,
+            tools=[tool.name for tool in request.tools],
+        )
 
-    async def _shared(self, pieces: Sequence[Piece], units: Sequence[Unit], ids: list[int]) -> int:
-        """How many tokens come before the first of the conversation's own words."""
-        spans = _before_content(pieces, units[0][0].content) if units else []
+    async def _shared(self, spans: list[Span], ids: list[int]) -> int:
+        """How many tokens these make at the beginning of the prompt."""
         text = "".join(span.text for span in spans)
         if text not in self._heads:
             self._heads[text] = await self._engine.tokenize(spans) if spans else []
@@ -128,6 +131,19 @@ class PromptBuilder:
                 self._counts.popitem(last=False)
         self._counts.move_to_end(text)
         return self._counts[text]
+
+
+def _head(pieces: Sequence[Piece], units: Sequence[Unit], request: TurnRequest) -> list[Span]:
+    """What others' prompts begin with, too: nothing of it is this thread's alone."""
+    own, common = request.instructions or "", request.common_instructions
+    if own == common:
+        return _before_content(pieces, units[0][0].content) if units else []
+    if common.strip() and own.startswith(common):
+        for place, piece in enumerate(pieces):
+            if not piece.is_template and piece.text.startswith(common.strip()):
+                before = [Span(p.text, p.is_template) for p in pieces[:place]]
+                return [*before, Span(common.strip(), is_template=False)]
+    return []
 
 
 def _before_content(pieces: Sequence[Piece], content: str) -> list[Span]:

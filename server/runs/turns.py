@@ -95,6 +95,7 @@ class TurnRequest:
     temperature: float | None = None  # None is the model's own
     top_p: float | None = None
     options: SamplingOptions = SamplingOptions()
+    common_instructions: str = ""  # the part of the instructions that is not this thread's alone
     cache_scope: str = ""  # turns share what is cached of prompts only within one scope
     cache_owner: str = ""  # and what is not shared is kept for this owner's next turn
     written: Sequence[WrittenTurn] = ()  # earlier turns of the conversation

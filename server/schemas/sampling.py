@@ -8,7 +8,7 @@ from pydantic import Field
 
 from server.schemas.common import Given, JsonObject
 
-LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**63 - 1  # OpenAI's seeds are signed
 
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 TokenId = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
@@ -24,10 +24,10 @@ class SamplingOptions(Given):
 
     top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] | None = None
+    seed: Annotated[int, Field(ge=-LARGEST_SEED - 1, le=LARGEST_SEED)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     stop: Annotated[list[StopString], Field(max_length=16, fail_fast=True)] | None = None
     logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=1024)] | None = None
 

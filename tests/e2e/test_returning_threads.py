@@ -92,6 +92,25 @@ def test_other_threads_begin_behind_the_instructions(server: ServerProcess) -> N
     assert new(run) <= NEW_TOKENS
 
 
+def test_what_is_said_of_one_user_is_not_kept_for_others(server: ServerProcess) -> None:
+    """Additional instructions are their thread's own; the assistant's before them are not."""
+    with server.sdk() as client:
+        assistant = assistant_of(client)
+        found = []
+        for name in ("Berta", "Someone else", "Berta"):
+            thread = client.beta.threads.create(messages=[{"role": "user", "content": "Hello!"}])
+            run = client.beta.threads.runs.create_and_poll(
+                thread_id=thread.id,
+                assistant_id=assistant.id,
+                additional_instructions=f"{name} is the user, and lives in the old mill.",
+            )
+            client.beta.threads.delete(thread.id)
+            found.append(cached(run))
+    assert found[0] == 0
+    assert found[1] > 64
+    assert found[2] == found[1]
+
+
 def test_a_thread_resumes_after_a_restart(folder: Path) -> None:
     """Its tokens were saved when the server stopped, and are found by the next one."""
     with served(folder) as server, server.sdk() as client:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.engine.protocol import Sampling
+from server.engine.protocol import InvalidRequest, Sampling
 from server.runs.local import sampling_of
 from server.runs.turns import Budget, SamplingOptions, TurnRequest
 from tests.covering import covers
@@ -61,10 +61,10 @@ async def test_options_reach_the_model(story: Story) -> None:
         for name, good, bad in [
             ("top_k", [0, 2**31 - 1], [-1, 2**31, 1.5, "1"]),
             ("min_p", [0, 1], [-0.1, 1.1, "0"]),
-            ("seed", [0, 2**63 - 1], [-1, 2**63, 0.5]),
+            ("seed", [-(2**63), 2**63 - 1], [-(2**63) - 1, 2**63, 0.5]),
             ("presence_penalty", [-2, 2], [-2.1, 2.1, "1"]),
             ("frequency_penalty", [-2, 2], [-2.1, 2.1, "1"]),
-            ("repetition_penalty", [0.1, 10], [0, 10.1, "1"]),
+            ("repetition_penalty", [0.01, 10], [0, 10.1, "1"]),
             ("stop", [[], ["a"] * 16, ["a" * 256]], [["a"] * 17, ["a" * 257], [""], "a", [1]]),
             (
                 "logit_bias",
@@ -95,6 +95,14 @@ async def test_what_is_no_such_object(story: Story) -> None:
     ):
         assert answer.json()["error"]["param"] == "x_sampling"
     assert "temperature" in refusal(await story.create(x_sampling={"temperature": 1}))
+
+
+async def test_a_token_that_the_model_does_not_have(story: Story) -> None:
+    """Only the engine knows its vocabulary; the run says what was wrong with the request."""
+    story.engine.fails(InvalidRequest("The logit_bias has a token that is not the model's."))
+    run = await story.run(x_sampling={"logit_bias": {"999999999": 1}})
+    assert run["status"] == "failed"
+    assert run["last_error"]["code"] == "invalid_prompt"
 
 
 def test_what_is_absent_is_the_models_own_way() -> None:

@@ -21,10 +21,10 @@ PROMPT = "".join(piece.text for piece in HEAD)
 TURN = WrittenTurn("model", len(PROMPT), digest_of(PROMPT), "Hello!", (1, 2, 3), complete=True)
 
 
-def spliced(told: str, turn: WrittenTurn = TURN) -> list[Span]:
-    """A conversation whose first answer the template tells like this."""
-    pieces = [*HEAD, Piece(told, False), *TAIL]
-    spans = splice(pieces, [turn], turn_ends=ENDS, dialect=HERMES)
+def spliced(told: str, turn: WrittenTurn = TURN, *, by_template: bool = False) -> list[Span]:
+    """A conversation whose first answer the template tells like this, or tells by itself."""
+    pieces = [*HEAD, Piece(told, by_template), *TAIL]
+    spans = splice(pieces, [turn], turn_ends=ENDS, dialect=HERMES, tools=["f"])
     assert "".join(span.text for span in spans) == "".join(piece.text for piece in pieces)
     return spans
 
@@ -67,22 +67,44 @@ TOLD_CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 
 def test_a_call_that_is_spelled_otherwise_stands_as_it_was_written() -> None:
     """The template's spelling of a call is not the model's."""
-    assert ids_in(spliced(TOLD_CALL, replace(TURN, text=WRITTEN_CALL))) == [(TOLD_CALL, (1, 2, 3))]
+    spans = spliced(TOLD_CALL, replace(TURN, text=WRITTEN_CALL), by_template=True)
+    assert ids_in(spans) == [(TOLD_CALL, (1, 2, 3))]
 
 
 @pytest.mark.parametrize(
-    "turn",
+    "told",
     [
-        replace(TURN, text=WRITTEN_CALL, complete=False),
-        replace(TURN, text=f"<think>So.</think>{WRITTEN_CALL}"),
-        replace(TURN, text="<think>So.</think>Hello!"),
-        replace(TURN, token_ids=()),
+        "I will not look.",
+        TOLD_CALL.replace("1", "2"),
+        TOLD_CALL + TOLD_CALL,
+        "Wait." + TOLD_CALL,
+        TOLD_CALL.replace('"f"', '"g"'),
+    ],
+)
+def test_another_turn_in_its_place_is_not_taken_for_a_call(told: str) -> None:
+    """A call that nobody answered is not told: whatever stands there is what was said."""
+    assert ids_in(spliced(told, replace(TURN, text=WRITTEN_CALL), by_template=True)) == []
+
+
+@pytest.mark.parametrize("written", [WRITTEN_CALL, TOLD_CALL])
+def test_a_call_that_somebody_spells_in_a_message_is_words(written: str) -> None:
+    """Its markers are no tokens of the template's, so they do not become any."""
+    assert ids_in(spliced(TOLD_CALL, replace(TURN, text=written))) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "turn"),
+    [
+        (TOLD_CALL, replace(TURN, text=WRITTEN_CALL, complete=False)),
+        (TOLD_CALL, replace(TURN, text=f"<think>So.</think>{WRITTEN_CALL}")),
+        ("Hello!", replace(TURN, text="<think>So.</think>Hello!")),
+        ("Hello!", replace(TURN, token_ids=())),
     ],
     ids=["cut off", "reasoned before a call", "reasoned", "nothing written"],
 )
-def test_what_the_template_would_leave_out_does_not_come_back(turn: WrittenTurn) -> None:
+def test_what_the_template_would_leave_out_does_not_come_back(told: str, turn: WrittenTurn) -> None:
     """Reasoning is not given back, nor a call that was never finished."""
-    assert ids_in(spliced(TOLD_CALL if WRITTEN_CALL in turn.text else "Hello!", turn)) == []
+    assert ids_in(spliced(told, turn, by_template=True)) == []
 
 
 def test_a_turn_end_in_somebodys_words_ends_no_turn() -> None:
