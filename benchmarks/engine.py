@@ -83,7 +83,7 @@ QUICK = replace(
     prompts=(100,),
     answer=16,
     shared=Cell(4, 30, 16, shared=300),
-    histories=(1000,),
+    histories=(600,),
     cancelled_prompt=200,
     packaged_runs=1,
 )
