@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import get_args
 import pytest
 
 from server.config import CacheType
+from server.engine.client import WorkerEngine
 from server.engine.gguf import GGUF, NotGGUF, find_files, read_gguf
+from server.engine.protocol import EngineUnavailable
 from server.engine.settings import EngineSettings
 from server.engine.sizing import (
     LARGEST_DEFAULT_CONTEXT,
@@ -219,6 +222,37 @@ def test_a_broken_file_is_refused_in_a_sentence(tmp_path: Path, cut: int) -> Non
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(NotGGUF, match=r"model\.gguf is (broken|cut off): .*\.$"):
         read_gguf(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("context_length", math.inf),
+        ("context_length", 1e30),
+        ("embedding_length", 64.5),
+        ("block_count", "two"),
+        ("block_count", 4_000_000_000),
+        ("block_count", 10_001),
+        ("attention.head_count", math.nan),
+        ("attention.head_count_kv", [2.0, math.nan]),
+        ("attention.head_count_kv", [2, -2]),
+        ("ssm.state_size", -math.inf),
+    ],
+)
+async def test_a_header_of_nonsense_is_refused_in_a_sentence(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    """Whoever measures the model hears of it, and of nothing else, before memory is taken."""
+    path = write_llama(tmp_path / "model.gguf", **{f"llama.{name}": value})
+    with pytest.raises(EngineUnavailable, match=r"model\.gguf is broken: .*\.$"):
+        await WorkerEngine(path, name="model").measure()
+
+
+def test_whole_numbers_may_be_written_as_fractions(tmp_path: Path) -> None:
+    """And a context that is not told is a small one."""
+    assert demand(llama(tmp_path, **{"llama.context_length": 4096.0}), SMALL).context == 4096
+    unknown = demand(llama(tmp_path, context=0), SMALL)
+    assert unknown.context == SMALLEST_DEFAULT_CONTEXT
 
 
 def test_what_is_no_gguf_is_refused_in_a_sentence(tmp_path: Path) -> None:
