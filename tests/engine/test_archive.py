@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import resource
+import struct
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -140,6 +143,31 @@ def test_files_of_another_version_are_removed(folder: Folder, content: bytes) ->
     (folder.path / "x.1.kv").write_bytes(content)
     assert folder.files.stored() == []
     assert folder.names() == []
+
+
+def file_of(fields: dict[str, object]) -> bytes:
+    """A file without tokens and state, whose header has these fields and the right check."""
+    check = hashlib.sha256(orjson.dumps(fields)).hexdigest()[:32]
+    header = orjson.dumps(fields | {"check": check})
+    return struct.pack("<8sI", b"ASSTKV01", len(header)) + header
+
+
+FIELDS: dict[str, object] = {"scope": "a", "owner": "x", "bytes": 0, "digest": "0"}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("value", [None, 1.5, ["x"]])
+def test_a_file_whose_fields_are_others_is_removed(
+    folder: Folder, name: str, value: object
+) -> None:
+    """One that is missing or of another type; the right check does not make it readable."""
+    path = folder.path / "x.1.kv"
+    path.write_bytes(file_of(FIELDS))
+    assert [s.path for s in folder.files.stored()] == [path]
+    for fields in ({k: v for k, v in FIELDS.items() if k != name}, FIELDS | {name: value}):
+        path.write_bytes(file_of(fields))
+        assert folder.files.stored() == []
+        assert folder.names() == []
 
 
 def test_what_a_crash_left_unfinished_is_removed(folder: Folder) -> None:
