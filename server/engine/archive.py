@@ -158,30 +158,42 @@ def owners_in(root: Path) -> set[str]:
 def shrink(root: Path, limit: int) -> None:
     """Remove the longest unused files of models that are not loaded, until the rest fits.
 
-    Without this, each new version of a model would leave its predecessor's files for ever.
+    Without this, each new version of a model would leave its predecessor's files for ever. Others
+    may be doing the same: what they have removed already, and what is no file, is passed over.
     """
     abandoned = [folder for folder in root.glob("*/") if _abandoned(folder)]
-    files = [file for folder in abandoned for file in folder.iterdir()]
+    files = [file for folder in abandoned for file in _files_in(folder)]
     kept = 0
     for file in sorted(files, key=_last_use, reverse=True):
         kept += _size(file)
         if kept > limit:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
     for folder in abandoned:
         with contextlib.suppress(OSError):  # not empty
             folder.rmdir()
 
 
 def _abandoned(folder: Path) -> bool:
-    """Whether no process has this model loaded."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Whether it is there, and no process has this model loaded."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return False
     finally:
         os.close(descriptor)
     return True
+
+
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_file()]
+    except OSError:
+        return []
 
 
 def _header(snapshot: Snapshot, digest: str) -> bytes:
