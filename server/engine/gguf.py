@@ -97,12 +97,17 @@ def _count(value: Value) -> int | None:
 def read_gguf(path: Path) -> GGUF:
     """The header of a model, with the tensors of all its parts. Raises NotGGUF."""
     first = _read_file(path)
-    part = Part.of(path)
     tensors = dict(first.tensors)
-    for number in range(2, part.count + 1):
-        name = f"{part.stem}-{number:05}-of-{part.count:05}.gguf"
-        tensors |= _read_file(path.with_name(name)).tensors
+    for other in parts_of(path)[1:]:
+        tensors |= _read_file(other).tensors
     return GGUF(path, first.metadata, first.lengths, tensors)
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of a model, of which this is the first, or the only one."""
+    part = Part.of(path)
+    names = (f"{part.stem}-{n:05}-of-{part.count:05}.gguf" for n in range(2, part.count + 1))
+    return [path, *map(path.with_name, names)]
 
 
 def _read_file(path: Path) -> GGUF:
