@@ -138,7 +138,9 @@ def demand(file: GGUF, settings: EngineSettings) -> Demand:
     pooled = embeds(file)
     largest = LARGEST_TEXT if pooled else LARGEST_DEFAULT_CONTEXT
     trained = file.number("context_length") or SMALLEST_DEFAULT_CONTEXT
-    context = settings.context or min(trained, largest, settings.kv_cells or largest)
+    context = settings.context or min(trained, largest)
+    if not pooled:  # which has a cell for each token of a step, whatever the settings say
+        context = min(context, settings.kv_cells or context)
     fixed = settings.context or settings.kv_cells or pooled
     rows = max(settings.batch, settings.slots, context * pooled)
     return Demand(

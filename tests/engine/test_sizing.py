@@ -148,6 +148,20 @@ def test_a_context_that_nobody_asked_for_is_made_to_fit(tmp_path: Path) -> None:
         wanted.smallest(wanted.takes.total(0, settings.slots))
 
 
+@pytest.mark.parametrize("context", [2048, None])
+def test_a_context_is_no_longer_than_the_cells_that_hold_it(
+    tmp_path: Path, context: int | None
+) -> None:
+    """Whoever asks hears what the engine can do. An embedding model has cells of its own."""
+    settings = EngineSettings(context=context, kv_cells=512)
+    wanted = demand(llama(tmp_path, context=4096), settings)
+    assert wanted.context == 512
+    fit = wanted.best(PLENTY, PLENTY)
+    assert (fit.context, fit.cells) == (512, 512)
+    bert = demand(read_gguf(write_bert(tmp_path / "bert.gguf", context=2048)), settings)
+    assert bert.best(PLENTY, PLENTY).context == 2048
+
+
 def test_more_cells_are_taken_where_there_is_room(tmp_path: Path) -> None:
     """Enough for all slots at their longest, out of half the room left; or as configured."""
     file = llama(tmp_path, context=4096)
