@@ -100,9 +100,13 @@ def write_llama(
     heads: int = 4,
     kv_heads: int = 2,
     context: int = 256,
+    split: bool = False,
     **more: Any,
 ) -> Path:
-    """A model that writes, of any shape; all weights are zero, so it has nothing to say."""
+    """A model that writes, of any shape; all weights are zero, so it has nothing to say.
+
+    One that is split has all its tensors in a second part, beside `path`.
+    """
     narrow = width // heads * kv_heads
 
     def weight(*shape: int) -> np.ndarray[Any, Any]:
@@ -146,6 +150,12 @@ def write_llama(
         "tokenizer.ggml.eos_token_id": 1,
         **more,
     }
+    if split:
+        parts = {"split.count": np.uint16(2), "split.tensors.count": np.int32(len(tensors))}
+        second = path.with_name(path.name.replace("-00001-", "-00002-"))
+        write_gguf(second, {"split.no": np.uint16(1), **parts}, tensors)
+        metadata |= {"split.no": np.uint16(0), **parts}
+        tensors = {}
     return write_gguf(path, metadata, tensors)
 
 
@@ -187,6 +197,10 @@ def _value(value: Any) -> bytes:
 def _plain(value: Any, *, signed: bool = False) -> bytes:
     if isinstance(value, bool):
         return struct.pack("<I?", 7, value)
+    if isinstance(value, np.uint16):
+        return struct.pack("<IH", 2, value)
+    if isinstance(value, np.int32):
+        return struct.pack("<Ii", 5, value)
     if isinstance(value, int):
         return struct.pack("<Ii", 5, value) if signed else struct.pack("<II", 4, value)
     if isinstance(value, float):

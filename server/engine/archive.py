@@ -158,42 +158,52 @@ def owners_in(root: Path) -> set[str]:
 def shrink(root: Path, limit: int) -> None:
     """Remove the longest unused files of models that are not loaded, until the rest fits.
 
-    Without this, each new version of a model would leave its predecessor's files for ever.
+    Without this, each new version of a model would leave its predecessor's files for ever. Others
+    may be doing the same: what they have removed already, and what is no file, is passed over.
     """
     abandoned = [folder for folder in root.glob("*/") if _abandoned(folder)]
-    files = [file for folder in abandoned for file in folder.iterdir()]
+    files = [file for folder in abandoned for file in _files_in(folder)]
     kept = 0
     for file in sorted(files, key=_last_use, reverse=True):
         kept += _size(file)
         if kept > limit:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
     for folder in abandoned:
         with contextlib.suppress(OSError):  # not empty
             folder.rmdir()
 
 
 def _abandoned(folder: Path) -> bool:
-    """Whether no process has this model loaded."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Whether it is there, and no process has this model loaded."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return False
     finally:
         os.close(descriptor)
     return True
 
 
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_file()]
+    except OSError:
+        return []
+
+
 def _header(snapshot: Snapshot, digest: str) -> bytes:
-    fields = {
-        "scope": snapshot.scope,
-        "owner": snapshot.owner,
-        "bytes": snapshot.size,
-        "digest": digest,
-    }
-    fields["check"] = _check(fields, snapshot.tokens)
-    header = orjson.dumps(fields)
+    fields = _fields(snapshot.scope, snapshot.owner, snapshot.size, digest)
+    header = orjson.dumps(fields | {"check": _check(fields, snapshot.tokens)})
     return _HEAD.pack(_MAGIC, len(header)) + header
+
+
+def _fields(scope: str, owner: str, size: int, digest: str) -> dict[str, str | int]:
+    return {"scope": scope, "owner": owner, "bytes": size, "digest": digest}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +223,19 @@ class _Contents:
 
 def _contents(file: BinaryIO) -> _Contents | None:
     """None unless they are as they were written, and the state is as long."""
-    fields = _read_header(file)
-    if fields is None:
-        return None
-    check, size = fields.pop("check", None), fields.get("bytes")
+    match _read_header(file):
+        case {
+            "scope": str(scope),
+            "owner": str(owner),
+            "bytes": int(size),
+            "digest": str(digest),
+            "check": str(check),
+        }:
+            fields = _fields(scope, owner, size, digest)
+        case _:
+            return None
     rest = os.fstat(file.fileno()).st_size - file.tell()
-    if not isinstance(size, int) or not 0 <= size <= rest:
+    if not 0 <= size <= rest:
         return None
     tokens = array("i")
     if (rest - size) % tokens.itemsize:
@@ -226,11 +243,11 @@ def _contents(file: BinaryIO) -> _Contents | None:
     tokens.frombytes(file.read(rest - size))
     if check != _check(fields, tokens):
         return None
-    scope, owner, digest = (str(fields[name]) for name in ("scope", "owner", "digest"))
     return _Contents(scope, owner, tokens, size, digest)
 
 
-def _read_header(file: BinaryIO) -> dict[str, object] | None:
+def _read_header(file: BinaryIO) -> object:
+    """None if there is none."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return None
@@ -238,10 +255,9 @@ def _read_header(file: BinaryIO) -> dict[str, object] | None:
     if magic != _MAGIC or length > _LONGEST_HEADER:
         return None
     try:
-        fields = orjson.loads(file.read(length))
+        return orjson.loads(file.read(length))
     except orjson.JSONDecodeError:
         return None
-    return fields if isinstance(fields, dict) else None
 
 
 def _listed(path: Path) -> Snapshot | None:
@@ -256,7 +272,7 @@ def _listed(path: Path) -> Snapshot | None:
     return Snapshot(held.scope, held.owner, held.tokens, held.size, path=path)
 
 
-def _check(fields: dict[str, object], tokens: array[int]) -> str:
+def _check(fields: dict[str, str | int], tokens: array[int]) -> str:
     return _digest(orjson.dumps(fields), tokens)
 
 

@@ -22,6 +22,7 @@ MAGIC: Final = b"GGUF"
 READ_SIZE: Final = 1 << 20
 LARGEST_VALUE: Final = 1 << 28  # bytes; beyond it the file is broken
 LONGEST_ARRAY: Final = 1024  # one value a layer is kept, one a token is not
+LARGEST_NUMBER: Final = (1 << 31) - 1  # of what is counted; llama.cpp counts no further
 _NUMBERS: Final = dict(enumerate(["<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"])) | {
     10: "<Q",
     11: "<q",
@@ -66,25 +67,47 @@ class GGUF:
         return str(self.metadata.get("general.architecture", ""))
 
     def number(self, key: str, default: int = 0) -> int:
-        """A number of this architecture; of one that differs by layer, the largest."""
+        """A number of this architecture; of one that differs by layer, the largest.
+
+        Raises NotGGUF, as `numbers` does.
+        """
         return max(self.numbers(key, default), default=default)
 
     def numbers(self, key: str, default: int = 0) -> tuple[int, ...]:
-        """A number of this architecture for each layer, or the one that all have."""
-        value = self.metadata.get(f"{self.architecture}.{key}", default)
+        """A number of this architecture for each layer, or the one that all have.
+
+        Raises NotGGUF if the file has something there that counts nothing.
+        """
+        name = f"{self.architecture}.{key}"
+        value = self.metadata.get(name, default)
         values = value if isinstance(value, tuple) else (value,)
-        return tuple(int(each) for each in values if isinstance(each, int | float))
+        counts = tuple(each for each in map(_count, values) if each is not None)
+        if len(counts) < len(values):
+            raise NotGGUF(f"{self.path} is broken: its {name} is not a number that can be.")
+        return counts
+
+
+def _count(value: Value) -> int | None:
+    """A value as a number of things, if it is one. Neither infinity nor NaN is."""
+    if not isinstance(value, int | float) or not 0 <= value <= LARGEST_NUMBER:
+        return None
+    return int(value) if value == int(value) else None
 
 
 def read_gguf(path: Path) -> GGUF:
     """The header of a model, with the tensors of all its parts. Raises NotGGUF."""
     first = _read_file(path)
-    part = Part.of(path)
     tensors = dict(first.tensors)
-    for number in range(2, part.count + 1):
-        name = f"{part.stem}-{number:05}-of-{part.count:05}.gguf"
-        tensors |= _read_file(path.with_name(name)).tensors
+    for other in parts_of(path)[1:]:
+        tensors |= _read_file(other).tensors
     return GGUF(path, first.metadata, first.lengths, tensors)
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of a model, of which this is the first, or the only one."""
+    part = Part.of(path)
+    names = (f"{part.stem}-{n:05}-of-{part.count:05}.gguf" for n in range(2, part.count + 1))
+    return [path, *map(path.with_name, names)]
 
 
 def _read_file(path: Path) -> GGUF:

@@ -20,7 +20,7 @@ import numpy as np
 
 from server.engine.backend import Logits, Outcome, State
 from server.engine.batch import Batch, Part
-from server.engine.gguf import read_gguf
+from server.engine.gguf import parts_of, read_gguf
 from server.engine.machine import available_memory, physical_cores
 from server.engine.protocol import ModelInfo
 from server.engine.settings import EngineSettings
@@ -168,7 +168,7 @@ class Model:
             name=name,
             description=description,
             path=self.path,
-            size=Path(self.path).stat().st_size,
+            size=sum(part.stat().st_size for part in parts_of(Path(self.path))),
             parameters=_c.llama_model_n_params(self.pointer),
             context=context,
             vocabulary=vocabulary.size,
@@ -543,7 +543,7 @@ def _kind(attributes: int) -> SpecialKind | None:
 def _fingerprint(path: Path, settings: EngineSettings) -> str:
     """What a saved state depends on: the files, how they are computed, and who reads it again."""
     digest = hashlib.sha256()
-    for file in (path, *map(Path, settings.lora)):
+    for file in (*parts_of(path), *map(Path, settings.lora)):
         digest.update(_sample_of(file))
     loaded = (
         llama_cpp.__version__,

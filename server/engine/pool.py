@@ -130,8 +130,15 @@ class ModelPool:
                 place.demand = await place.model.measure()
             except EngineUnavailable as error:
                 log.warning("model.unusable model=%s reason=%s", place.id, error)
-                if place.state == "unloaded":
-                    place.state, place.reason = "failed", str(error)
+                self._condemn(place, str(error))
+            except Exception:  # the edge: one file must not keep the others from being served
+                log.exception("model.unusable", extra={"model": place.id})
+                self._condemn(place, "What the model takes could not be found out.")
+
+    def _condemn(self, place: _Place, reason: str) -> None:
+        """It is of no use, as far as can be seen; what is loaded, or is about to be, knows best."""
+        if place.state == "unloaded":
+            place.state, place.reason = "failed", reason
 
     def preload(self, model_ids: Iterable[str]) -> None:
         """Begin to load these, as far as there is room for them."""

@@ -11,7 +11,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
-from server.engine.gguf import GGUF
+from server.engine.gguf import GGUF, NotGGUF
 from server.engine.settings import EngineSettings
 
 LARGEST_DEFAULT_CONTEXT: Final = 32_768
@@ -41,6 +41,7 @@ TYPE_BYTES: Final = {
     "q4_0": 18 / 32,
     "iq4_nl": 18 / 32,
 }
+MOST_LAYERS: Final = 10_000  # no model has a tenth of it
 POOLED: Final = frozenset({1, 2, 3})  # mean, first token, last token
 
 
@@ -130,11 +131,16 @@ def embeds(file: GGUF) -> bool:
 
 
 def demand(file: GGUF, settings: EngineSettings) -> Demand:
-    """A context that nobody asked for is the model's own, and may be shortened."""
+    """A context that nobody asked for is the model's own, and may be shortened.
+
+    Raises NotGGUF if the header says what cannot be.
+    """
     pooled = embeds(file)
     largest = LARGEST_TEXT if pooled else LARGEST_DEFAULT_CONTEXT
-    trained = file.number("context_length", SMALLEST_DEFAULT_CONTEXT)
-    context = settings.context or min(trained, largest, settings.kv_cells or largest)
+    trained = file.number("context_length") or SMALLEST_DEFAULT_CONTEXT
+    context = settings.context or min(trained, largest)
+    if not pooled:  # which has a cell for each token of a step, whatever the settings say
+        context = min(context, settings.kv_cells or context)
     fixed = settings.context or settings.kv_cells or pooled
     rows = max(settings.batch, settings.slots, context * pooled)
     return Demand(
@@ -178,6 +184,8 @@ def _cache_of_token(file: GGUF, settings: EngineSettings) -> int:
 def _heads_by_layer(file: GGUF) -> list[int]:
     """Heads that have keys and values of their own, where the layer attends to tokens at all."""
     layers = file.number("block_count")
+    if layers > MOST_LAYERS:
+        raise NotGGUF(f"{file.path} is broken: it cannot have {layers} layers.")
     heads = file.numbers("attention.head_count_kv") if _has(file, "attention.head_count_kv") else ()
     heads = heads or file.numbers("attention.head_count")
     by_layer = list(islice(cycle(heads), layers))

@@ -23,7 +23,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from server.engine.archive import SnapshotFiles, shrink
+from server.engine.archive import Deliver, SnapshotFiles, shrink
 from server.engine.decoder import Decoder
 from server.engine.embedding import Embedder
 from server.engine.machine import available_memory
@@ -151,7 +151,7 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
         outbox.put(Refused(str(refusal)))
         return
     info = model.describe(load.name, load.description, backend.context)
-    files = _archive(load, info.fingerprint, inbox)
+    files = _archive(load, info.fingerprint, inbox.decoding.put)
     store = _store(load.settings, files, one_per_owner=backend.rolls_back)
     decoder = inbox.decoder = Decoder(backend, load.settings, store)
     decoder.warm_up()
@@ -197,16 +197,19 @@ def embed(embedder: Embedder, inbox: SimpleQueue[DecoderMessage], outbox: Outbox
             outbox.put(embedded)
 
 
-def _archive(load: Load, fingerprint: str, inbox: Inbox) -> SnapshotFiles | None:
+def _archive(load: Load, fingerprint: str, deliver: Deliver) -> SnapshotFiles | None:
     if load.cache is None or load.settings.cache_disk_bytes == 0:
         return None
     folder = Path(load.cache) / fingerprint
     try:
-        files = SnapshotFiles(folder, inbox.decoding.put)
-        shrink(folder.parent, load.settings.cache_disk_bytes)
+        files = SnapshotFiles(folder, deliver)
     except OSError as error:  # the model works without
         sys.stderr.write(f"no snapshots in {folder}: {error}\n")
         return None
+    try:
+        shrink(folder.parent, load.settings.cache_disk_bytes)
+    except OSError as error:  # and this one's files with what others have left
+        sys.stderr.write(f"{folder.parent} may hold too much: {error}\n")
     return files
 
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import os
 import resource
+import shutil
+import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.engine import worker
 from server.engine.archive import SnapshotFiles, forget_files, owners_in, shrink
+from server.engine.messages import Load
+from server.engine.settings import EngineSettings
 from server.engine.snapshots import SHARED, Fetched, Snapshot, Written
 
 STATE = np.random.default_rng(1).integers(0, 256, 5000).astype(np.uint8)
@@ -142,6 +150,31 @@ def test_files_of_another_version_are_removed(folder: Folder, content: bytes) ->
     assert folder.names() == []
 
 
+def file_of(fields: dict[str, object]) -> bytes:
+    """A file without tokens and state, whose header has these fields and the right check."""
+    check = hashlib.sha256(orjson.dumps(fields)).hexdigest()[:32]
+    header = orjson.dumps(fields | {"check": check})
+    return struct.pack("<8sI", b"ASSTKV01", len(header)) + header
+
+
+FIELDS: dict[str, object] = {"scope": "a", "owner": "x", "bytes": 0, "digest": "0"}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("value", [None, 1.5, ["x"]])
+def test_a_file_whose_fields_are_others_is_removed(
+    folder: Folder, name: str, value: object
+) -> None:
+    """One that is missing or of another type; the right check does not make it readable."""
+    path = folder.path / "x.1.kv"
+    path.write_bytes(file_of(FIELDS))
+    assert [s.path for s in folder.files.stored()] == [path]
+    for fields in ({k: v for k, v in FIELDS.items() if k != name}, FIELDS | {name: value}):
+        path.write_bytes(file_of(fields))
+        assert folder.files.stored() == []
+        assert folder.names() == []
+
+
 def test_what_a_crash_left_unfinished_is_removed(folder: Folder) -> None:
     """A file gets its name when it is whole."""
     snapshot = folder.write("x")
@@ -229,6 +262,52 @@ def test_models_that_are_gone_give_up_their_oldest_files(tmp_path: Path) -> None
         assert [path.name for path in tmp_path.iterdir()] == ["loaded"]
         assert mine is not None
         assert mine.exists()
+
+
+@pytest.mark.parametrize(("module", "call"), [(os, "open"), (fcntl, "flock")])
+def test_two_may_clean_up_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, call: str
+) -> None:
+    """What the other was faster to remove, before it is opened or read, is gone, and no fault."""
+    real: Callable[..., object] = getattr(module, call)
+
+    def late(*arguments: object) -> object:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, call, real)
+            shutil.rmtree(tmp_path / "old")
+        return real(*arguments)
+
+    with opened(tmp_path / "old") as folder:
+        folder.write("x")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, call, late)
+        shrink(tmp_path, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_within_a_models_folder_is_passed_over(tmp_path: Path) -> None:
+    """Whoever put it there; the files beside it are removed."""
+    with opened(tmp_path / "old") as folder:
+        folder.write("x")
+    (tmp_path / "old" / "notes").mkdir()
+    shrink(tmp_path, 0)
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["notes"]
+
+
+def test_a_model_keeps_its_files_whatever_becomes_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be cleaned up costs nothing of its own."""
+
+    def fail(root: Path, limit: int) -> None:
+        raise PermissionError(f"{root} is locked, whatever fits {limit}")
+
+    monkeypatch.setattr(worker, "shrink", fail)
+    load = Load("model.gguf", "model", "", EngineSettings(), str(tmp_path))
+    files = worker._archive(load, "fingerprint", SimpleQueue[Written | Fetched]().put)
+    assert files is not None
+    files.close(PATIENCE)
+    assert "may hold too much" in capsys.readouterr().err
 
 
 def set_age(snapshot: Snapshot, seconds: int) -> None:

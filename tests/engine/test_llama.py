@@ -15,6 +15,7 @@ from server.engine.backend import Logits, Outcome
 from server.engine.batch import Batch, Part
 from server.engine.llama import DecodeFailed, ErrorLog, LlamaBackend, Model
 from server.engine.settings import EngineSettings
+from tests.gguf_files import write_llama
 
 SETTINGS = EngineSettings(slots=4, context=1024, kv_cells=1024, threads=1, gpu_layers=0)
 
@@ -124,6 +125,18 @@ def test_a_model_that_differs_in_some_layers_is_another_one(
     tuned.write_bytes(content)
     assert fingerprint_of(tuned) != fingerprint_of(model_path)
     assert fingerprint_of(tuned) == fingerprint_of(tuned)
+
+
+def test_a_split_model_is_all_of_its_parts(tmp_path: Path) -> None:
+    """The first may have no tensors at all, so that only the others tell two models apart."""
+    first = write_llama(tmp_path / "big-00001-of-00002.gguf", split=True)
+    second = tmp_path / "big-00002-of-00002.gguf"
+    model = Model(str(first), SETTINGS, ErrorLog())
+    assert model.describe("", "", 256).size == first.stat().st_size + second.stat().st_size
+    before, content = fingerprint_of(first), bytearray(second.read_bytes())
+    content[-100] = 1
+    second.write_bytes(content)
+    assert fingerprint_of(first) != before
 
 
 def fingerprint_of(path: Path) -> str:

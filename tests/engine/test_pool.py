@@ -34,6 +34,8 @@ class Weight:
     async def measure(self) -> Demand:
         if self.problem == "gone":
             raise EngineUnavailable("There is no file.")
+        if self.problem == "locked":
+            raise PermissionError("An adapter's folder cannot be read.")
         footprint = Footprint(weights=self.size * MIB, cell=0, slot=0, fixed=0)
         return Demand(Path(f"{self.size}.gguf"), footprint, 1, 512, 512, snapshots=0)
 
@@ -338,6 +340,16 @@ async def test_a_survey_finds_what_is_wrong_with_files() -> None:
         assert (on.state("b"), on.pool.standing("b").context) == ("unloaded", 512)
         on.models["a"].problem = None
         await on.use("a")
+
+
+async def test_a_survey_goes_on_whatever_is_wrong_with_a_file() -> None:
+    """Also where nobody thought of it: the others are served."""
+    async with bench(a=10, b=10) as on:
+        on.models["a"].problem = "locked"
+        await on.pool.survey()
+        assert on.pool.standing("a").reason == "What the model takes could not be found out."
+        assert (on.state("a"), on.state("b")) == ("failed", "unloaded")
+        assert on.pool.standing("b").context == 512
 
 
 async def test_without_a_known_memory_each_takes_what_it_likes() -> None:

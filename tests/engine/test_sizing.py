@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import get_args
 import pytest
 
 from server.config import CacheType
+from server.engine.client import WorkerEngine
 from server.engine.gguf import GGUF, NotGGUF, find_files, read_gguf
+from server.engine.protocol import EngineUnavailable
 from server.engine.settings import EngineSettings
 from server.engine.sizing import (
     LARGEST_DEFAULT_CONTEXT,
@@ -145,6 +148,20 @@ def test_a_context_that_nobody_asked_for_is_made_to_fit(tmp_path: Path) -> None:
         wanted.smallest(wanted.takes.total(0, settings.slots))
 
 
+@pytest.mark.parametrize("context", [2048, None])
+def test_a_context_is_no_longer_than_the_cells_that_hold_it(
+    tmp_path: Path, context: int | None
+) -> None:
+    """Whoever asks hears what the engine can do. An embedding model has cells of its own."""
+    settings = EngineSettings(context=context, kv_cells=512)
+    wanted = demand(llama(tmp_path, context=4096), settings)
+    assert wanted.context == 512
+    fit = wanted.best(PLENTY, PLENTY)
+    assert (fit.context, fit.cells) == (512, 512)
+    bert = demand(read_gguf(write_bert(tmp_path / "bert.gguf", context=2048)), settings)
+    assert bert.best(PLENTY, PLENTY).context == 2048
+
+
 def test_more_cells_are_taken_where_there_is_room(tmp_path: Path) -> None:
     """Enough for all slots at their longest, out of half the room left; or as configured."""
     file = llama(tmp_path, context=4096)
@@ -219,6 +236,37 @@ def test_a_broken_file_is_refused_in_a_sentence(tmp_path: Path, cut: int) -> Non
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(NotGGUF, match=r"model\.gguf is (broken|cut off): .*\.$"):
         read_gguf(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("context_length", math.inf),
+        ("context_length", 1e30),
+        ("embedding_length", 64.5),
+        ("block_count", "two"),
+        ("block_count", 4_000_000_000),
+        ("block_count", 10_001),
+        ("attention.head_count", math.nan),
+        ("attention.head_count_kv", [2.0, math.nan]),
+        ("attention.head_count_kv", [2, -2]),
+        ("ssm.state_size", -math.inf),
+    ],
+)
+async def test_a_header_of_nonsense_is_refused_in_a_sentence(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    """Whoever measures the model hears of it, and of nothing else, before memory is taken."""
+    path = write_llama(tmp_path / "model.gguf", **{f"llama.{name}": value})
+    with pytest.raises(EngineUnavailable, match=r"model\.gguf is broken: .*\.$"):
+        await WorkerEngine(path, name="model").measure()
+
+
+def test_whole_numbers_may_be_written_as_fractions(tmp_path: Path) -> None:
+    """And a context that is not told is a small one."""
+    assert demand(llama(tmp_path, **{"llama.context_length": 4096.0}), SMALL).context == 4096
+    unknown = demand(llama(tmp_path, context=0), SMALL)
+    assert unknown.context == SMALLEST_DEFAULT_CONTEXT
 
 
 def test_what_is_no_gguf_is_refused_in_a_sentence(tmp_path: Path) -> None:
