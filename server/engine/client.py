@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -27,6 +27,7 @@ from server.engine.messages import (
     Load,
     Loaded,
     Step,
+    Unsendable,
 )
 from server.engine.process import News, WorkerProcess
 from server.engine.protocol import (
@@ -48,7 +49,6 @@ from server.engine.stats import EngineStats
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Q = TypeVar("Q", Tokenizing, Embedding)
 
 FIRST_BACKOFF: Final = 0.1
 LONGEST_BACKOFF: Final = 10.0
@@ -123,25 +123,23 @@ class WorkerEngine:
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
-            self._keeper = None
-        worker, self._worker = self._worker, None
-        self._fail_calls(EngineUnavailable("The engine was stopped."))
-        if worker is not None:
-            await worker.stop()
+        try:
+            await self._dismiss_keeper()
+        finally:
+            worker, self._worker = self._worker, None
+            self._fail_calls(EngineUnavailable("The engine was stopped."))
+            if worker is not None:
+                await worker.stop()
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]:
-        number = next(self._numbers)
-        question = self._ask(number, Tokenizing(number, spans))
-        return await self._answer(number, question)
+        question = Tokenizing(next(self._numbers), spans)
+        with self._asked(question):
+            return await self._answer(question)
 
     async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
-        number = next(self._numbers)
-        question = self._ask(number, Embedding(number, texts))
-        return await self._answer(number, question)
+        question = Embedding(next(self._numbers), texts)
+        with self._asked(question):
+            return await self._answer(question)
 
     def generate(self, request: Request) -> WorkerGeneration:
         return WorkerGeneration(self, next(self._numbers), request, self.patience)
@@ -169,25 +167,28 @@ class WorkerEngine:
         if self._worker is not None and generation.sent:
             self._worker.send(Cancel(generation.number))
 
-    def _ask(self, number: int, question: Q) -> Q:
+    @contextlib.contextmanager
+    def _asked(self, question: Tokenizing | Embedding) -> Iterator[None]:
+        """Meanwhile it is asked of this worker, and of the next one."""
         self._require_running()
+        number = question.message.number
         self._questions[number] = question
-        if self._worker is not None:
-            question.ask(self._worker)
-        return question
-
-    async def _answer(self, number: int, question: Question[T]) -> T:
-        """Wait for as long as there is news of it, or a new worker may still come."""
         try:
-            heard = -1
-            while not question.answer.done():
-                if question.times_heard == heard:
-                    raise EngineUnavailable("The model's worker does not answer.")
-                heard = question.times_heard
-                await asyncio.wait((question.answer,), timeout=self.patience)
-            return question.answer.result()
+            if self._worker is not None:
+                question.ask(self._worker)
+            yield
         finally:
             del self._questions[number]
+
+    async def _answer(self, question: Question[T]) -> T:
+        """Wait for as long as there is news of it, or a new worker may still come."""
+        heard = -1
+        while not question.answer.done():
+            if question.times_heard == heard:
+                raise EngineUnavailable("The model's worker does not answer.")
+            heard = question.times_heard
+            await asyncio.wait((question.answer,), timeout=self.patience)
+        return question.answer.result()
 
     def _require_running(self) -> None:
         if self._keeper is None:
@@ -195,8 +196,12 @@ class WorkerEngine:
 
     def _send(self, worker: WorkerProcess, generation: WorkerGeneration) -> None:
         request = replace(generation.request, prompt=list(generation.request.prompt))
-        worker.send(Generate(generation.number, request))
-        generation.mark_sent()
+        try:
+            worker.send(Generate(generation.number, request))
+        except Unsendable as error:
+            generation.end(error)
+        else:
+            generation.mark_sent()
 
     async def _keep(self) -> None:
         """Have a worker, always."""
@@ -210,6 +215,16 @@ class WorkerEngine:
             worker, backoff = await self._restart(backoff)
             self._stats = replace(self._stats, restarts=self._stats.restarts + 1)
             self._welcome(worker)
+
+    async def _dismiss_keeper(self) -> None:
+        """Whatever became of it: a fault of its own is logged."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        keeper.cancel()
+        await asyncio.wait((keeper,))
+        if not keeper.cancelled() and (fault := keeper.exception()):
+            logger.error("engine.keeper_died model=%s", self._load.name, exc_info=fault)
 
     async def _outlive(self, worker: WorkerProcess) -> tuple[str, float]:
         """Wait until the worker is dead, if need be by killing it: what of, and how old."""
