@@ -91,7 +91,8 @@ class WorkerProcess(asyncio.Protocol):
         frame = encode(message)
         if isinstance(message, Generate | Tokenize | Embed):
             self._owe(message.number)
-        self._transport.write(frame)
+        if not self._transport.is_closing():  # uvloop's would raise
+            self._transport.write(frame)
 
     async def died(self) -> str:
         """Wait for the end; returns what it died of, as the end of a sentence."""

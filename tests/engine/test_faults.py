@@ -9,14 +9,16 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from server.engine.client import WorkerEngine
-from server.engine.messages import Unsendable
+from server.engine.messages import Cancel, Forget, Load, Tokenize, Unsendable
+from server.engine.process import WorkerProcess
 from server.engine.protocol import EngineCrashed, EngineUnavailable, Finished, Request, Span, Tokens
 from server.engine.settings import EngineSettings
 from tests.engine.calls import GREEDY, Said, ask, endless, first_tokens, read
@@ -304,6 +306,22 @@ async def test_stop_ends_the_worker_and_the_calls(model_path: Path) -> None:
         os.kill(pid, 0)
     with pytest.raises(EngineUnavailable):
         await engine.tokenize([Span("Hello!", False)])
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_is_said_to_a_dead_worker_goes_nowhere(
+    model_path: Path, run: Callable[[Coroutine[None, None, None]], None]
+) -> None:
+    """On any loop: who says it hears of the death soon enough."""
+
+    async def speak_to_the_dead() -> None:
+        load = Load(str(model_path), "tiny", "", SETTINGS)
+        worker = await WorkerProcess.start(load, lambda _: None)
+        await worker.stop()
+        for message in (Tokenize(1, ()), Cancel(1), Forget("thread_1")):
+            worker.send(message)
+
+    run(speak_to_the_dead())
 
 
 async def test_stop_ends_a_worker_that_nobody_keeps_any_more(
