@@ -80,7 +80,7 @@ class WorkerEngine:
         self._numbers = count(1)
         self._generations: dict[int, WorkerGeneration] = {}
         self._questions: dict[int, Tokenizing | Embedding] = {}
-        self._forgotten: set[str] = set()  # owners that the next worker is to hear of
+        self._forgotten: set[str] = set()  # owners, while a worker comes or goes
         self._stats = EngineStats()
 
     @property
@@ -126,10 +126,8 @@ class WorkerEngine:
         try:
             await self._dismiss_keeper()
         finally:
-            worker, self._worker = self._worker, None
             self._fail_calls(EngineUnavailable("The engine was stopped."))
-            if worker is not None:
-                await worker.stop()
+            await self._dismiss_worker()
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]:
         question = Tokenizing(next(self._numbers), spans)
@@ -147,7 +145,7 @@ class WorkerEngine:
     def forget(self, owner: str) -> None:
         if self._worker is not None:
             self._worker.send(Forget(owner))
-        elif self._keeper is not None:  # the next worker may have read the files already
+        if self._changes:
             self._forgotten.add(owner)
         if self._cache is not None:  # a folder of thousands of files is not read on the loop
             loop = asyncio.get_running_loop()
@@ -190,6 +188,11 @@ class WorkerEngine:
             await asyncio.wait((question.answer,), timeout=self.patience)
         return question.answer.result()
 
+    @property
+    def _changes(self) -> bool:
+        """One worker may have read its files and not listen yet, or another still write its own."""
+        return (self._worker is None) != (self._keeper is None)
+
     def _require_running(self) -> None:
         if self._keeper is None:
             raise EngineUnavailable("The engine is not running.")
@@ -225,6 +228,14 @@ class WorkerEngine:
         await asyncio.wait((keeper,))
         if not keeper.cancelled() and (fault := keeper.exception()):
             logger.error("engine.keeper_died model=%s", self._load.name, exc_info=fault)
+
+    async def _dismiss_worker(self) -> None:
+        """It writes its threads to the end, some of which may be forgotten meanwhile."""
+        if self._worker is not None:
+            await self._worker.stop()
+            self._worker = None
+        while self._forgotten and self._cache is not None:
+            await asyncio.to_thread(forget_files, self._cache, self._forgotten.pop())
 
     async def _outlive(self, worker: WorkerProcess) -> tuple[str, float]:
         """Wait until the worker is dead, if need be by killing it: what of, and how old."""
