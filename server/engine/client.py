@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -27,6 +27,7 @@ from server.engine.messages import (
     Load,
     Loaded,
     Step,
+    Unsendable,
 )
 from server.engine.process import News, WorkerProcess
 from server.engine.protocol import (
@@ -49,7 +50,6 @@ from server.engine.stats import EngineStats
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Q = TypeVar("Q", Tokenizing, Embedding)
 
 FIRST_BACKOFF: Final = 0.1
 LONGEST_BACKOFF: Final = 10.0
@@ -81,7 +81,7 @@ class WorkerEngine:
         self._numbers = count(1)
         self._generations: dict[int, WorkerGeneration] = {}
         self._questions: dict[int, Tokenizing | Embedding] = {}
-        self._forgotten: set[str] = set()  # owners that the next worker is to hear of
+        self._forgotten: set[str] = set()  # owners, while a worker comes or goes
         self._stats = EngineStats()
 
     @property
@@ -124,25 +124,21 @@ class WorkerEngine:
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
-            self._keeper = None
-        worker, self._worker = self._worker, None
-        self._fail_calls(EngineUnavailable("The engine was stopped."))
-        if worker is not None:
-            await worker.stop()
+        try:
+            await self._dismiss_keeper()
+        finally:
+            self._fail_calls(EngineUnavailable("The engine was stopped."))
+            await self._dismiss_worker()
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]:
-        number = next(self._numbers)
-        question = self._ask(number, Tokenizing(number, spans))
-        return await self._answer(number, question)
+        question = Tokenizing(next(self._numbers), spans)
+        with self._asked(question):
+            return await self._answer(question)
 
     async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
-        number = next(self._numbers)
-        question = self._ask(number, Embedding(number, texts))
-        return await self._answer(number, question)
+        question = Embedding(next(self._numbers), texts)
+        with self._asked(question):
+            return await self._answer(question)
 
     def generate(self, request: Request) -> WorkerGeneration:
         return WorkerGeneration(self, next(self._numbers), request, self.patience)
@@ -150,7 +146,7 @@ class WorkerEngine:
     def forget(self, owner: str) -> None:
         if self._worker is not None:
             self._worker.send(Forget(owner))
-        elif self._keeper is not None:  # the next worker may have read the files already
+        if self._changes:
             self._forgotten.add(owner)
         if self._cache is not None:  # a folder of thousands of files is not read on the loop
             loop = asyncio.get_running_loop()
@@ -170,25 +166,33 @@ class WorkerEngine:
         if self._worker is not None and generation.sent:
             self._worker.send(Cancel(generation.number))
 
-    def _ask(self, number: int, question: Q) -> Q:
+    @contextlib.contextmanager
+    def _asked(self, question: Tokenizing | Embedding) -> Iterator[None]:
+        """Meanwhile it is asked of this worker, and of the next one."""
         self._require_running()
+        number = question.message.number
         self._questions[number] = question
-        if self._worker is not None:
-            question.ask(self._worker)
-        return question
-
-    async def _answer(self, number: int, question: Question[T]) -> T:
-        """Wait for as long as there is news of it, or a new worker may still come."""
         try:
-            heard = -1
-            while not question.answer.done():
-                if question.times_heard == heard:
-                    raise EngineUnavailable("The model's worker does not answer.")
-                heard = question.times_heard
-                await asyncio.wait((question.answer,), timeout=self.patience)
-            return question.answer.result()
+            if self._worker is not None:
+                question.ask(self._worker)
+            yield
         finally:
             del self._questions[number]
+
+    async def _answer(self, question: Question[T]) -> T:
+        """Wait for as long as there is news of it, or a new worker may still come."""
+        heard = -1
+        while not question.answer.done():
+            if question.times_heard == heard:
+                raise EngineUnavailable("The model's worker does not answer.")
+            heard = question.times_heard
+            await asyncio.wait((question.answer,), timeout=self.patience)
+        return question.answer.result()
+
+    @property
+    def _changes(self) -> bool:
+        """One worker may have read its files and not listen yet, or another still write its own."""
+        return (self._worker is None) != (self._keeper is None)
 
     def _require_running(self) -> None:
         if self._keeper is None:
@@ -196,8 +200,12 @@ class WorkerEngine:
 
     def _send(self, worker: WorkerProcess, generation: WorkerGeneration) -> None:
         request = replace(generation.request, prompt=list(generation.request.prompt))
-        worker.send(Generate(generation.number, request))
-        generation.mark_sent()
+        try:
+            worker.send(Generate(generation.number, request))
+        except Unsendable as error:
+            generation.end(error)
+        else:
+            generation.mark_sent()
 
     async def _keep(self) -> None:
         """Have a worker, always."""
@@ -211,6 +219,24 @@ class WorkerEngine:
             worker, backoff = await self._restart(backoff)
             self._stats = replace(self._stats, restarts=self._stats.restarts + 1)
             self._welcome(worker)
+
+    async def _dismiss_keeper(self) -> None:
+        """Whatever became of it: a fault of its own is logged."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        keeper.cancel()
+        await asyncio.wait((keeper,))
+        if not keeper.cancelled() and (fault := keeper.exception()):
+            logger.error("engine.keeper_died model=%s", self._load.name, exc_info=fault)
+
+    async def _dismiss_worker(self) -> None:
+        """It writes its threads to the end, some of which may be forgotten meanwhile."""
+        if self._worker is not None:
+            await self._worker.stop()
+            self._worker = None
+        while self._forgotten and self._cache is not None:
+            await asyncio.to_thread(forget_files, self._cache, self._forgotten.pop())
 
     async def _outlive(self, worker: WorkerProcess) -> tuple[str, float]:
         """Wait until the worker is dead, if need be by killing it: what of, and how old."""

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from server.engine.protocol import ModelInfo, Request, Sampling, Span
+from server.engine.protocol import EngineError, ModelInfo, Request, Sampling, Span
 from server.engine.settings import EngineSettings
 
 FailureKind = Literal["too_long", "invalid"]
@@ -175,8 +175,21 @@ class MalformedFrame(Exception):
     """The peer sent something that is no message."""
 
 
+class Unsendable(EngineError):
+    """What no message can hold: half of a surrogate pair, a number beyond 64 bits."""
+
+
+def well_formed(text: str) -> str:
+    """The text as Unicode: what JSON's escapes can say besides is replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def encode(message: Message) -> bytes:
-    body = orjson.dumps((type(message).__name__, message))
+    """Raises Unsendable."""
+    try:
+        body = orjson.dumps((type(message).__name__, message))
+    except orjson.JSONEncodeError as error:
+        raise Unsendable(f"This cannot be sent to the model: {error}.") from error
     return _LENGTH.pack(len(body)) + body
 
 

@@ -87,9 +87,12 @@ class WorkerProcess(asyncio.Protocol):
         return asyncio.get_running_loop().time() - self._heard if self._owed else 0.0
 
     def send(self, message: ToWorker) -> None:
+        """Raises Unsendable, and owes nothing then."""
+        frame = encode(message)
         if isinstance(message, Generate | Tokenize | Embed):
             self._owe(message.number)
-        self._transport.write(encode(message))
+        if not self._transport.is_closing():  # uvloop's would raise
+            self._transport.write(frame)
 
     async def died(self) -> str:
         """Wait for the end; returns what it died of, as the end of a sentence."""

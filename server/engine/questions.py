@@ -8,9 +8,18 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 
-from server.engine.messages import Embed, Embedded, Tokenize, Tokenized, Unembeddable
+from server.engine.messages import (
+    Embed,
+    Embedded,
+    Tokenize,
+    Tokenized,
+    Unembeddable,
+    Unsendable,
+    well_formed,
+)
 from server.engine.process import WorkerProcess
 from server.engine.protocol import Embeddings, EngineError, Span, Unreadable
 from server.engine.vectors import Vector, unpacked
@@ -30,7 +39,10 @@ class Question(ABC, Generic[T]):
 
     def ask(self, worker: WorkerProcess) -> None:
         self.times_asked += 1
-        worker.send(self.message)
+        try:
+            worker.send(self.message)
+        except Unsendable as error:
+            self.fail(error)
 
     def hear(self, message: Answer) -> None:
         """Take a part of the answer, or all of it."""
@@ -50,7 +62,8 @@ class Tokenizing(Question[list[int]]):
     """Text to ids."""
 
     def __init__(self, number: int, spans: Sequence[Span]) -> None:
-        super().__init__(Tokenize(number, tuple(spans)))
+        sent = (replace(span, text=well_formed(span.text)) for span in spans)
+        super().__init__(Tokenize(number, tuple(sent)))
 
     def _take(self, message: Answer) -> None:
         if isinstance(message, Tokenized):
@@ -61,7 +74,8 @@ class Embedding(Question[Embeddings]):
     """Texts to vectors, which come one by one."""
 
     def __init__(self, number: int, texts: Sequence[str | list[int]]) -> None:
-        super().__init__(Embed(number, tuple(texts)))
+        sent = (well_formed(text) if isinstance(text, str) else text for text in texts)
+        super().__init__(Embed(number, tuple(sent)))
         self._count = len(texts)
         self._found: dict[int, tuple[Vector, int]] = {}
 

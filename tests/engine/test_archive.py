@@ -238,6 +238,20 @@ def test_an_owner_is_forgotten_in_all_models(tmp_path: Path) -> None:
     assert sum(1 for _ in tmp_path.glob("*/*")) == 4
 
 
+def test_a_file_that_cannot_be_removed_is_told_of(
+    folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The owner's other files are removed all the same."""
+    stuck = [folder.path / f"thread_1.{name}.kv" for name in ("0", "g")]  # what unlink refuses
+    for path in stuck:
+        path.mkdir()
+    for _ in range(3):
+        folder.write("thread_1")
+    forget_files(folder.path.parent, "thread_1")
+    assert folder.names() == [path.name for path in stuck]
+    assert caplog.text.count("snapshot.not_removed") == len(stuck)
+
+
 def test_removing_one_leaves_its_successor(folder: Folder) -> None:
     """Two snapshots of the same tokens never have the same file."""
     old, new = folder.write("x"), folder.write("x")

@@ -9,18 +9,22 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from server.engine.client import WorkerEngine
+from server.engine.messages import Cancel, Forget, Load, Tokenize, Unsendable
+from server.engine.process import WorkerProcess
 from server.engine.protocol import EngineCrashed, EngineUnavailable, Finished, Request, Span, Tokens
 from server.engine.settings import EngineSettings
 from tests.engine.calls import GREEDY, Said, ask, endless, first_tokens, read
 
 SETTINGS = EngineSettings(threads=1, slots=4)
+UNSENDABLE = Request([1, 2, 3], 4, GREEDY, stop=("\ud83d",))
 HANG_TIMEOUT = 1.0
 RECOVERY = 3 * HANG_TIMEOUT + 10  # a hang is noticed, and a model is loaded on a busy machine
 
@@ -65,6 +69,13 @@ async def call_a_frozen_worker(engine: WorkerEngine) -> asyncio.Task[Said]:
     reader = asyncio.create_task(read(engine.generate(endless([1, 2, 3]))))
     await asyncio.sleep(0)
     return reader
+
+
+async def outlast_patience() -> None:
+    """Let so much time pass that a worker that owes something is taken for a hung one."""
+    patience = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(1.3 * HANG_TIMEOUT, patience.set_result, None)
+    await patience
 
 
 async def exhaust(events: AsyncIterator[Tokens | Finished]) -> None:
@@ -159,12 +170,47 @@ async def test_calls_given_up_do_not_hide_that_a_worker_froze(watched: WorkerEng
     assert watched.stats.restarts == 1
 
 
+async def test_a_text_that_is_no_unicode_is_tokenized(engine: WorkerEngine) -> None:
+    """A model may write half of a surrogate pair; it is replaced, as a tokenizer does it."""
+    broken = await engine.tokenize([Span('{"city": "\ud83d"}', False)])
+    assert broken == await engine.tokenize([Span('{"city": "?"}', False)])
+
+
+async def test_what_cannot_be_sent_is_not_owed(watched: WorkerEngine) -> None:
+    """It fails alone, and the worker that never got it is not taken for a hung one."""
+    with pytest.raises(Unsendable):
+        await read(watched.generate(UNSENDABLE))
+    with pytest.raises(Unsendable):
+        await watched.embed([[1 << 70]])
+    await outlast_patience()
+    assert (await ask(watched, "Hello!")).data
+    assert watched.stats.restarts == 0
+
+
+async def test_what_cannot_be_sent_does_not_harm_the_next_worker(engine: WorkerEngine) -> None:
+    """It waits beside others for a worker, and fails when there is one."""
+    reader = await call_a_frozen_worker(engine)
+    await kill(engine)
+    with pytest.raises(EngineCrashed):
+        await reader
+    assert engine.pid is None
+    said, *failed = await asyncio.gather(
+        ask(engine, "Hello!"),
+        read(engine.generate(UNSENDABLE)),
+        engine.embed([[1 << 70]]),
+        return_exceptions=True,
+    )
+    assert isinstance(said, Said)
+    assert [type(error) for error in failed] == [Unsendable, Unsendable]
+    await kill(engine)
+    assert (await ask(engine, "Hello!")).data
+    assert engine.stats.restarts == 2
+
+
 async def test_an_idle_worker_is_not_taken_for_a_hung_one(watched: WorkerEngine) -> None:
     """Silence is no fault while nothing was asked."""
     assert (await ask(watched, "Hello!", most=1)).ids
-    patience = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(1.3 * HANG_TIMEOUT, patience.set_result, None)
-    await patience
+    await outlast_patience()
     assert watched.stats.restarts == 0
 
 
@@ -260,6 +306,42 @@ async def test_stop_ends_the_worker_and_the_calls(model_path: Path) -> None:
         os.kill(pid, 0)
     with pytest.raises(EngineUnavailable):
         await engine.tokenize([Span("Hello!", False)])
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_is_said_to_a_dead_worker_goes_nowhere(
+    model_path: Path, run: Callable[[Coroutine[None, None, None]], None]
+) -> None:
+    """On any loop: who says it hears of the death soon enough."""
+
+    async def speak_to_the_dead() -> None:
+        load = Load(str(model_path), "tiny", "", SETTINGS)
+        worker = await WorkerProcess.start(load, lambda _: None)
+        await worker.stop()
+        for message in (Tokenize(1, ()), Cancel(1), Forget("thread_1")):
+            worker.send(message)
+
+    run(speak_to_the_dead())
+
+
+async def test_stop_ends_a_worker_that_nobody_keeps_any_more(
+    watched: WorkerEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault in what watches over the worker is logged, and leaves no process behind."""
+    broken = asyncio.Event()
+
+    def fail(_: object) -> bool:
+        broken.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(watched, "_hangs", fail)
+    pid = watched.pid
+    assert pid is not None
+    await broken.wait()
+    await watched.stop()
+    assert "engine.keeper_died" in caplog.text
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 @pytest.mark.parametrize(

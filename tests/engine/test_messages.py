@@ -24,6 +24,7 @@ from server.engine.messages import (
     Tokenize,
     Tokenized,
     Unembeddable,
+    Unsendable,
     encode,
 )
 from server.engine.protocol import Request, Sampling, Span
@@ -91,3 +92,12 @@ def test_what_is_no_message_is_refused(frame: bytes) -> None:
     """A peer gone mad is noticed, not believed."""
     with pytest.raises(MalformedFrame):
         FrameDecoder().feed(frame)
+
+
+@pytest.mark.parametrize(
+    "message", [Tokenize(1, (Span("\ud83d", False),)), Embed(1, ([1 << 70],)), Forget("\udcff")]
+)
+def test_what_no_message_can_hold_is_refused(message: Message) -> None:
+    """In words of the engine's own, before a byte is sent."""
+    with pytest.raises(Unsendable):
+        encode(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from server.engine.client import WorkerEngine
+from server.engine.process import WorkerProcess
 from server.engine.protocol import EngineCrashed, Request
 from server.engine.settings import EngineSettings
 from tests.engine.calls import GREEDY, Said, chat, endless, first_tokens, read
@@ -43,6 +45,13 @@ async def say(engine: WorkerEngine, owner: str, *turns: str, scope: str = "a") -
 def files_of(cache: Path, owner: str = "") -> list[Path]:
     """All, or an owner's."""
     return sorted(cache.glob(f"*/{owner}*"))
+
+
+def write_for_another(cache: Path) -> None:
+    """A file of `thread_1`, as another model's worker left it."""
+    left = cache / "another" / "thread_1.0.kv"
+    left.parent.mkdir()
+    left.write_bytes(b"what the user has said")
 
 
 async def removed(folder: Path, start: str) -> None:
@@ -136,13 +145,39 @@ async def test_a_forgotten_thread_leaves_no_file(
     assert len(files_of(tmp_path, "thread_12.")) == 1
 
 
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_thread_that_is_forgotten_while_the_engine_stops_leaves_no_file(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, heard: bool
+) -> None:
+    """Its worker writes until it is gone, and may no longer hear of it."""
+    stop = WorkerProcess.stop
+
+    async def stop_meanwhile(worker: WorkerProcess) -> None:
+        os.kill(worker.pid, signal.SIGSTOP)
+        stopping = asyncio.create_task(stop(worker))
+        await asyncio.sleep(0)  # it is told, and writes when it goes on
+        if not heard:
+            monkeypatch.setattr(worker, "send", lambda _: None)
+        engine.forget("thread_1")
+        await removed(tmp_path, "thread_1.")
+        os.kill(worker.pid, signal.SIGCONT)
+        await stopping
+
+    async with started(model_path, tmp_path, idle_cells=4096) as engine:
+        await say(engine, "thread_1", "Who are you?")
+        await say(engine, "thread_2", "Hello!")
+        assert files_of(tmp_path, "thread") == []  # they are written at the end
+        write_for_another(tmp_path)
+        monkeypatch.setattr(WorkerProcess, "stop", stop_meanwhile)
+    assert files_of(tmp_path, "thread_1.") == []
+    assert len(files_of(tmp_path, "thread_2.")) == 1
+
+
 async def test_a_thread_is_forgotten_in_what_other_models_have_left(
     model_path: Path, tmp_path: Path
 ) -> None:
     """Their workers are not there to do it."""
-    left = tmp_path / "another" / "thread_1.0.kv"
-    left.parent.mkdir()
-    left.write_bytes(b"what the user has said")
+    write_for_another(tmp_path)
     async with started(model_path, tmp_path) as engine:
         engine.forget("thread_1")
         await removed(tmp_path, "thread_1.")
