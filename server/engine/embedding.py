@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from server.engine.messages import Embed, Embedded, Unembeddable
+from server.engine.messages import Embedded, Unembeddable
 from server.engine.vectors import Vector, normalised, packed
 
 
 class EmbeddingBackend(Protocol):
-    """A model that reads texts; all but `tokenize` belongs to the thread that computes."""
+    """A model that reads texts. Belongs to the thread that computes."""
 
     @property
     def slots(self) -> int:
@@ -35,11 +35,15 @@ class EmbeddingBackend(Protocol):
     @property
     def vocabulary(self) -> int: ...
 
-    def tokenize(self, text: str) -> list[int]:
-        """With the tokens that the model wants around a text."""
-        ...
-
     def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What an Embed asks for, as ids."""
+
+    number: int
+    texts: list[list[int]]
 
 
 class _Place(NamedTuple):
@@ -74,16 +78,12 @@ class Embedder:
     def idle(self) -> bool:
         return not self._waiting
 
-    def submit(self, message: Embed) -> Unembeddable | None:
+    def submit(self, request: Texts) -> Unembeddable | None:
         """Queue a request, or say why it cannot be served."""
-        texts = [
-            self._backend.tokenize(text) if isinstance(text, str) else list(text)
-            for text in message.texts
-        ]
-        for index, text in enumerate(texts):
+        for index, text in enumerate(request.texts):
             if problem := self._problem(text):
-                return Unembeddable(message.number, index, problem)
-        self._waiting.append(_Request(message.number, texts))
+                return Unembeddable(request.number, index, problem)
+        self._waiting.append(_Request(request.number, request.texts))
         return None
 
     def step(self) -> list[Embedded]:

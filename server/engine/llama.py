@@ -416,6 +416,7 @@ class LlamaEmbedder:
         self._memory = _c.llama_get_memory(self._context)
 
     def tokenize(self, text: str) -> list[int]:
+        """With the tokens that the model wants around a text. Any thread may call it."""
         return self._model.vocabulary.tokenize(text, around=True)
 
     def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]:

@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from server.engine.client import WorkerEngine
-from server.engine.embedding import Embedder
-from server.engine.messages import Embed, Unembeddable
+from server.engine.embedding import Embedder, Texts
+from server.engine.messages import Unembeddable
 from server.engine.protocol import EngineUnavailable, Unreadable
 from server.engine.settings import EngineSettings
 from server.engine.vectors import Vector, normalised, packed, unpacked
@@ -34,9 +34,6 @@ class Lengths:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    def tokenize(self, text: str) -> list[int]:
-        return [ord(letter) - ord("a") for letter in text]
-
     def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]:
         self.batches.append([len(text) for text in texts])
         return [np.array([len(text), text[0]], np.float32) for text in texts]
@@ -46,9 +43,9 @@ def test_requests_take_turns_in_batches_that_are_as_full_as_they_can_be() -> Non
     """Text by text, up to the slots and the tokens of a batch; each keeps its own order."""
     model = Lengths()
     embedder = Embedder(model)
-    embedder.submit(Embed(1, ("a" * 8, "b" * 8, "c" * 2)))
-    embedder.submit(Embed(2, ("d",)))
-    embedder.submit(Embed(3, ([7], [8, 8])))
+    embedder.submit(Texts(1, [[0] * 8, [1] * 8, [2] * 2]))
+    embedder.submit(Texts(2, [[3]]))
+    embedder.submit(Texts(3, [[7], [8, 8]]))
     told = []
     while not embedder.idle:
         told.append([(e.number, e.index, e.tokens, e.last) for e in embedder.step()])
@@ -63,7 +60,7 @@ def test_requests_take_turns_in_batches_that_are_as_full_as_they_can_be() -> Non
 def test_vectors_are_normalised_and_survive_their_journey() -> None:
     """Of length 1, but for one that is zero."""
     embedder = Embedder(Lengths())
-    embedder.submit(Embed(1, ("eee",)))
+    embedder.submit(Texts(1, [[4, 4, 4]]))
     (embedded,) = embedder.step()
     assert unpacked(embedded.vector).tolist() == pytest.approx([0.6, 0.8])
     assert normalised(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
@@ -73,19 +70,19 @@ def test_vectors_are_normalised_and_survive_their_journey() -> None:
 @pytest.mark.parametrize(
     ("texts", "index", "reason"),
     [
-        (("a", "b" * 9), 1, "has 9 tokens; the model reads 8 at most."),
-        (("",), 0, "is empty."),
-        (([5], [100]), 1, "has a token that the model does not know."),
-        (([-1],), 0, "has a token that the model does not know."),
+        ([[0], [1] * 9], 1, "has 9 tokens; the model reads 8 at most."),
+        ([[]], 0, "is empty."),
+        ([[5], [100]], 1, "has a token that the model does not know."),
+        ([[-1]], 0, "has a token that the model does not know."),
     ],
 )
 def test_a_text_that_cannot_be_read_refuses_its_request_and_no_other(
-    texts: tuple[str | list[int], ...], index: int, reason: str
+    texts: list[list[int]], index: int, reason: str
 ) -> None:
     """Before anything of it is computed."""
     embedder = Embedder(Lengths())
-    embedder.submit(Embed(1, ("a",)))
-    assert embedder.submit(Embed(2, texts)) == Unembeddable(2, index, reason)
+    embedder.submit(Texts(1, [[0]]))
+    assert embedder.submit(Texts(2, texts)) == Unembeddable(2, index, reason)
     assert [embedded.number for embedded in embedder.step()] == [1]
     assert embedder.idle
 
