@@ -406,10 +406,10 @@ class LlamaEmbedder:
         self._model = model
         self.slots = settings.slots
         self.context = settings.context or min(model.trained_context, LARGEST_TEXT)
-        self.batch = max(settings.batch, self.slots, self.context)
+        self.batch = settings.batch
         self.vocabulary = model.vocabulary.size
         self.size = int(_c.llama_model_n_embd_out(model.pointer))
-        self._batch = Batch(self.batch)
+        self._batch = Batch(max(settings.batch, self.slots, self.context))
         self._view = _view(self._batch)
         self._context = self._create(settings)
         model.adapt(self._context)
@@ -437,7 +437,7 @@ class LlamaEmbedder:
 
     def _create(self, settings: EngineSettings) -> Any:
         parameters = _c.llama_context_default_params()
-        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self.batch
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = len(self._batch.tokens)
         parameters.n_seq_max = self.slots
         threads = settings.threads or physical_cores()
         parameters.n_threads = parameters.n_threads_batch = threads
@@ -454,7 +454,7 @@ class LlamaEmbedder:
             raise ModelRefused(f"{self._model.path} ranks texts; it makes no embeddings.")
         if not pointer:
             raise ModelRefused(
-                f"A context of {self.batch} tokens of {self._model.path} cannot be made: "
+                f"A context of {parameters.n_ctx} tokens of {self._model.path} cannot be made: "
                 f"{self._model.log.cause}."
             )
         return pointer

@@ -147,11 +147,13 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     try:
         model = Model(load.path, load.settings, ErrorLog())
         if model.embeds:
-            embedder = LlamaEmbedder(model, load.settings)
-            info = model.describe(load.name, load.description, embedder.context)
-            _start_vocabulary(lambda: read_texts(embedder.tokenize, inbox))
-            outbox.put(Loaded(replace(info, embedding=embedder.size), embedder.slots))
-            embed(Embedder(embedder), inbox.decoding, outbox)
+            reader = LlamaEmbedder(model, load.settings)
+            info = model.describe(load.name, load.description, reader.context)
+            embedder = Embedder(reader)
+            embedder.warm_up()
+            _start_vocabulary(lambda: read_texts(reader.tokenize, inbox))
+            outbox.put(Loaded(replace(info, embedding=reader.size), reader.slots, embedder.pace))
+            embed(embedder, inbox.decoding, outbox)
             return
         backend = LlamaBackend(model, load.settings)
     except ModelRefused as refusal:
