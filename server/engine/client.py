@@ -71,10 +71,12 @@ class WorkerEngine:
         description: str = "",
         settings: EngineSettings | None = None,
         cache: Path | None = None,
+        counts_gpu: bool = False,
     ) -> None:
         self._settings = settings or EngineSettings()
         self.patience = _longest_recovery(self._settings)  # of a call that waits for a worker
         self._cache = cache
+        self._counts_gpu = counts_gpu  # whether models share the GPUs' memory, or the machine's
         folder = str(cache) if cache is not None else None
         self._load = Load(str(model_path), name, description, self._settings, folder)
         self._worker: WorkerProcess | None = None
@@ -109,7 +111,8 @@ class WorkerEngine:
     async def measure(self) -> Demand:
         path = Path(self._load.path)
         try:
-            return demand(await asyncio.to_thread(read_gguf, path), self._settings)
+            file = await asyncio.to_thread(read_gguf, path)
+            return demand(file, self._settings, of_gpu=self._counts_gpu)
         except NotGGUF as problem:
             raise EngineUnavailable(str(problem)) from None
 
