@@ -33,7 +33,7 @@ from server.engine.sizing import (
     embeds,
 )
 from server.engine.vectors import Vector
-from server.engine.vocabulary import Special, SpecialKind
+from server.engine.vocabulary import Special, SpecialKind, divide_words
 
 _c: Any = llama_cpp.llama_cpp
 
@@ -215,8 +215,13 @@ class ModelVocabulary:
     def tokenize(self, text: str, *, special: bool = False, around: bool = False) -> list[int]:
         """As llama.cpp does it: with `special`, markers in `text` count.
 
-        With `around`, a start and an end token are added if the model wants them.
+        With `around`, a start and an end token are added if the model wants them. A word without
+        end is read in parts: the stack that it needs grows with it. Nobody embeds such a one.
         """
+        parts = divide_words(text)
+        return [id for part in parts for id in self._tokenize(part, special, around)]
+
+    def _tokenize(self, text: str, special: bool, around: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         ids = (_c.llama_token * (len(data) + 2))()
         count = _c.llama_tokenize(self._pointer, data, len(data), ids, len(ids), around, special)
