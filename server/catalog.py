@@ -76,8 +76,13 @@ def open_engines(settings: Settings) -> dict[str, Engine]:
 
 
 def _worker(name: str, path: Path, settings: Settings) -> WorkerEngine:
-    own = engine_settings(settings.of_model(name))
-    return WorkerEngine(path, name=name, settings=own, cache=cache_folder(settings))
+    return WorkerEngine(
+        path,
+        name=name,
+        settings=engine_settings(settings.of_model(name)),
+        cache=cache_folder(settings),
+        counts_gpu=_counts_gpu(settings),
+    )
 
 
 def open_endpoints(settings: Settings) -> dict[str, ChatEndpoint]:
@@ -170,9 +175,13 @@ def _memory(settings: Settings) -> int | None:
     """For all models together; None if it is not known."""
     if settings.models.memory is not None:
         return settings.models.memory
-    if settings.engine.gpu_layers and computes_on_gpu():
-        return free_gpu_memory()
-    return available_memory()
+    return free_gpu_memory() if _counts_gpu(settings) else available_memory()
+
+
+def _counts_gpu(settings: Settings) -> bool:
+    """Whether it is the GPUs' memory that models share: one model that computes there is enough."""
+    sections = (settings.engine, *settings.model.values())
+    return any(section.gpu_layers for section in sections) and computes_on_gpu()
 
 
 def _stay(name: str, catalog: Catalog, settings: Settings) -> Stay:

@@ -20,6 +20,7 @@ from server.engine.generation import WorkerGeneration
 from server.engine.gguf import NotGGUF, read_gguf
 from server.engine.messages import (
     Cancel,
+    Embedded,
     End,
     Failure,
     Forget,
@@ -56,6 +57,8 @@ LONGEST_BACKOFF: Final = 10.0
 STEADY_LIFE: Final = 60.0  # a worker that lived this long is not in a crash loop
 QUESTION_TRIES: Final = 2  # it may be what killed the worker
 HANG_STEPS: Final = 20  # a step this many times longer than the last one is a hang
+# An embedding model reads a text in one step, and a long one slower: its tokens attend to more.
+HANG_TEXTS: Final = 8
 
 
 class WorkerEngine:
@@ -69,10 +72,12 @@ class WorkerEngine:
         description: str = "",
         settings: EngineSettings | None = None,
         cache: Path | None = None,
+        counts_gpu: bool = False,
     ) -> None:
         self._settings = settings or EngineSettings()
         self.patience = _longest_recovery(self._settings)  # of a call that waits for a worker
         self._cache = cache
+        self._counts_gpu = counts_gpu  # whether models share the GPUs' memory, or the machine's
         folder = str(cache) if cache is not None else None
         self._load = Load(str(model_path), name, description, self._settings, folder)
         self._worker: WorkerProcess | None = None
@@ -83,6 +88,7 @@ class WorkerEngine:
         self._questions: dict[int, Tokenizing | Embedding] = {}
         self._forgotten: set[str] = set()  # owners, while a worker comes or goes
         self._stats = EngineStats()
+        self._pace = 0.0  # seconds that an embedding model takes for a token
 
     @property
     def slots(self) -> int:
@@ -106,7 +112,8 @@ class WorkerEngine:
     async def measure(self) -> Demand:
         path = Path(self._load.path)
         try:
-            return demand(await asyncio.to_thread(read_gguf, path), self._settings)
+            file = await asyncio.to_thread(read_gguf, path)
+            return demand(file, self._settings, of_gpu=self._counts_gpu)
         except NotGGUF as problem:
             raise EngineUnavailable(str(problem)) from None
 
@@ -254,8 +261,9 @@ class WorkerEngine:
         return death.result(), loop.time() - born
 
     def _hangs(self, worker: WorkerProcess) -> bool:
-        patience = max(self._settings.hang_timeout, HANG_STEPS * self._stats.last_step_seconds)
-        return worker.silence > patience
+        step = HANG_STEPS * self._stats.last_step_seconds
+        text = HANG_TEXTS * self._pace * max(self.info.context, self._settings.batch)
+        return worker.silence > max(self._settings.hang_timeout, step, text)
 
     async def _restart(self, backoff: float) -> tuple[WorkerProcess, float]:
         """A new worker, and how long to wait before the next one."""
@@ -271,6 +279,7 @@ class WorkerEngine:
     def _welcome(self, worker: WorkerProcess) -> None:
         """Give a new worker all that waits for one."""
         self._worker, self._loaded = worker, worker.loaded
+        self._pace = worker.loaded.pace if worker.loaded else 0.0
         while self._forgotten:
             worker.send(Forget(self._forgotten.pop()))
         for generation in self._generations.values():
@@ -299,7 +308,10 @@ class WorkerEngine:
     def _receive(self, message: News) -> None:
         if isinstance(message, Step):
             self._apply(message)
-        elif question := self._questions.get(message.number):
+            return
+        if isinstance(message, Embedded):
+            self._pace = message.pace
+        if question := self._questions.get(message.number):
             question.hear(message)
 
     def _apply(self, step: Step) -> None:

@@ -5,17 +5,20 @@ Works on token ids. Knows nothing of HTTP, nor of processes and sockets.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from server.engine.messages import Embed, Embedded, Unembeddable
+from server.engine.messages import Embedded, Unembeddable
 from server.engine.vectors import Vector, normalised, packed
+
+WARM_UP: Final = 32  # tokens; fewer say nothing of how fast the machine reads
 
 
 class EmbeddingBackend(Protocol):
-    """A model that reads texts; all but `tokenize` belongs to the thread that computes."""
+    """A model that reads texts. Belongs to the thread that computes."""
 
     @property
     def slots(self) -> int:
@@ -29,17 +32,21 @@ class EmbeddingBackend(Protocol):
 
     @property
     def batch(self) -> int:
-        """Tokens in one batch; at least `context`."""
+        """Tokens of all texts in one batch; a longer text is one of its own."""
         ...
 
     @property
     def vocabulary(self) -> int: ...
 
-    def tokenize(self, text: str) -> list[int]:
-        """With the tokens that the model wants around a text."""
-        ...
-
     def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What an Embed asks for, as ids."""
+
+    number: int
+    texts: list[list[int]]
 
 
 class _Place(NamedTuple):
@@ -66,34 +73,54 @@ class _Request:
 class Embedder:
     """Owned by one thread. Requests take turns text by text, so that a small one is soon done."""
 
-    def __init__(self, backend: EmbeddingBackend) -> None:
+    def __init__(
+        self, backend: EmbeddingBackend, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._backend = backend
+        self._clock = clock
         self._waiting: deque[_Request] = deque()
+        self.pace = 0.0  # seconds a token, in the last batch that was large enough to tell
 
     @property
     def idle(self) -> bool:
         return not self._waiting
 
-    def submit(self, message: Embed) -> Unembeddable | None:
+    def submit(self, request: Texts) -> Unembeddable | None:
         """Queue a request, or say why it cannot be served."""
-        texts = [
-            self._backend.tokenize(text) if isinstance(text, str) else list(text)
-            for text in message.texts
-        ]
-        for index, text in enumerate(texts):
+        for index, text in enumerate(request.texts):
             if problem := self._problem(text):
-                return Unembeddable(message.number, index, problem)
-        self._waiting.append(_Request(message.number, texts))
+                return Unembeddable(request.number, index, problem)
+        self._waiting.append(_Request(request.number, request.texts))
         return None
+
+    def warm_up(self) -> None:
+        """Read something that nobody wants, to see how fast this machine is."""
+        for _ in range(2):  # the first time, weights come from the disk
+            self._compute([[0] * min(WARM_UP, self._backend.context)])
 
     def step(self) -> list[Embedded]:
         """Compute one batch; what it gave to each request."""
         places, texts = self._pack()
-        computed = self._backend.embed(texts)
+        computed = self._compute(texts)
         return [
-            Embedded(place.number, place.text, packed(normalised(vector)), len(text), place.last)
+            Embedded(
+                number=place.number,
+                index=place.text,
+                vector=packed(normalised(vector)),
+                tokens=len(text),
+                last=place.last,
+                pace=self.pace,
+            )
             for place, text, vector in zip(places, texts, computed, strict=True)
         ]
+
+    def _compute(self, texts: Sequence[Sequence[int]]) -> list[Vector]:
+        started = self._clock()
+        vectors = self._backend.embed(texts)
+        size = sum(map(len, texts))
+        if size >= min(WARM_UP, self._backend.context):
+            self.pace = (self._clock() - started) / size
+        return vectors
 
     def _pack(self) -> tuple[list[_Place], list[list[int]]]:
         """The next texts that fit one batch, and where each is from."""
@@ -102,7 +129,7 @@ class Embedder:
         room = self._backend.batch
         while self._waiting and len(texts) < self._backend.slots:
             request = self._waiting[0]
-            if len(request.texts[request.done]) > room:
+            if texts and len(request.texts[request.done]) > room:
                 break
             place, text = request.take()
             places.append(place)

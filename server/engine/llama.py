@@ -33,7 +33,7 @@ from server.engine.sizing import (
     embeds,
 )
 from server.engine.vectors import Vector
-from server.engine.vocabulary import Special, SpecialKind
+from server.engine.vocabulary import Special, SpecialKind, divide_words
 
 _c: Any = llama_cpp.llama_cpp
 
@@ -215,8 +215,13 @@ class ModelVocabulary:
     def tokenize(self, text: str, *, special: bool = False, around: bool = False) -> list[int]:
         """As llama.cpp does it: with `special`, markers in `text` count.
 
-        With `around`, a start and an end token are added if the model wants them.
+        With `around`, a start and an end token are added if the model wants them. A word without
+        end is read in parts: the stack that it needs grows with it. Nobody embeds such a one.
         """
+        parts = divide_words(text)
+        return [id for part in parts for id in self._tokenize(part, special, around)]
+
+    def _tokenize(self, text: str, special: bool, around: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         ids = (_c.llama_token * (len(data) + 2))()
         count = _c.llama_tokenize(self._pointer, data, len(data), ids, len(ids), around, special)
@@ -406,16 +411,17 @@ class LlamaEmbedder:
         self._model = model
         self.slots = settings.slots
         self.context = settings.context or min(model.trained_context, LARGEST_TEXT)
-        self.batch = max(settings.batch, self.slots, self.context)
+        self.batch = settings.batch
         self.vocabulary = model.vocabulary.size
         self.size = int(_c.llama_model_n_embd_out(model.pointer))
-        self._batch = Batch(self.batch)
+        self._batch = Batch(max(settings.batch, self.slots, self.context))
         self._view = _view(self._batch)
         self._context = self._create(settings)
         model.adapt(self._context)
         self._memory = _c.llama_get_memory(self._context)
 
     def tokenize(self, text: str) -> list[int]:
+        """With the tokens that the model wants around a text. Any thread may call it."""
         return self._model.vocabulary.tokenize(text, around=True)
 
     def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]:
@@ -436,7 +442,7 @@ class LlamaEmbedder:
 
     def _create(self, settings: EngineSettings) -> Any:
         parameters = _c.llama_context_default_params()
-        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self.batch
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = len(self._batch.tokens)
         parameters.n_seq_max = self.slots
         threads = settings.threads or physical_cores()
         parameters.n_threads = parameters.n_threads_batch = threads
@@ -453,7 +459,7 @@ class LlamaEmbedder:
             raise ModelRefused(f"{self._model.path} ranks texts; it makes no embeddings.")
         if not pointer:
             raise ModelRefused(
-                f"A context of {self.batch} tokens of {self._model.path} cannot be made: "
+                f"A context of {parameters.n_ctx} tokens of {self._model.path} cannot be made: "
                 f"{self._model.log.cause}."
             )
         return pointer

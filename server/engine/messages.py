@@ -73,6 +73,7 @@ class Loaded:
 
     info: ModelInfo
     slots: int
+    pace: float = 0.0  # as in Embedded
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class Embed:
 class Embedded:
     """From the worker: the vector of one text of an Embed, as base64, and its tokens.
 
-    `last` says that the whole Embed is answered.
+    `last` says that the whole Embed is answered, `pace` how many seconds a token takes.
     """
 
     number: int
@@ -155,6 +156,7 @@ class Embedded:
     vector: str
     tokens: int
     last: bool
+    pace: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,8 @@ def _tokenize(fields: dict[str, Any]) -> Tokenize:
 
 def _loaded(fields: dict[str, Any]) -> Loaded:
     info = fields["info"]
-    return Loaded(ModelInfo(**info | {"turn_ends": tuple(info["turn_ends"])}), fields["slots"])
+    model = ModelInfo(**info | {"turn_ends": tuple(info["turn_ends"])})
+    return Loaded(model, fields["slots"], fields["pace"])
 
 
 def _step(fields: dict[str, Any]) -> Step:

@@ -1,7 +1,8 @@
 """How much memory a model will take, from its file's header and its settings, before it is loaded.
 
 An estimate for one address space: weights, the cache, what one decode step needs, the process. It
-is compared in the tests with what llama.cpp takes, and made to be rather a little too large.
+is compared in the tests with what llama.cpp takes, and made to be rather a little too large. Of a
+model that only partly computes on a GPU, the GPU's part is what is counted there.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ class Footprint:
     def total(self, cells: int, slots: int) -> int:
         return self.weights + cells * self.cell + slots * self.slot + self.fixed
 
+    def part(self, share: float) -> Footprint:
+        """Of this share of the layers. Steps go to the GPU with any, as long prompts do anyway."""
+        weights, cell, slot = (int(size * share) for size in (self.weights, self.cell, self.slot))
+        return Footprint(weights, cell, slot, self.fixed)
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -84,6 +90,7 @@ class Demand:
     cells: int | None = None  # None: as many as are of use
     snapshots: int | None = None  # bytes; None: as many as are of use
     embeds: bool = False
+    whole_cell: int | None = None  # bytes, wherever they are; None: all that it takes is counted
 
     def smallest(self, memory: int) -> Fit:
         """With room for one sequence. Raises CannotFit if even that takes more than `memory`."""
@@ -97,7 +104,8 @@ class Demand:
     def best(self, memory: int, room: int) -> Fit:
         """With more cells and snapshots, out of the room that the smallest fit leaves."""
         least = self.smallest(memory)
-        spare, cell = max(0, room - least.bytes), max(1, self.takes.cell)
+        # More cells cost their whole size, wherever they are: the other memory is not known.
+        spare, cell = max(0, room - least.bytes), self._whole_cell
         useful = self._useful(least.context)
         cells = self.cells or min(useful, least.context + int(spare * SHARE_FOR_CELLS) // cell)
         if self.snapshots is not None:
@@ -107,9 +115,13 @@ class Demand:
 
     def _useful(self, context: int) -> int:
         everything = context * self.slots
-        if everything * self.takes.cell <= SMALL_CACHE:
+        if everything * self._whole_cell <= SMALL_CACHE:
             return everything
         return context * min(self.slots, CONTEXTS_OF_LARGE_MODEL)
+
+    @property
+    def _whole_cell(self) -> int:
+        return max(1, self.takes.cell) if self.whole_cell is None else self.whole_cell
 
     def _bytes(self, context: int) -> int:
         return self.takes.total(self.cells or context, self.slots) + (self.snapshots or 0)
@@ -130,10 +142,11 @@ def embeds(file: GGUF) -> bool:
     return not causal or file.number("pooling_type") in POOLED
 
 
-def demand(file: GGUF, settings: EngineSettings) -> Demand:
+def demand(file: GGUF, settings: EngineSettings, *, of_gpu: bool = False) -> Demand:
     """A context that nobody asked for is the model's own, and may be shortened.
 
-    Raises NotGGUF if the header says what cannot be.
+    With `of_gpu` it is GPUs' memory that is counted. Raises NotGGUF if the header says what cannot
+    be.
     """
     pooled = embeds(file)
     largest = LARGEST_TEXT if pooled else LARGEST_DEFAULT_CONTEXT
@@ -143,15 +156,17 @@ def demand(file: GGUF, settings: EngineSettings) -> Demand:
         context = min(context, settings.kv_cells or context)
     fixed = settings.context or settings.kv_cells or pooled
     rows = max(settings.batch, settings.slots, context * pooled)
+    whole = footprint(file, settings, rows)
     return Demand(
         file.path,
-        footprint(file, settings, rows),
+        whole.part(_share_on_gpu(file, settings)) if of_gpu else whole,
         settings.slots,
         context,
         shortest=context if fixed else SMALLEST_DEFAULT_CONTEXT,
         cells=rows if pooled else settings.kv_cells,
         snapshots=0 if pooled else settings.cache_ram_bytes,
         embeds=pooled,
+        whole_cell=whole.cell,
     )
 
 
@@ -167,6 +182,13 @@ def footprint(file: GGUF, settings: EngineSettings, rows: int) -> Footprint:
         slot=_state_of_slot(file),
         fixed=step + PROCESS,
     )
+
+
+def _share_on_gpu(file: GGUF, settings: EngineSettings) -> float:
+    layers = file.number("block_count")
+    if settings.gpu_layers < 0 or layers == 0:
+        return 1.0
+    return min(1.0, settings.gpu_layers / layers)
 
 
 def _cache_of_token(file: GGUF, settings: EngineSettings) -> int:

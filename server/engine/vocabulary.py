@@ -11,13 +11,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from server.engine.protocol import Span
 
 SpecialKind = Literal["control", "unknown", "user_defined"]
 
 _SPACE = " \t\n\v\f\r"  # what C calls space
+
+LONGEST_WORD: Final = 100_000  # letters, or spaces, that the worker's stack surely has room for
+_WORDS = re.compile(rf"\S{{1,{LONGEST_WORD}}}|\s{{1,{LONGEST_WORD}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,15 @@ class Vocabulary:
 
     def _tokenize_pieces(self, pieces: Iterable[str]) -> list[int]:
         return [token for piece in pieces for token in self._raw.tokenize(piece)]
+
+
+def divide_words(text: str) -> list[str]:
+    """The text, cut where letters or spaces go on for longer than LONGEST_WORD."""
+    if len(text) <= LONGEST_WORD:
+        return [text]
+    words = ((word.start(), word.end()) for word in _WORDS.finditer(text))
+    cuts = [end for start, end in words if end - start == LONGEST_WORD and end < len(text)]
+    return [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:

@@ -2,7 +2,8 @@
 
 Four threads. The main one decodes and owns the context. A reader takes the parent's messages, a
 vocabulary thread tokenizes beside a running decode, and a writer sends, so that a parent that is
-slow to read never holds up a decode step.
+slow to read never holds up a decode step. The vocabulary thread has a large stack: llama.cpp cuts
+text into words with regular expressions that, for many vocabularies, recurse with every letter.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -25,7 +26,7 @@ from typing import Final
 
 from server.engine.archive import Deliver, SnapshotFiles, shrink
 from server.engine.decoder import Decoder
-from server.engine.embedding import Embedder
+from server.engine.embedding import Embedder, Texts
 from server.engine.machine import available_memory
 from server.engine.messages import (
     Cancel,
@@ -58,7 +59,12 @@ _MOST_MEMORY: Final = 8 << 30
 _LAST_WRITES: Final = 10.0  # seconds that writing snapshots may take at the end
 _LAST_REMOVALS: Final = 1.0
 
-DecoderMessage = Generate | Cancel | Embed | Forget | Stop | Written | Fetched
+# A letter needs some hundred bytes. Memory is taken only as far as a stack is used, but it may be
+# that so much cannot even be reserved.
+_VOCABULARY_STACKS: Final = (512 << 20, 128 << 20, 32 << 20)
+
+VocabularyMessage = Tokenize | Embed
+DecoderMessage = Generate | Cancel | Texts | Forget | Stop | Written | Fetched
 
 
 class Outbox:
@@ -92,7 +98,7 @@ class Inbox:
     def __init__(self, connection: socket.socket) -> None:
         self.load = SimpleQueue[Load]()
         self.decoding = SimpleQueue[DecoderMessage]()
-        self.tokenizing = SimpleQueue[Tokenize]()
+        self.tokenizing = SimpleQueue[VocabularyMessage]()
         self.decoder: Decoder | None = None  # set once the model is loaded
         self._connection = connection
         _start("inbox", self._run)
@@ -110,13 +116,13 @@ class Inbox:
         match message:
             case Load():
                 self.load.put(message)
-            case Tokenize():
+            case Tokenize() | Embed():
                 self.tokenizing.put(message)
             case Cancel():
                 if self.decoder is not None:
                     self.decoder.interrupt(message.number)
                 self.decoding.put(message)
-            case Generate() | Embed() | Forget() | Stop():
+            case Generate() | Forget() | Stop():
                 self.decoding.put(message)
 
 
@@ -141,10 +147,13 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     try:
         model = Model(load.path, load.settings, ErrorLog())
         if model.embeds:
-            embedder = LlamaEmbedder(model, load.settings)
-            info = model.describe(load.name, load.description, embedder.context)
-            outbox.put(Loaded(replace(info, embedding=embedder.size), embedder.slots))
-            embed(Embedder(embedder), inbox.decoding, outbox)
+            reader = LlamaEmbedder(model, load.settings)
+            info = model.describe(load.name, load.description, reader.context)
+            embedder = Embedder(reader)
+            embedder.warm_up()
+            _start_vocabulary(lambda: read_texts(reader.tokenize, inbox))
+            outbox.put(Loaded(replace(info, embedding=reader.size), reader.slots, embedder.pace))
+            embed(embedder, inbox.decoding, outbox)
             return
         backend = LlamaBackend(model, load.settings)
     except ModelRefused as refusal:
@@ -156,7 +165,7 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     decoder = inbox.decoder = Decoder(backend, load.settings, store)
     decoder.warm_up()
     vocabulary = Vocabulary(model.vocabulary)
-    _start("vocabulary", lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
+    _start_vocabulary(lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
     outbox.put(Loaded(info, backend.slots))
     decode(decoder, inbox.decoding, outbox)
     decoder.save_all()
@@ -188,7 +197,7 @@ def embed(embedder: Embedder, inbox: SimpleQueue[DecoderMessage], outbox: Outbox
     while True:
         while embedder.idle or not inbox.empty():
             match inbox.get():
-                case Embed() as message:
+                case Texts() as message:
                     if problem := embedder.submit(message):
                         outbox.put(problem)
                 case Stop():
@@ -232,10 +241,20 @@ def _affordable() -> int:
     return min(_MOST_MEMORY, available_memory() // _MEMORY_SHARE)
 
 
-def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[Tokenize], outbox: Outbox) -> None:
+def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[VocabularyMessage], outbox: Outbox) -> None:
     while True:
         message = inbox.get()
-        outbox.put(Tokenized(message.number, vocabulary.tokenize(message.spans)))
+        if isinstance(message, Tokenize):
+            outbox.put(Tokenized(message.number, vocabulary.tokenize(message.spans)))
+
+
+def read_texts(tokenize: Callable[[str], list[int]], inbox: Inbox) -> None:
+    """Give the embedding thread ids where it was sent text."""
+    while True:
+        message = inbox.tokenizing.get()
+        if isinstance(message, Embed):
+            texts = [tokenize(text) if isinstance(text, str) else text for text in message.texts]
+            inbox.decoding.put(Texts(message.number, texts))
 
 
 def _receive(decoder: Decoder, inbox: SimpleQueue[DecoderMessage]) -> bool:
@@ -270,6 +289,24 @@ def _start(name: str, target: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=target, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def _start_vocabulary(target: Callable[[], None]) -> threading.Thread:
+    """With the largest stack that there is room for."""
+    for size in _VOCABULARY_STACKS:
+        with contextlib.suppress(RuntimeError, ValueError), _stack_of_threads(size):
+            return _start("vocabulary", target)
+    return _start("vocabulary", target)
+
+
+@contextlib.contextmanager
+def _stack_of_threads(size: int) -> Iterator[None]:
+    """Of those that are started meanwhile."""
+    before = threading.stack_size(size)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
 
 
 def _die_with_parent() -> None:

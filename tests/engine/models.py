@@ -21,8 +21,8 @@ CONTEXT = 1024
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
-def write_model(kind: str, path: Path, vocabulary: Path) -> None:
-    """A GGUF of this architecture."""
+def write_model(kind: str, path: Path, vocabulary: Path, *, pre: str | None = None) -> None:
+    """A GGUF of this architecture, with another pre-tokenizer if one is named."""
     writer = gguf.GGUFWriter(path, kind)
     describe, shapes = KINDS[kind]
     writer.add_context_length(CONTEXT)
@@ -30,7 +30,7 @@ def write_model(kind: str, path: Path, vocabulary: Path) -> None:
     writer.add_block_count(LAYERS)
     writer.add_layer_norm_rms_eps(1e-5)
     describe(writer)
-    size = copy_vocabulary(writer, vocabulary)
+    size = copy_vocabulary(writer, vocabulary, pre)
     random = np.random.default_rng(1)
     ends = [("token_embd.weight", (size, WIDTH)), ("output.weight", (size, WIDTH))]
     for name, shape in [*ends, *shapes()]:
@@ -51,7 +51,7 @@ def weights(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> n
     return random.normal(0, spread, shape).astype(np.float32)
 
 
-def copy_vocabulary(writer: gguf.GGUFWriter, path: Path) -> int:
+def copy_vocabulary(writer: gguf.GGUFWriter, path: Path, pre: str | None = None) -> int:
     """The tokenizer of another file; returns its number of tokens."""
     fields = gguf.GGUFReader(path).fields
 
@@ -59,7 +59,7 @@ def copy_vocabulary(writer: gguf.GGUFWriter, path: Path) -> int:
         return fields[f"tokenizer.{name}"].contents()
 
     writer.add_tokenizer_model(of("ggml.model"))
-    writer.add_tokenizer_pre(of("ggml.pre"))
+    writer.add_tokenizer_pre(pre or of("ggml.pre"))
     writer.add_token_list(of("ggml.tokens"))
     writer.add_token_types(of("ggml.token_type"))
     writer.add_token_merges(of("ggml.merges"))

@@ -13,14 +13,15 @@ import pytest
 import pytest_asyncio
 
 from server.engine.client import WorkerEngine
-from server.engine.embedding import Embedder
-from server.engine.messages import Embed, Unembeddable
+from server.engine.embedding import Embedder, Texts
+from server.engine.messages import Embedded, Unembeddable
 from server.engine.protocol import EngineUnavailable, Unreadable
 from server.engine.settings import EngineSettings
 from server.engine.vectors import Vector, normalised, packed, unpacked
 from tests.gguf_files import write_bert
 
 CONTEXT = 64
+HANG_TIMEOUT = 1.0
 
 
 class Lengths:
@@ -33,12 +34,12 @@ class Lengths:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
-
-    def tokenize(self, text: str) -> list[int]:
-        return [ord(letter) - ord("a") for letter in text]
+        self.now = 0.0
+        self.seconds = 1.0  # that a token takes
 
     def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]:
         self.batches.append([len(text) for text in texts])
+        self.now += self.seconds * sum(map(len, texts))
         return [np.array([len(text), text[0]], np.float32) for text in texts]
 
 
@@ -46,9 +47,9 @@ def test_requests_take_turns_in_batches_that_are_as_full_as_they_can_be() -> Non
     """Text by text, up to the slots and the tokens of a batch; each keeps its own order."""
     model = Lengths()
     embedder = Embedder(model)
-    embedder.submit(Embed(1, ("a" * 8, "b" * 8, "c" * 2)))
-    embedder.submit(Embed(2, ("d",)))
-    embedder.submit(Embed(3, ([7], [8, 8])))
+    embedder.submit(Texts(1, [[0] * 8, [1] * 8, [2] * 2]))
+    embedder.submit(Texts(2, [[3]]))
+    embedder.submit(Texts(3, [[7], [8, 8]]))
     told = []
     while not embedder.idle:
         told.append([(e.number, e.index, e.tokens, e.last) for e in embedder.step()])
@@ -60,10 +61,34 @@ def test_requests_take_turns_in_batches_that_are_as_full_as_they_can_be() -> Non
     assert model.batches == [[8, 1, 1], [8, 2], [2]]
 
 
+def test_only_a_single_text_is_longer_than_a_batch() -> None:
+    """One step is never so long that others wait for more than a batch, if their texts allow it."""
+    model = Lengths()
+    model.batch = 4
+    embedder = Embedder(model)
+    embedder.submit(Texts(1, [[0] * 2, [0] * 8, [0] * 2, [0] * 2]))
+    while not embedder.idle:
+        embedder.step()
+    assert model.batches == [[2], [8], [2, 2]]
+
+
+def test_every_vector_tells_how_fast_texts_are_read() -> None:
+    """From the start on; what is too short to tell changes nothing."""
+    model = Lengths()
+    embedder = Embedder(model, clock=lambda: model.now)
+    embedder.warm_up()
+    assert embedder.pace == 1
+    model.seconds = 3
+    embedder.submit(Texts(1, [[0] * 2]))
+    assert [embedded.pace for embedded in embedder.step()] == [1]
+    embedder.submit(Texts(2, [[0] * 8]))
+    assert [embedded.pace for embedded in embedder.step()] == [3]
+
+
 def test_vectors_are_normalised_and_survive_their_journey() -> None:
     """Of length 1, but for one that is zero."""
     embedder = Embedder(Lengths())
-    embedder.submit(Embed(1, ("eee",)))
+    embedder.submit(Texts(1, [[4, 4, 4]]))
     (embedded,) = embedder.step()
     assert unpacked(embedded.vector).tolist() == pytest.approx([0.6, 0.8])
     assert normalised(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
@@ -73,19 +98,19 @@ def test_vectors_are_normalised_and_survive_their_journey() -> None:
 @pytest.mark.parametrize(
     ("texts", "index", "reason"),
     [
-        (("a", "b" * 9), 1, "has 9 tokens; the model reads 8 at most."),
-        (("",), 0, "is empty."),
-        (([5], [100]), 1, "has a token that the model does not know."),
-        (([-1],), 0, "has a token that the model does not know."),
+        ([[0], [1] * 9], 1, "has 9 tokens; the model reads 8 at most."),
+        ([[]], 0, "is empty."),
+        ([[5], [100]], 1, "has a token that the model does not know."),
+        ([[-1]], 0, "has a token that the model does not know."),
     ],
 )
 def test_a_text_that_cannot_be_read_refuses_its_request_and_no_other(
-    texts: tuple[str | list[int], ...], index: int, reason: str
+    texts: list[list[int]], index: int, reason: str
 ) -> None:
     """Before anything of it is computed."""
     embedder = Embedder(Lengths())
-    embedder.submit(Embed(1, ("a",)))
-    assert embedder.submit(Embed(2, texts)) == Unembeddable(2, index, reason)
+    embedder.submit(Texts(1, [[0]]))
+    assert embedder.submit(Texts(2, texts)) == Unembeddable(2, index, reason)
     assert [embedded.number for embedded in embedder.step()] == [1]
     assert embedder.idle
 
@@ -149,6 +174,37 @@ async def test_what_a_dead_worker_was_asked_is_asked_of_the_next(engine: WorkerE
     found = await asked
     assert len(found.vectors) == 500
     assert found.vectors[-1] @ expected == pytest.approx(1, abs=1e-5)
+
+
+class Silent:
+    """A worker that has said nothing for a while."""
+
+    def __init__(self, silence: float) -> None:
+        self.silence = silence
+
+
+async def test_a_slow_machine_may_read_its_longest_text(bert: Path) -> None:
+    """How long a worker may be silent follows from how fast it was."""
+    settings = EngineSettings(threads=1, batch=32, hang_timeout=HANG_TIMEOUT)
+    engine = WorkerEngine(bert, name="bert", settings=settings)
+    await engine.start()
+    assert engine._hangs(Silent(2 * HANG_TIMEOUT))  # type: ignore[arg-type]
+    engine._receive(Embedded(0, 0, "", 40, last=True, pace=1.0))
+    assert not engine._hangs(Silent(2 * CONTEXT))  # type: ignore[arg-type]
+    assert engine._hangs(Silent(20 * CONTEXT))  # type: ignore[arg-type]
+    await engine.stop()
+
+
+async def test_an_embedding_worker_that_froze_is_replaced(bert: Path) -> None:
+    """Whoever waits is answered by the next."""
+    settings = EngineSettings(threads=1, hang_timeout=HANG_TIMEOUT)
+    engine = WorkerEngine(bert, name="bert", settings=settings)
+    await engine.start()
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGSTOP)
+    assert len((await engine.embed(["hello"])).vectors) == 1
+    assert engine.stats.restarts == 1
+    await engine.stop()
 
 
 @pytest.mark.parametrize(("pooling", "refused"), [(0, False), (2, False), (3, False), (4, True)])

@@ -19,13 +19,25 @@ import uvloop
 from server.engine.client import WorkerEngine
 from server.engine.messages import Cancel, Forget, Load, Tokenize, Unsendable
 from server.engine.process import WorkerProcess
-from server.engine.protocol import EngineCrashed, EngineUnavailable, Finished, Request, Span, Tokens
+from server.engine.protocol import (
+    EngineCrashed,
+    EngineUnavailable,
+    Finished,
+    Request,
+    Span,
+    Tokens,
+    Unreadable,
+)
 from server.engine.settings import EngineSettings
 from tests.engine.calls import GREEDY, Said, ask, endless, first_tokens, read
+from tests.engine.models import write_model
+from tests.gguf_files import write_llama
 
 SETTINGS = EngineSettings(threads=1, slots=4)
 UNSENDABLE = Request([1, 2, 3], 4, GREEDY, stop=("\ud83d",))
 HANG_TIMEOUT = 1.0
+RECURSIVE = "tekken"  # its words are found by an expression that recurses with every letter
+ENDLESS = "a" * 3_000_000
 RECOVERY = 3 * HANG_TIMEOUT + 10  # a hang is noticed, and a model is loaded on a busy machine
 
 
@@ -122,6 +134,40 @@ async def test_a_question_to_a_dead_worker_is_asked_again(engine: WorkerEngine) 
     before = await engine.tokenize([Span("Hello!", False)])
     await kill(engine)
     assert await engine.tokenize([Span("Hello!", False)]) == before
+
+
+@contextlib.asynccontextmanager
+async def on(path: Path) -> AsyncIterator[WorkerEngine]:
+    """A worker on another model."""
+    engine = WorkerEngine(path, name=path.stem, settings=SETTINGS)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def test_a_word_without_end_kills_no_worker(tmp_path: Path, model_path: Path) -> None:
+    """Not even where the vocabulary needs a stack that grows with it."""
+    path = tmp_path / "recursive.gguf"
+    write_model("llama", path, model_path, pre=RECURSIVE)
+    async with on(path) as engine:
+        ids = await engine.tokenize([Span(ENDLESS, False)])
+        assert len(ids) > len(ENDLESS) // 100
+        assert engine.stats.restarts == 0
+
+
+async def test_a_word_without_end_kills_no_embedding_worker(tmp_path: Path) -> None:
+    """It is refused like any text that is too long for the model."""
+    pooled = {
+        "llama.pooling_type": 1,
+        "tokenizer.ggml.pre": RECURSIVE,
+        "tokenizer.ggml.tokens": ["a", *(f"word{number}" for number in range(511))],
+    }
+    async with on(write_llama(tmp_path / "recursive.gguf", vocabulary=512, **pooled)) as engine:
+        with pytest.raises(Unreadable, match=r"Text 0 has 30000\d\d tokens"):
+            await engine.embed([ENDLESS])
+        assert engine.stats.restarts == 0
 
 
 async def test_a_worker_that_hangs_is_killed(watched: WorkerEngine) -> None:

@@ -50,7 +50,7 @@ MESSAGES: list[Message] = [
     Cancel(1),
     Tokenize(2, (Span("Grüße", True), Span("\x00 \n", False), Span("Hi", False, (5, 6)))),
     Stop(),
-    Loaded(SCRIPTED_MODEL, 16),
+    Loaded(SCRIPTED_MODEL, 16, 0.5),
     Refused("It is no model."),
     Step(
         tokens=(Token(1, 5, "\xf0\x9f"), Token(2, 6, "a")),
@@ -62,7 +62,7 @@ MESSAGES: list[Message] = [
     ),
     Tokenized(2, [1, 2]),
     Embed(4, ("Grüße", [1, 2])),
-    Embedded(4, 1, "AACAPw==", 3, last=True),
+    Embedded(4, 1, "AACAPw==", 3, last=True, pace=0.5),
     Unembeddable(5, 0, "is empty."),
 ]
 

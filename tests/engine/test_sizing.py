@@ -213,6 +213,29 @@ def test_recurrent_layers_have_a_state_for_each_slot_and_no_cells(tmp_path: Path
     assert hybrid.cell == spaced.cell < plain.cell
 
 
+@pytest.mark.parametrize(("layers", "share"), [(-1, 1), (0, 0), (1, 0.25), (4, 1), (99, 1)])
+def test_a_gpu_is_asked_for_the_layers_that_it_gets(
+    tmp_path: Path, layers: int, share: float
+) -> None:
+    """And for what steps need. The machine's own memory is asked for everything."""
+    file, settings = llama(tmp_path, layers=4), replace(SMALL, gpu_layers=layers)
+    whole, part = demand(file, settings), demand(file, settings, of_gpu=True)
+    assert part.takes.weights == int(share * whole.takes.weights)
+    assert part.takes.cell == int(share * whole.takes.cell)
+    assert part.takes.fixed == whole.takes.fixed
+    assert whole.takes == demand(file, SMALL).takes
+    fits = [each.best(PLENTY, PLENTY) for each in (whole, part)]
+    assert len({(fit.context, fit.cells, fit.snapshots) for fit in fits}) == 1
+
+
+def test_cells_beside_the_gpu_are_not_given_away(tmp_path: Path) -> None:
+    """They cost nothing there, but the machine's memory has an end, too."""
+    file, settings = llama(tmp_path), replace(SMALL, gpu_layers=0)
+    part, cell = demand(file, settings, of_gpu=True), demand(file, settings).takes.cell
+    least = part.smallest(PLENTY)
+    assert part.best(PLENTY, least.bytes + 20 * cell).cells == least.cells + 10
+
+
 def test_embedding_models_are_told_from_those_that_write(tmp_path: Path) -> None:
     """By their attention, or by how they pool. They have room for one batch."""
     bert = read_gguf(write_bert(tmp_path / "bert.gguf"))

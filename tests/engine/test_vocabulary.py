@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from server.engine.llama import ErrorLog, Model
 from server.engine.protocol import Span
 from server.engine.settings import EngineSettings
-from server.engine.vocabulary import Special, Vocabulary
+from server.engine.vocabulary import LONGEST_WORD, Special, Vocabulary, divide_words
 
 START = Special(900, "<|start|>", "control")
 END = Special(901, "<|end|>", "control", strips_left=True, strips_right=True)
@@ -167,3 +167,15 @@ def test_ends_of_a_turn_have_no_text_and_other_markers_do(model: Model) -> None:
     assert vocabulary.text(named["<|im_end|>"]) == b""
     assert vocabulary.text(named["<|im_start|>"]) == b"<|im_start|>"
     assert vocabulary.text(named["<tool_call>"]) == b"<tool_call>"
+
+
+def test_only_words_without_end_are_divided() -> None:
+    """Nothing is lost, and what people write stays whole."""
+    honest = "Some words, as always. " * LONGEST_WORD
+    assert divide_words(honest) == [honest]
+    assert divide_words("") == [""]
+    endless = "a" * (2 * LONGEST_WORD + 1) + " " * (LONGEST_WORD + 1) + "b"
+    parts = divide_words(endless)
+    assert "".join(parts) == endless
+    assert [len(part) for part in parts] == [LONGEST_WORD, LONGEST_WORD, 1 + LONGEST_WORD, 2]
+    assert divide_words("a" * LONGEST_WORD + " b") == ["a" * LONGEST_WORD, " b"]
