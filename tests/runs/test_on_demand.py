@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -131,10 +132,14 @@ async def test_a_run_that_waits_for_its_model_expires(story: Story, clock: Manua
     assert (await story.settled(run))["status"] == "expired"
 
 
-async def test_a_model_with_a_run_is_not_unloaded_for_another(
+@contextlib.asynccontextmanager
+async def crowded(
     both: LiveServer, story: Story
-) -> None:
-    """The other run waits in the queue until the first has ended."""
+) -> AsyncIterator[tuple[Story, ScriptedEngine, Json, Json]]:
+    """The place is taken by a model with a paused run, and a run of the story's waits for it.
+
+    Gives the other model's story and engine, its run, and the one that waits.
+    """
     engine = both.engines["tiny-assistant"]
     assert isinstance(engine, ScriptedEngine)
     async with begin_story(both, engine, model="tiny-assistant") as busy:
@@ -142,6 +147,14 @@ async def test_a_model_with_a_run_is_not_unloaded_for_another(
         first = await busy.paused()
         second = await story.start()
         await eventually(lambda: state_of(story), lambda state: state == "loading")
+        yield busy, engine, first, second
+
+
+async def test_a_model_with_a_run_is_not_unloaded_for_another(
+    both: LiveServer, story: Story
+) -> None:
+    """The other run waits in the queue until the first has ended."""
+    async with crowded(both, story) as (busy, engine, first, second):
         assert (await story.now(second))["status"] == "queued"
         assert story.engine.loads == 0
         engine.resume()
@@ -154,13 +167,7 @@ async def test_models_that_do_not_fit_together_take_turns(
     both: LiveServer, story: Story, clock: ManualClock
 ) -> None:
     """A model that waited begins before what comes later for the one that has the place."""
-    engine = both.engines["tiny-assistant"]
-    assert isinstance(engine, ScriptedEngine)
-    async with begin_story(both, engine, model="tiny-assistant") as busy:
-        engine.says("One two three", pause_after=1)
-        first = await busy.paused()
-        second = await story.start()
-        await eventually(lambda: state_of(story), lambda state: state == "loading")
+    async with crowded(both, story) as (busy, engine, first, second):
         clock.advance(TURN)
         later = await busy.another({"role": "user", "content": "Hello!"})
         third = await later.start()
@@ -179,13 +186,7 @@ async def test_a_model_that_waits_for_room_gives_up_with_its_run(
     both: LiveServer, story: Story
 ) -> None:
     """When its run is cancelled, nothing is unloaded for it any more."""
-    engine = both.engines["tiny-assistant"]
-    assert isinstance(engine, ScriptedEngine)
-    async with begin_story(both, engine, model="tiny-assistant") as busy:
-        engine.says("One two three", pause_after=1)
-        first = await busy.paused()
-        second = await story.start()
-        await eventually(lambda: state_of(story), lambda state: state == "loading")
+    async with crowded(both, story) as (busy, engine, first, second):
         await story.cancel(second)
         await eventually(lambda: state_of(story), lambda state: state == "unloaded")
         engine.resume()
