@@ -1,8 +1,8 @@
 """Which tokens sit in which slot of the context, and what becomes of those that nobody decodes.
 
 The first tier of the prefix cache, and the way to the others. A finished sequence's tokens stay in
-its slot, as a prefix for the thread that returns; when slots, cells or too many idle tokens ask for
-it, the longest unused is saved (`snapshots`) and cut.
+its slot, as a prefix for the thread that returns; when slots or cells are needed, or when another one
+decodes and too many are idle, the longest unused is saved (`snapshots`) and cut.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ NOTHING = Prefix(0, None)
 
 
 class KVCache:
-    """The slots of one backend. Owned by the decode loop. `idle_limit` is in tokens."""
+    """The slots of one backend. Owned by the decode loop.
+
+    `idle_limit` is in tokens, and holds while any slot is busy.
+    """
 
     def __init__(
         self,
@@ -132,6 +135,7 @@ class KVCache:
             self._fill(slot, prefix, state)
         slot.scope, slot.owner = scope, owner
         slot.busy, slot.discard, slot.saved = True, False, False
+        self._thin_out()
         return slot
 
     def extend(self, slot: Slot, tokens: array[int]) -> None:
@@ -144,13 +148,13 @@ class KVCache:
         slot.busy, slot.used, slot.idle_since = False, next(self._uses), self._clock()
         if slot.discard:
             self.cut(slot, 0)
-        while self.idle_cells > self._idle_limit and self.evict():
-            pass
+        self._thin_out()
 
     def park(self, slot: Slot) -> None:
         """The sequence has to wait for cells; what it had is saved for its return."""
         slot.busy = False
         self._save_and_empty(slot)
+        self._thin_out()
 
     def cut(self, slot: Slot, length: int) -> None:
         if length < len(slot.tokens):
@@ -216,6 +220,12 @@ class KVCache:
                 slot.discard = True
             elif slot.owner == owner:
                 self.cut(slot, 0)
+
+    def _thin_out(self) -> None:
+        """Hold idle cells to their limit while there is somebody whom they slow down."""
+        if any(slot.busy for slot in self._slots):
+            while self.idle_cells > self._idle_limit and self.evict():
+                pass
 
     def _idle_slots(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.tokens and not slot.busy]

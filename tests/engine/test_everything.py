@@ -221,7 +221,7 @@ class World:
         cache, backend, store = self.served.decoder._cache, self.served.backend, self.served.store
         assert cache._cells.total == backend.cells_held <= backend.cells
         assert [slot.tokens.tolist() for slot in cache._slots] == backend.held
-        assert cache.idle_cells <= self.shape.idle or not self.served.steps[-1].ends
+        assert cache.idle_cells <= self.shape.idle or not any(slot.busy for slot in cache._slots)
         held = [snapshot.size for snapshot in store if snapshot.state is not None]
         assert store.in_memory == sum(held)
         assert sum(held) - max(held, default=0) <= self.shape.memory

@@ -62,14 +62,26 @@ def test_cells_that_idle_slots_share_are_idle() -> None:
     assert cached.cache.idle_cells == cached.backend.cells_held == 200
 
 
-def test_idle_threads_beyond_the_limit_are_saved_and_cut() -> None:
-    """The longest unused first; they come back from memory."""
-    cached = Cached(idle=150)
-    for seed, owner in enumerate("xyz"):
-        cached.take(owner, prompt_of(seed, 70))
+def test_idle_threads_beyond_the_limit_are_saved_and_cut_when_another_is_decoded() -> None:
+    """The longest unused first; they come back from memory. Alone, they slow nobody down."""
+    cached = Cached(idle=100)
+    cached.take("x", prompt_of(0, 70))
+    cached.take("y", prompt_of(1, 70))
+    assert not cached.saved()
+    cached.begin("z", prompt_of(2, 70))
     assert cached.saved() == {"x": 70}
     assert cached.backend.cells_held == 140
     assert cached.length("x", prompt_of(0, 80)) == 70
+
+
+def test_a_thread_that_ends_beside_others_makes_room_at_once() -> None:
+    """Those are still decoded, and would pay for what is kept of it."""
+    cached = Cached(idle=0)
+    first = cached.begin("x", prompt_of(0, 70))
+    cached.begin("y", prompt_of(1, 70))
+    cached.cache.release(first)
+    assert cached.saved() == {"x": 70}
+    assert cached.backend.cells_held == 70
 
 
 def test_a_slot_that_another_thread_takes_over_is_saved_before() -> None:
@@ -118,8 +130,9 @@ def test_nothing_is_saved_where_nothing_is_kept() -> None:
     """Nor is anything planned."""
     cached = Cached(idle=50, memory=0)
     cached.take("x", prompt_of(0, 100))
+    cached.begin("y", prompt_of(1, 70))
     assert (cached.cache.next_save, cached.backend.saves) == (None, 0)
-    assert cached.backend.cells_held == 0
+    assert cached.backend.cells_held == 70
 
 
 def test_what_is_short_is_not_worth_a_place() -> None:
