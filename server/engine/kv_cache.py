@@ -1,8 +1,8 @@
 """Which tokens sit in which slot of the context, and what becomes of those that nobody decodes.
 
 The first tier of the prefix cache, and the way to the others. A finished sequence's tokens stay in
-its slot, as a prefix for the thread that returns; when slots or cells are needed, or when another one
-decodes and too many are idle, the longest unused is saved (`snapshots`) and cut.
+its slot, as a prefix for the thread that returns; when slots or cells are needed, or others are
+decoded beside too many idle tokens, the longest unused is saved (`snapshots`) and cut.
 """
 
 from __future__ import annotations
