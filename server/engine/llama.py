@@ -37,6 +37,11 @@ from server.engine.vocabulary import Special, SpecialKind, divide_words
 
 _c: Any = llama_cpp.llama_cpp
 
+# The binding's own makes a pointer object for every row.
+_logits_address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)(
+    ("llama_get_logits_ith", _c._lib)
+)
+
 _SPLIT_MODES = {
     "none": _c.LLAMA_SPLIT_MODE_NONE,
     "layer": _c.LLAMA_SPLIT_MODE_LAYER,
@@ -282,7 +287,7 @@ class LlamaBackend:
         self.cells = int(_c.llama_n_ctx(self._context))
         self.context = min(wanted, self.cells)
         self._abort = _Abort(self._context)
-        self._row_type = ctypes.c_float * self.vocabulary
+        self._logits: dict[int, Logits] = {}  # by address: llama.cpp has few places for rows
         self._viewed: Batch | None = None
         self._view: Any = None
 
@@ -300,11 +305,14 @@ class LlamaBackend:
         raise DecodeFailed(f"llama_decode returned {code}: {self._model.log.cause}")
 
     def logits(self, row: int) -> Logits:
-        pointer = _c.llama_get_logits_ith(self._context, row)
-        if not pointer:
+        address = _logits_address(self._context, row)
+        if not address:
             raise DecodeFailed(f"no logits in row {row}")
-        values: Any = self._row_type.from_address(ctypes.addressof(pointer.contents))
-        return np.ndarray(self.vocabulary, np.float32, buffer=values)
+        view = self._logits.get(address)
+        if view is None:
+            values: Any = (ctypes.c_float * self.vocabulary).from_address(address)
+            view = self._logits[address] = np.ndarray(self.vocabulary, np.float32, buffer=values)
+        return view
 
     def cut(self, slot: int, length: int) -> None:
         if not _c.llama_memory_seq_rm(self._memory, slot, length or -1, -1):

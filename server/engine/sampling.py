@@ -51,57 +51,48 @@ class Sampler:
             logits += _refusals().take(mask.view(np.uint8), axis=0).ravel()[: len(logits)]
 
     def _draw(self, logits: Logits) -> int:
-        if self._sampling.temperature <= 0:
+        sampling = self._sampling
+        if sampling.temperature <= 0:
             return int(logits.argmax())
-        ids = best_of(logits, self._sampling.top_k)
-        scores = logits[ids].astype(np.float64)
+        ids = best_of(logits, sampling.top_k)
+        scores = logits[ids]
+        if sampling.top_k or sampling.top_p < 1:
+            order = scores.argsort()[::-1][: sampling.top_k or None]
+            ids, scores = ids[order], scores[order]
         highest = scores.max(initial=-np.inf)
         if not math.isfinite(highest):
             return int(logits.argmax())
-        scores -= highest
-        if self._cuts_by_share:
-            order = scores.argsort()[::-1]
-            kept = order[: self._likely(scores[order])]
-            ids, scores = ids[kept], scores[kept]
-        totals = np.exp(scores / self._sampling.temperature).cumsum()
-        return int(ids[totals.searchsorted(self._random.random() * totals[-1], side="right")])
-
-    @property
-    def _cuts_by_share(self) -> bool:
-        return self._sampling.top_p < 1 or self._sampling.min_p > 0
-
-    def _likely(self, scores: npt.NDArray[np.float64]) -> int:
-        """How many of the candidates, best first, top_p and min_p leave; always at least one."""
-        shares = np.exp(scores)
-        kept = len(shares)
-        if self._sampling.top_p < 1:
+        shares = np.exp(scores - np.float64(highest))
+        if sampling.top_p < 1:
             totals = shares.cumsum()
-            kept = int(totals.searchsorted(self._sampling.top_p * totals[-1])) + 1
-        if self._sampling.min_p > 0:
-            kept = min(kept, int((shares >= self._sampling.min_p).sum()))
-        return max(1, kept)
+            shares = shares[: totals.searchsorted(sampling.top_p * totals[-1]) + 1]
+        if sampling.min_p > 0:
+            shares = np.where(shares < sampling.min_p, 0, shares)
+        totals = (shares ** (1 / sampling.temperature)).cumsum()
+        return int(ids[totals.searchsorted(self._random.random() * totals[-1], side="right")])
 
 
 def best_of(logits: Logits, count: int) -> Ids:
-    """Ids of the `count` best tokens, in any order; 0 is all that are possible.
+    """Ids of the `count` best tokens and perhaps some more, in any order; of 0, all possible ones.
 
-    The grid's columns that hold them are those with the best maxima, and the worst of these maxima
-    is a bound that at least `count` tokens reach.
+    The best are in those columns of the grid that have the best maxima, and the worst of these
+    maxima is a bound that at least `count` tokens reach.
     """
-    width = len(logits) // _GRID_ROWS
+    width, rest = divmod(len(logits), _GRID_ROWS)
     if not 0 < count < len(logits):
         return (logits > -np.inf).nonzero()[0]
     if count >= width:
         return logits.argpartition(-count)[-count:]
-    grid = logits[: width * _GRID_ROWS].reshape(_GRID_ROWS, width)
+    grid = logits[: len(logits) - rest].reshape(_GRID_ROWS, width)
     peaks = grid.max(axis=0)
-    bound = max(np.partition(peaks, width - count)[width - count], _LEAST)
-    columns = (peaks >= bound).nonzero()[0]
-    found = (grid.take(columns, axis=1) >= bound).ravel().nonzero()[0]
-    rest = (logits[width * _GRID_ROWS :] >= bound).nonzero()[0] + width * _GRID_ROWS
-    rows, places = np.divmod(found, len(columns))
-    ids = np.concatenate((rows * width + columns[places], rest))
-    return ids if len(ids) <= count else ids[logits[ids].argpartition(-count)[-count:]]
+    columns = peaks.argpartition(width - count)[width - count :]
+    bound = max(peaks[columns].min(), _LEAST)
+    rows, places = divmod((grid.take(columns, axis=1) >= bound).ravel().nonzero()[0], count)
+    ids: Ids = rows * width + columns[places]
+    if rest:
+        more = (logits[-rest:] >= bound).nonzero()[0] + (len(logits) - rest)
+        ids = np.concatenate((ids, more))
+    return ids
 
 
 _LEAST = np.finfo(np.float32).min
