@@ -89,6 +89,7 @@ class WorkerEngine:
         self._forgotten: set[str] = set()  # owners, while a worker comes or goes
         self._stats = EngineStats()
         self._pace = 0.0  # seconds that an embedding model takes for a token
+        self._trouble: str | None = None  # of the last worker, or of its successor
 
     @property
     def slots(self) -> int:
@@ -103,6 +104,10 @@ class WorkerEngine:
     @property
     def stats(self) -> EngineStats:
         return self._stats
+
+    @property
+    def trouble(self) -> str | None:
+        return self._trouble
 
     @property
     def pid(self) -> int | None:
@@ -134,6 +139,7 @@ class WorkerEngine:
         try:
             await self._dismiss_keeper()
         finally:
+            self._trouble = None
             self._fail_calls(EngineUnavailable("The engine was stopped."))
             await self._dismiss_worker()
 
@@ -221,7 +227,8 @@ class WorkerEngine:
             cause, lived = await self._outlive(self._worker)
             self._worker = None
             logger.error("engine.worker_died model=%s cause=%s", self._load.name, cause)
-            self._mourn(EngineCrashed(f"The model's worker died: {cause}."))
+            self._trouble = f"The model's worker died: {cause}."
+            self._mourn(EngineCrashed(self._trouble))
             backoff = FIRST_BACKOFF if lived > STEADY_LIFE else backoff
             worker, backoff = await self._restart(backoff)
             self._stats = replace(self._stats, restarts=self._stats.restarts + 1)
@@ -274,11 +281,12 @@ class WorkerEngine:
                 check_model_file(Path(self._load.path))
                 return await WorkerProcess.start(self._load, self._receive), backoff
             except EngineUnavailable as error:
+                self._trouble = str(error)
                 logger.error("engine.restart_failed model=%s cause=%s", self._load.name, error)
 
     def _welcome(self, worker: WorkerProcess) -> None:
         """Give a new worker all that waits for one."""
-        self._worker, self._loaded = worker, worker.loaded
+        self._worker, self._loaded, self._trouble = worker, worker.loaded, None
         self._pace = worker.loaded.pace if worker.loaded else 0.0
         while self._forgotten:
             worker.send(Forget(self._forgotten.pop()))

@@ -176,6 +176,11 @@ class Engine(Protocol):
     @property
     def stats(self) -> EngineStats: ...
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot answer at once, although it was started; None if it can."""
+        ...
+
     async def measure(self) -> Demand:
         """What the model would take. Raises EngineUnavailable if its file is of no use."""
         ...

@@ -108,7 +108,9 @@ async def test_a_killed_worker_fails_its_calls_and_comes_back(engine: WorkerEngi
     pid = await kill(engine)
     with pytest.raises(EngineCrashed, match="SIGKILL"):
         await reader
+    assert engine.trouble == "The model's worker died: SIGKILL."
     assert (await ask(engine, "Hello!")).end.reason == "stop"
+    assert engine.trouble is None
     assert engine.pid not in (None, pid)
     assert engine.stats.restarts == 1
 

@@ -70,6 +70,21 @@ async def test_a_run_loads_its_model(story: Story) -> None:
     assert await state_of(story, "tiny-assistant") == "unloaded"
 
 
+async def test_a_model_whose_worker_is_replaced_is_loading(story: Story) -> None:
+    """It is listed so, with the reason, while runs are taken all the same; then it is ready."""
+    await story.run()
+    story.engine.trouble = "The model's worker died: SIGKILL."
+    shown = (await story.http.get("/v1/models/other")).json()
+    assert (shown["state"], shown["error"]) == ("loading", story.engine.trouble)
+    assert 'assistants_engine_ready{model="other"} 0.0' in (await story.http.get("/metrics")).text
+    assert (await story.http.get("/readyz")).status_code == 200
+    assert (await story.run())["status"] == "completed"
+    story.engine.trouble = None
+    shown = (await story.http.get("/v1/models/other")).json()
+    assert (shown["state"], shown["error"]) == ("ready", None)
+    assert 'assistants_engine_ready{model="other"} 1.0' in (await story.http.get("/metrics")).text
+
+
 async def test_a_run_begins_when_its_model_is_ready(story: Story, clock: ManualClock) -> None:
     """Until then it is queued, and was not started."""
     run = await loading(story)
