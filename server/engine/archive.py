@@ -15,7 +15,7 @@ import re
 import secrets
 import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -144,18 +144,24 @@ def owner_prefix(owner: str) -> str:
     return f"{_digest(owner.encode())}."
 
 
-def forget_files(root: Path, owner: str) -> None:
-    """Remove an owner's snapshots of every model below `root`, loaded or not."""
-    for path in root.glob(f"*/{owner_prefix(owner)}*"):
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:  # the user asked for it: whoever runs the server must know
-            logger.warning("snapshot.not_removed cause=%s", error)
+def forget_files(folders: Iterable[Path], owners: Iterable[str]) -> None:
+    """Remove owners' snapshots in the folders of models, loaded or not."""
+    prefixes = set(map(owner_prefix, owners))
+    for path in (path for folder in folders for path in _entries(folder)):
+        if f"{_owner_of(path)}." in prefixes:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:  # the user asked for it: whoever runs the server must know
+                logger.warning("snapshot.not_removed cause=%s", error)
 
 
 def owners_in(root: Path) -> set[str]:
     """The owners that have files below `root`, as the names of their files begin."""
-    return {path.name.partition(".")[0] for path in root.glob(f"*/*{_SUFFIX}")} - {_NOBODY}
+    return {_owner_of(path) for path in root.glob(f"*/*{_SUFFIX}")} - {_NOBODY}
+
+
+def _owner_of(path: Path) -> str:
+    return path.name.partition(".")[0]
 
 
 def shrink(root: Path, limit: int) -> None:
@@ -193,8 +199,12 @@ def _abandoned(folder: Path) -> bool:
 
 
 def _files_in(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if path.is_file()]
+
+
+def _entries(folder: Path) -> list[Path]:
     try:
-        return [path for path in folder.iterdir() if path.is_file()]
+        return list(folder.iterdir())
     except OSError:
         return []
 

@@ -86,6 +86,7 @@ class WorkerEngine:
         self._numbers = count(1)
         self._generations: dict[int, WorkerGeneration] = {}
         self._questions: dict[int, Tokenizing | Embedding] = {}
+        self._coming = False  # the first worker
         self._forgotten: set[str] = set()  # owners, while a worker comes or goes
         self._stats = EngineStats()
         self._pace = 0.0  # seconds that an embedding model takes for a token
@@ -132,7 +133,12 @@ class WorkerEngine:
                 cache_ram_bytes=fit.snapshots,
             )
             self._load = replace(self._load, settings=fitted)
-        self._welcome(await WorkerProcess.start(self._load, self._receive))
+        self._coming = True
+        try:
+            worker = await WorkerProcess.start(self._load, self._receive)
+        finally:
+            self._coming = False
+        self._welcome(worker)
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
@@ -161,9 +167,6 @@ class WorkerEngine:
             self._worker.send(Forget(owner))
         if self._changes:
             self._forgotten.add(owner)
-        if self._cache is not None:  # a folder of thousands of files is not read on the loop
-            loop = asyncio.get_running_loop()
-            loop.run_in_executor(None, forget_files, self._cache, owner)
 
     def join(self, generation: WorkerGeneration) -> None:
         self._require_running()
@@ -205,7 +208,7 @@ class WorkerEngine:
     @property
     def _changes(self) -> bool:
         """One worker may have read its files and not listen yet, or another still write its own."""
-        return (self._worker is None) != (self._keeper is None)
+        return self._coming or (self._worker is None) != (self._keeper is None)
 
     def _require_running(self) -> None:
         if self._keeper is None:
@@ -249,8 +252,10 @@ class WorkerEngine:
         if self._worker is not None:
             await self._worker.stop()
             self._worker = None
-        while self._forgotten and self._cache is not None:
-            await asyncio.to_thread(forget_files, self._cache, self._forgotten.pop())
+        forgotten, self._forgotten = self._forgotten, set()
+        if forgotten and self._cache is not None and self._loaded is not None:
+            own = self._cache / self._loaded.info.fingerprint
+            await asyncio.to_thread(forget_files, (own,), forgotten)
 
     async def _outlive(self, worker: WorkerProcess) -> tuple[str, float]:
         """Wait until the worker is dead, if need be by killing it: what of, and how old."""

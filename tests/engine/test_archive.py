@@ -222,7 +222,7 @@ def test_a_hostile_owner_stays_in_the_folder_and_is_forgotten(folder: Folder, ow
     assert snapshot.path is not None
     assert snapshot.path.parent == folder.path
     assert [s.owner for s in folder.files.stored()] == ["thread_1", owner]
-    forget_files(folder.path.parent, owner)
+    forget_files([folder.path], [owner])
     assert folder.names() == [other.path.name if other.path else ""]
 
 
@@ -233,7 +233,7 @@ def test_an_owner_is_forgotten_in_all_models(tmp_path: Path) -> None:
             for owner in ("thread_1", "thread_12", SHARED):
                 folder.write(owner)
     assert owners_in(tmp_path) == {"thread_1", "thread_12"}
-    forget_files(tmp_path, "thread_1")
+    forget_files(tmp_path.glob("*/"), ["thread_1"])
     assert owners_in(tmp_path) == {"thread_12"}
     assert sum(1 for _ in tmp_path.glob("*/*")) == 4
 
@@ -247,7 +247,7 @@ def test_a_file_that_cannot_be_removed_is_told_of(
         path.mkdir()
     for _ in range(3):
         folder.write("thread_1")
-    forget_files(folder.path.parent, "thread_1")
+    forget_files([folder.path], ["thread_1"])
     assert folder.names() == [path.name for path in stuck]
     assert caplog.text.count("snapshot.not_removed") == len(stuck)
 
