@@ -86,6 +86,7 @@ class WorkerEngine:
         self._numbers = count(1)
         self._generations: dict[int, WorkerGeneration] = {}
         self._questions: dict[int, Tokenizing | Embedding] = {}
+        self._answers = 0  # to questions, or parts of answers
         self._coming = False  # the first worker
         self._forgotten: set[str] = set()  # owners, while a worker comes or goes
         self._stats = EngineStats()
@@ -196,13 +197,14 @@ class WorkerEngine:
             del self._questions[number]
 
     async def _answer(self, question: Question[T]) -> T:
-        """Wait for as long as there is news of it, or a new worker may still come."""
+        """Wait for as long as anybody's is answered, or a new worker may still come."""
         heard = -1
         while not question.answer.done():
-            if question.times_heard == heard:
+            if self._answers == heard:
                 raise EngineUnavailable("The model's worker does not answer.")
-            heard = question.times_heard
-            await asyncio.wait((question.answer,), timeout=self.patience)
+            heard = self._answers
+            patience = max(self.patience, self._longest_text)
+            await asyncio.wait((question.answer,), timeout=patience)
         return question.answer.result()
 
     @property
@@ -274,8 +276,12 @@ class WorkerEngine:
 
     def _hangs(self, worker: WorkerProcess) -> bool:
         step = HANG_STEPS * self._stats.last_step_seconds
-        text = HANG_TEXTS * self._pace * max(self.info.context, self._settings.batch)
-        return worker.silence > max(self._settings.hang_timeout, step, text)
+        return worker.silence > max(self._settings.hang_timeout, step, self._longest_text)
+
+    @property
+    def _longest_text(self) -> float:
+        """For how long an embedding model may say nothing: generously, so long as one takes."""
+        return HANG_TEXTS * self._pace * max(self.info.context, self._settings.batch)
 
     async def _restart(self, backoff: float) -> tuple[WorkerProcess, float]:
         """A new worker, and how long to wait before the next one."""
@@ -322,6 +328,7 @@ class WorkerEngine:
         if isinstance(message, Step):
             self._apply(message)
             return
+        self._answers += 1
         if isinstance(message, Embedded):
             self._pace = message.pace
         if question := self._questions.get(message.number):

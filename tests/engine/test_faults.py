@@ -332,6 +332,7 @@ async def test_a_worker_that_stays_away_makes_calls_unavailable(
             await read(engine.generate(endless([1, 2, 3])))
         with pytest.raises(EngineUnavailable):
             await engine.tokenize([Span("Hello!", False)])
+        assert engine.trouble == f"There is no file {path}."
         path.symlink_to(model_path)
         engine.patience = patience
         assert (await ask(engine, "Hello!")).data
