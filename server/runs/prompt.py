@@ -63,7 +63,7 @@ class PromptBuilder:
     async def build(self, request: TurnRequest) -> Prompt:
         """The prompt of a turn. Raises PromptBudgetUnmet, InvalidPrompt, EngineError."""
         budget = request.budget
-        kept = newest_within(request.units, budget.prompt_limit * LONGEST_TOKEN)
+        kept = newest_within(request.units, budget)
         if request.units and not kept:
             raise PromptBudgetUnmet
         while True:
@@ -194,9 +194,9 @@ def _text_of(unit: Unit) -> str:
     return "\n".join(message.content for message in unit)
 
 
-def newest_within(units: Sequence[Unit], characters: int) -> Sequence[Unit]:
-    """The newest units with so many characters in all."""
-    left = characters
+def newest_within(units: Sequence[Unit], budget: Budget) -> Sequence[Unit]:
+    """The newest units that the prompt may hold, as far as their characters tell."""
+    left = budget.prompt_limit * LONGEST_TOKEN
     for position in range(len(units) - 1, -1, -1):
         left -= _characters(units[position])
         if left < 0:
