@@ -13,7 +13,6 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -38,7 +37,7 @@ from server.config import Settings
 from server.db.database import Database
 from server.db.folder import DataFolder
 from server.db.migrate import upgrade
-from server.engine.archive import owners_in
+from server.engine.cache_folder import CacheFolder
 from server.engine.pool import ModelPool
 from server.engine.protocol import Engine
 from server.ids import IdSource, RandomIds
@@ -101,10 +100,6 @@ async def running(
         folder = DataFolder(settings.server.data_dir)
         stack.callback(folder.close)
         await asyncio.to_thread(upgrade, folder.database)
-        catalog = build_catalog(engines, endpoints, settings, clock.now())
-        pool = build_pool(catalog, settings, clock.monotonic)
-        stack.push_async_callback(pool.close)
-        await preload(pool, catalog, settings)
         db = Database(
             folder.database,
             clock,
@@ -113,6 +108,14 @@ async def running(
             readers=settings.database.readers,
         )
         stack.push_async_callback(asyncio.to_thread, db.close)
+        cache = CacheFolder(cache_folder(settings))
+        stack.push_async_callback(cache.close)
+        # Before a model is loaded, so that none takes up what was deleted while nobody heard of it.
+        await cache.keep_only(lambda owners: db.read(lambda tx: tx.threads.among(owners)))
+        catalog = build_catalog(engines, endpoints, settings, clock.now())
+        pool = build_pool(catalog, settings, clock.monotonic)
+        stack.push_async_callback(pool.close)
+        await preload(pool, catalog, settings)
         bus = EventBus(
             clock.monotonic,
             ring_bytes=settings.streams.ring_bytes,
@@ -123,19 +126,11 @@ async def running(
         pings = asyncio.create_task(bus.keep_alive(settings.streams.ping), name="pings")
         stack.callback(pings.cancel)
         limits = ExecutorSettings(**settings.runs.model_dump())
-        executor = RunExecutor(db, bus, catalog, pool, clock, ids, limits, metrics)
+        executor = RunExecutor(db, bus, catalog, pool, cache, clock, ids, limits, metrics)
         await executor.start()
-        for owner in await _without_thread(db, cache_folder(settings)):
-            executor.forget(owner)
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
         _watch(metrics, bus, executor, pool, engines)
         yield Services(db, bus, catalog, pool, executor, metrics, clock, settings.streams)
-
-
-async def _without_thread(db: Database, cache: Path) -> set[str]:
-    """Threads of which something was saved, and that were deleted while nobody could forget it."""
-    owners = await asyncio.to_thread(owners_in, cache)
-    return owners - await db.read(lambda tx: tx.threads.among(owners))
 
 
 def listen(host: str, port: int, send_buffer: int) -> socket.socket:

@@ -66,10 +66,12 @@ class ScriptedEndpoint:
             chunks += [call(index, arguments=arguments[half:])]
         self.chunks(*chunks, finished("tool_calls"))
 
-    def refuses(self, status: int, body: Json | str) -> None:
+    def refuses(self, status: int, body: Json | str, **headers: str) -> None:
         """Queue an error answer."""
         content = (body if isinstance(body, str) else json.dumps(body)).encode()
-        head = f"HTTP/1.1 {status} No\r\nContent-Length: {len(content)}\r\n\r\n"
+        lines = [f"HTTP/1.1 {status} No", f"Content-Length: {len(content)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        head = "\r\n".join([*lines, "", ""])
         self._scripts.append(_Script(head.encode() + content, broken=True))
 
     def hangs_up(self) -> None:

@@ -101,11 +101,16 @@ def spent(*names: str) -> Select[Any]:
     return select(*sums, func.count()).where(*(c[name] == bindparam(name) for name in names))
 
 
-TURNS_IN_THREAD = (
+# Newest first, in the order of an index.
+TURNS_SINCE = (
     select(_turn)
-    .join(_run, _run.c.id == _turn.c.run_id)
-    .where(_run.c.thread_id == bindparam("thread"), _turn.c.prompt_length > 0)
-    .order_by(_turn.c.seq.desc())
+    .select_from(_step.join(_turn, _turn.c.step_id == _step.c.id))
+    .where(
+        _step.c.thread_id == bindparam("thread"),
+        _step.c.after_message >= bindparam("oldest"),
+        _turn.c.prompt_length > 0,
+    )
+    .order_by(_step.c.seq.desc(), _turn.c.seq.desc())
     .limit(bindparam("most"))
 )
 

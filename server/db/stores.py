@@ -321,10 +321,10 @@ class Turns(Store):
     def spent_by_step(self, step_id: str) -> Spent:
         return self._spent(step_id=step_id)
 
-    def written_in(self, thread_id: str, limit: int) -> Sequence[Record]:
-        """The newest turns of a thread that can stand in a prompt as they were written."""
-        values = {"thread": thread_id, "most": limit}
-        return self.connection.execute(statements.TURNS_IN_THREAD, values).all()
+    def written_since(self, thread_id: str, message: int, limit: int) -> Sequence[Record]:
+        """The newest turns of a thread that can stand in a prompt that begins with a message."""
+        values = {"thread": thread_id, "oldest": message, "most": limit}
+        return self.connection.execute(statements.TURNS_SINCE, values).all()
 
     def _spent(self, **wanted: Any) -> Spent:
         row: Any = self.connection.execute(statements.spent(*wanted), wanted).one()

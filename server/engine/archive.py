@@ -15,7 +15,7 @@ import re
 import secrets
 import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -50,9 +50,7 @@ class SnapshotFiles:
         self._folder = folder
         self._deliver = deliver
         self._jobs = SimpleQueue[Callable[[], None] | None]()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._hold = os.open(folder, os.O_RDONLY)  # while it is loaded: see `_abandoned`
-        fcntl.flock(self._hold, fcntl.LOCK_SH)
+        self._hold = _held(folder)  # while it is loaded: see `_abandoned`
         self._thread = Thread(target=self._run, name="snapshots", daemon=True)
         self._thread.start()
 
@@ -92,6 +90,12 @@ class SnapshotFiles:
             except OSError as error:
                 logger.warning("snapshot.failed cause=%s", error)
 
+    def _hold_again(self) -> None:
+        """The folder as it is now: who cleans up by hand does not ask."""
+        if not _is_at(self._hold, self._folder):
+            lost, self._hold = self._hold, _held(self._folder)
+            os.close(lost)
+
     def _new_path(self, snapshot: Snapshot) -> Path:
         """Never an old one: its file may still have to be removed."""
         name = f"{owner_prefix(snapshot.owner)}{secrets.token_hex(16)}{_SUFFIX}"
@@ -102,9 +106,7 @@ class SnapshotFiles:
         path = self._new_path(snapshot)
         unfinished = path.with_suffix(_UNFINISHED)
         try:
-            self._folder.mkdir(
-                parents=True, exist_ok=True, mode=0o700
-            )  # who cleans up may be hasty
+            self._hold_again()
             with unfinished.open("wb") as file:
                 os.fchmod(file.fileno(), 0o600)
                 file.write(_header(snapshot, _digest(state.data)))
@@ -144,18 +146,24 @@ def owner_prefix(owner: str) -> str:
     return f"{_digest(owner.encode())}."
 
 
-def forget_files(root: Path, owner: str) -> None:
-    """Remove an owner's snapshots of every model below `root`, loaded or not."""
-    for path in root.glob(f"*/{owner_prefix(owner)}*"):
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:  # the user asked for it: whoever runs the server must know
-            logger.warning("snapshot.not_removed cause=%s", error)
+def forget_files(folders: Iterable[Path], owners: Iterable[str]) -> None:
+    """Remove owners' snapshots in the folders of models, loaded or not."""
+    prefixes = set(map(owner_prefix, owners))
+    for path in (path for folder in folders for path in _entries(folder)):
+        if f"{_owner_of(path)}." in prefixes:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:  # the user asked for it: whoever runs the server must know
+                logger.warning("snapshot.not_removed cause=%s", error)
 
 
 def owners_in(root: Path) -> set[str]:
     """The owners that have files below `root`, as the names of their files begin."""
-    return {path.name.partition(".")[0] for path in root.glob(f"*/*{_SUFFIX}")} - {_NOBODY}
+    return {_owner_of(path) for path in root.glob(f"*/*{_SUFFIX}")} - {_NOBODY}
+
+
+def _owner_of(path: Path) -> str:
+    return path.name.partition(".")[0]
 
 
 def shrink(root: Path, limit: int) -> None:
@@ -163,38 +171,75 @@ def shrink(root: Path, limit: int) -> None:
 
     Without this, each new version of a model would leave its predecessor's files for ever. Others
     may be doing the same: what they have removed already, and what is no file, is passed over.
+    Whoever loads one of these models meanwhile waits.
     """
-    abandoned = [folder for folder in root.glob("*/") if _abandoned(folder)]
-    files = [file for folder in abandoned for file in _files_in(folder)]
+    with contextlib.ExitStack() as claims:
+        abandoned = [each for each in root.glob("*/") if claims.enter_context(_abandoned(each))]
+        _remove_oldest([file for folder in abandoned for file in _files_in(folder)], limit)
+        for folder in abandoned:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+
+
+def _remove_oldest(files: Iterable[Path], limit: int) -> None:
     kept = 0
     for file in sorted(files, key=_last_use, reverse=True):
         kept += _size(file)
         if kept > limit:
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
-    for folder in abandoned:
-        with contextlib.suppress(OSError):  # not empty
-            folder.rmdir()
 
 
-def _abandoned(folder: Path) -> bool:
-    """Whether it is there, and no process has this model loaded."""
+@contextlib.contextmanager
+def _abandoned(folder: Path) -> Iterator[bool]:
+    """Whether it is there, and no process has this model loaded; none has it meanwhile, then."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
+        yield False
+        return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+        yield True
     finally:
         os.close(descriptor)
-    return True
+
+
+def _held(folder: Path) -> int:
+    """A descriptor of the folder that keeps `shrink` off; it is made if it is not there."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileNotFoundError):  # it was removed before it could be held
+            descriptor = _lock(folder, fcntl.LOCK_SH)
+            if _is_at(descriptor, folder):
+                return descriptor
+            os.close(descriptor)  # the lock is on a folder that has no name any more
+
+
+def _lock(folder: Path, how: int) -> int:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    """Whether this is the folder that has the name now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except OSError:
+        return False
 
 
 def _files_in(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if path.is_file()]
+
+
+def _entries(folder: Path) -> list[Path]:
     try:
-        return [path for path in folder.iterdir() if path.is_file()]
+        return list(folder.iterdir())
     except OSError:
         return []
 

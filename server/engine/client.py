@@ -86,9 +86,12 @@ class WorkerEngine:
         self._numbers = count(1)
         self._generations: dict[int, WorkerGeneration] = {}
         self._questions: dict[int, Tokenizing | Embedding] = {}
+        self._answers = 0  # to questions, or parts of answers
+        self._coming = False  # the first worker
         self._forgotten: set[str] = set()  # owners, while a worker comes or goes
         self._stats = EngineStats()
         self._pace = 0.0  # seconds that an embedding model takes for a token
+        self._trouble: str | None = None  # of the last worker, or of its successor
 
     @property
     def slots(self) -> int:
@@ -103,6 +106,10 @@ class WorkerEngine:
     @property
     def stats(self) -> EngineStats:
         return self._stats
+
+    @property
+    def trouble(self) -> str | None:
+        return self._trouble
 
     @property
     def pid(self) -> int | None:
@@ -127,13 +134,19 @@ class WorkerEngine:
                 cache_ram_bytes=fit.snapshots,
             )
             self._load = replace(self._load, settings=fitted)
-        self._welcome(await WorkerProcess.start(self._load, self._receive))
+        self._coming = True
+        try:
+            worker = await WorkerProcess.start(self._load, self._receive)
+        finally:
+            self._coming = False
+        self._welcome(worker)
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
         try:
             await self._dismiss_keeper()
         finally:
+            self._trouble = None
             self._fail_calls(EngineUnavailable("The engine was stopped."))
             await self._dismiss_worker()
 
@@ -155,9 +168,6 @@ class WorkerEngine:
             self._worker.send(Forget(owner))
         if self._changes:
             self._forgotten.add(owner)
-        if self._cache is not None:  # a folder of thousands of files is not read on the loop
-            loop = asyncio.get_running_loop()
-            loop.run_in_executor(None, forget_files, self._cache, owner)
 
     def join(self, generation: WorkerGeneration) -> None:
         self._require_running()
@@ -187,19 +197,20 @@ class WorkerEngine:
             del self._questions[number]
 
     async def _answer(self, question: Question[T]) -> T:
-        """Wait for as long as there is news of it, or a new worker may still come."""
+        """Wait for as long as anybody's is answered, or a new worker may still come."""
         heard = -1
         while not question.answer.done():
-            if question.times_heard == heard:
+            if self._answers == heard:
                 raise EngineUnavailable("The model's worker does not answer.")
-            heard = question.times_heard
-            await asyncio.wait((question.answer,), timeout=self.patience)
+            heard = self._answers
+            patience = max(self.patience, self._longest_text)
+            await asyncio.wait((question.answer,), timeout=patience)
         return question.answer.result()
 
     @property
     def _changes(self) -> bool:
         """One worker may have read its files and not listen yet, or another still write its own."""
-        return (self._worker is None) != (self._keeper is None)
+        return self._coming or (self._worker is None) != (self._keeper is None)
 
     def _require_running(self) -> None:
         if self._keeper is None:
@@ -221,7 +232,8 @@ class WorkerEngine:
             cause, lived = await self._outlive(self._worker)
             self._worker = None
             logger.error("engine.worker_died model=%s cause=%s", self._load.name, cause)
-            self._mourn(EngineCrashed(f"The model's worker died: {cause}."))
+            self._trouble = f"The model's worker died: {cause}."
+            self._mourn(EngineCrashed(self._trouble))
             backoff = FIRST_BACKOFF if lived > STEADY_LIFE else backoff
             worker, backoff = await self._restart(backoff)
             self._stats = replace(self._stats, restarts=self._stats.restarts + 1)
@@ -242,8 +254,10 @@ class WorkerEngine:
         if self._worker is not None:
             await self._worker.stop()
             self._worker = None
-        while self._forgotten and self._cache is not None:
-            await asyncio.to_thread(forget_files, self._cache, self._forgotten.pop())
+        forgotten, self._forgotten = self._forgotten, set()
+        if forgotten and self._cache is not None and self._loaded is not None:
+            own = self._cache / self._loaded.info.fingerprint
+            await asyncio.to_thread(forget_files, (own,), forgotten)
 
     async def _outlive(self, worker: WorkerProcess) -> tuple[str, float]:
         """Wait until the worker is dead, if need be by killing it: what of, and how old."""
@@ -262,8 +276,12 @@ class WorkerEngine:
 
     def _hangs(self, worker: WorkerProcess) -> bool:
         step = HANG_STEPS * self._stats.last_step_seconds
-        text = HANG_TEXTS * self._pace * max(self.info.context, self._settings.batch)
-        return worker.silence > max(self._settings.hang_timeout, step, text)
+        return worker.silence > max(self._settings.hang_timeout, step, self._longest_text)
+
+    @property
+    def _longest_text(self) -> float:
+        """For how long an embedding model may say nothing: generously, so long as one takes."""
+        return HANG_TEXTS * self._pace * max(self.info.context, self._settings.batch)
 
     async def _restart(self, backoff: float) -> tuple[WorkerProcess, float]:
         """A new worker, and how long to wait before the next one."""
@@ -274,11 +292,12 @@ class WorkerEngine:
                 check_model_file(Path(self._load.path))
                 return await WorkerProcess.start(self._load, self._receive), backoff
             except EngineUnavailable as error:
+                self._trouble = str(error)
                 logger.error("engine.restart_failed model=%s cause=%s", self._load.name, error)
 
     def _welcome(self, worker: WorkerProcess) -> None:
         """Give a new worker all that waits for one."""
-        self._worker, self._loaded = worker, worker.loaded
+        self._worker, self._loaded, self._trouble = worker, worker.loaded, None
         self._pace = worker.loaded.pace if worker.loaded else 0.0
         while self._forgotten:
             worker.send(Forget(self._forgotten.pop()))
@@ -309,6 +328,7 @@ class WorkerEngine:
         if isinstance(message, Step):
             self._apply(message)
             return
+        self._answers += 1
         if isinstance(message, Embedded):
             self._pace = message.pace
         if question := self._questions.get(message.number):

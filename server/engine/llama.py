@@ -20,18 +20,11 @@ import numpy as np
 
 from server.engine.backend import Logits, Outcome, State
 from server.engine.batch import Batch, Part
-from server.engine.gguf import parts_of, read_gguf
+from server.engine.gguf import NotGGUF, parts_of, read_gguf
 from server.engine.machine import available_memory, physical_cores
 from server.engine.protocol import ModelInfo
 from server.engine.settings import EngineSettings
-from server.engine.sizing import (
-    CELL_BOOKKEEPING,
-    CONTEXTS_OF_LARGE_MODEL,
-    LARGEST_DEFAULT_CONTEXT,
-    LARGEST_TEXT,
-    SMALL_CACHE,
-    embeds,
-)
+from server.engine.sizing import LARGEST_DEFAULT_CONTEXT, LARGEST_TEXT, demand
 from server.engine.vectors import Vector
 from server.engine.vocabulary import Special, SpecialKind, divide_words
 
@@ -124,6 +117,10 @@ class Model:
         if _c.llama_model_has_encoder(self.pointer) or _c.llama_model_is_diffusion(self.pointer):
             raise ModelRefused(f"{path} is not a model that writes text from left to right.")
         self.vocabulary = ModelVocabulary(self.pointer)
+        try:
+            self.demand = demand(read_gguf(Path(path)), settings)  # as its parent has it
+        except NotGGUF as problem:
+            raise ModelRefused(str(problem)) from None
         self._adapters = [self._adapter(path) for path in settings.lora]
 
     def adapt(self, context: Any) -> None:
@@ -145,8 +142,8 @@ class Model:
 
     @property
     def embeds(self) -> bool:
-        """Whether it makes vectors of texts; asked of the file, as its parent did."""
-        return embeds(read_gguf(Path(self.path)))
+        """Whether it makes vectors of texts."""
+        return self.demand.embeds
 
     @property
     def trained_context(self) -> int:
@@ -157,14 +154,6 @@ class Model:
         """Recurrent states have no middle, and a sliding window has forgotten it."""
         fading = _c.llama_model_is_recurrent(self.pointer) or _c.llama_model_is_hybrid(self.pointer)
         return not fading and _c.llama_model_n_swa(self.pointer) == 0
-
-    @property
-    def bytes_per_cell(self) -> int:
-        """Of the key-value cache at 16 bits, from the shape of the first layer."""
-        heads = max(1, _c.llama_model_n_head(self.pointer))
-        head_size = _c.llama_model_n_embd(self.pointer) // heads
-        width = head_size * max(1, _c.llama_model_n_head_kv(self.pointer))
-        return int(_c.llama_model_n_layer(self.pointer) * width * 2 * 2)
 
     def describe(self, name: str, description: str, context: int) -> ModelInfo:
         template = _c.llama_model_chat_template(self.pointer, None)
@@ -354,8 +343,9 @@ class LlamaBackend:
         _c.llama_model_free(self._model.pointer)
 
     def _create(self, context: int, settings: EngineSettings) -> Any:
-        cells = settings.kv_cells or self._affordable_cells(context)
-        self._require_memory(cells)
+        free = available_memory()
+        cells = settings.kv_cells or self._model.demand.affordable_cells(context, free)
+        self._require_memory(cells, free)
         pointer = _c.llama_init_from_model(self._model.pointer, self._parameters(cells, settings))
         while not pointer and settings.kv_cells is None and cells > context:
             cells = max(context, cells // 2)
@@ -371,22 +361,13 @@ class LlamaBackend:
             raise ModelRefused(f"{self._model.path} is an embedding model; it cannot write text.")
         return pointer
 
-    def _affordable_cells(self, context: int) -> int:
-        cell = self._model.bytes_per_cell
-        everything = context * self.slots
-        if everything * cell <= SMALL_CACHE:
-            return everything
-        wanted = context * min(self.slots, CONTEXTS_OF_LARGE_MODEL)
-        return max(context, min(wanted, available_memory() // 2 // max(1, cell)))
-
-    def _require_memory(self, cells: int) -> None:
+    def _require_memory(self, cells: int, free: int) -> None:
         """Before llama.cpp takes it: a machine that runs out kills whom it likes."""
-        needed = cells * (self._model.bytes_per_cell + CELL_BOOKKEEPING)
-        if not _c.llama_supports_gpu_offload() and needed > available_memory():
+        needed = cells * self._model.demand.takes.cell
+        if not _c.llama_supports_gpu_offload() and needed > free:
             raise ModelRefused(
                 f"A context of {cells} tokens of {self._model.path} takes {needed >> 20} MiB of "
-                f"memory; {available_memory() >> 20} MiB are free. Set a smaller context or "
-                "fewer kv_cells."
+                f"memory; {free >> 20} MiB are free. Set a smaller context or fewer kv_cells."
             )
 
     def _parameters(self, cells: int, settings: EngineSettings) -> Any:

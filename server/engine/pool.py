@@ -27,6 +27,11 @@ State = Literal["unloaded", "loading", "ready", "failed"]
 class Loadable(Protocol):
     """A model that can be loaded and unloaded, any number of times, but one after the other."""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it is being loaded anew, where it is by itself; None if it can be used at once."""
+        ...
+
     async def measure(self) -> Demand:
         """What it would take. Raises EngineUnavailable if its file is of no use."""
         ...
@@ -52,7 +57,7 @@ class Standing:
 
     state: State
     context: int | None = None
-    reason: str | None = None  # why it failed
+    reason: str | None = None  # why it failed, or is being loaded anew
     bytes: int = 0
 
 
@@ -108,7 +113,7 @@ class ModelPool:
         return len(self._places) <= 1 and all(map(self.ready, self._places))
 
     def ready(self, model_id: str) -> bool:
-        """Whether it can be used at once. What is not in the pool needs no memory here."""
+        """Whether it is in memory. What is not in the pool needs none here."""
         place = self._places.get(model_id)
         return place is None or place.state == "ready"
 
@@ -121,7 +126,10 @@ class ModelPool:
         place = self._places.get(model_id)
         if place is None:
             return Standing("ready")
-        return Standing(place.state, self._context(place), place.reason, place.bytes)
+        state, reason = place.state, place.reason
+        if state == "ready" and (trouble := place.model.trouble):
+            state, reason = "loading", trouble  # what uses it waits, and keeps its place
+        return Standing(state, self._context(place), reason, place.bytes)
 
     async def survey(self) -> None:
         """Look at all files, so that what can be known of a model is known before it is loaded."""

@@ -176,6 +176,11 @@ class Engine(Protocol):
     @property
     def stats(self) -> EngineStats: ...
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot answer at once, although it was started; None if it can."""
+        ...
+
     async def measure(self) -> Demand:
         """What the model would take. Raises EngineUnavailable if its file is of no use."""
         ...
@@ -194,7 +199,10 @@ class Engine(Protocol):
     def generate(self, request: Request) -> Generation: ...
 
     def forget(self, owner: str) -> None:
-        """Keep nothing of what this owner's requests held, in memory or on disk."""
+        """Keep nothing of what this owner's requests held, in memory or on disk.
+
+        What is on disk of a model that is not loaded is `CacheFolder`'s to remove.
+        """
         ...
 
     async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:

@@ -35,7 +35,6 @@ class Question(ABC, Generic[T]):
         self.message = message
         self.answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.times_asked = 0
-        self.times_heard = 0
 
     def ask(self, worker: WorkerProcess) -> None:
         self.times_asked += 1
@@ -46,7 +45,6 @@ class Question(ABC, Generic[T]):
 
     def hear(self, message: Answer) -> None:
         """Take a part of the answer, or all of it."""
-        self.times_heard += 1
         if not self.answer.done():
             self._take(message)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from server.engine.protocol import (
@@ -51,6 +55,17 @@ def fault_of(error: object) -> Fault:
         f"{code} {error.get('type')}",
         code if isinstance(code, int) and 400 <= code < 600 else None,
     )
+
+
+def retry_after(said: str, now: datetime) -> float | None:
+    """The seconds that a `Retry-After` says, as a number or as a date; None if it says neither."""
+    with contextlib.suppress(ValueError):
+        seconds = float(said)
+        return seconds if math.isfinite(seconds) else None
+    with contextlib.suppress(ValueError):
+        when = parsedate_to_datetime(said)
+        return (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds()
+    return None
 
 
 def refusal(endpoint: str, model: str, status: int, fault: Fault) -> EngineError:

@@ -119,6 +119,7 @@ class ScriptedEngine:
         self.loading = asyncio.Event()  # it is being started, and waits for resume()
         self.unusable: str | None = None  # why it cannot be loaded, if it cannot
         self.slow_to_load = False
+        self.trouble: str | None = None  # why its worker is being replaced, if it is
         self._slots = slots
         self._free = asyncio.Semaphore(slots)
         self._info = info

@@ -110,8 +110,15 @@ class Demand:
         cells = self.cells or min(useful, least.context + int(spare * SHARE_FOR_CELLS) // cell)
         if self.snapshots is not None:
             return self._fit(least.context, cells, self.snapshots)
-        most = min(MOST_SNAPSHOTS, SNAPSHOTS_OF_A_CACHE * useful * cell)
-        return self._fit(least.context, cells, min(most, int(spare * SHARE_FOR_SNAPSHOTS)))
+        most = SNAPSHOTS_OF_A_CACHE * useful * cell
+        return self._fit(least.context, cells, min(most, affordable_snapshots(spare)))
+
+    def affordable_cells(self, context: int, free: int) -> int:
+        """Where nobody has counted what the model may have: a share of what is free, if need be."""
+        useful = self._useful(context)
+        if useful * self._whole_cell <= SMALL_CACHE:
+            return useful
+        return max(context, min(useful, int(free * SHARE_FOR_CELLS) // self._whole_cell))
 
     def _useful(self, context: int) -> int:
         everything = context * self.slots
@@ -134,6 +141,11 @@ class Demand:
             f"{self.path} needs {self._bytes(context) >> 20} MiB of memory with a context of "
             f"{context} tokens; {memory >> 20} MiB are there for it."
         )
+
+
+def affordable_snapshots(free: int) -> int:
+    """Bytes of threads' saved states, out of the memory that is free."""
+    return min(MOST_SNAPSHOTS, int(free * SHARE_FOR_SNAPSHOTS))
 
 
 def embeds(file: GGUF) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -37,7 +38,7 @@ class Snapshot:
     state: State | None = None
     path: Path | None = None
     fetching: bool = False
-    used: int = 0  # order of last use
+    used: int = 0  # when it last was, compared with others
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,11 @@ class SnapshotStore:
         self._most_backlog = min(self._disk_limit // 2, max(memory_limit, LEAST_BACKLOG))
         self._per_owner = 1 if one_per_owner else STATES_OF_AN_OWNER
         self._shelves: dict[str, dict[str, list[Snapshot]]] = {}  # by scope, by owner
+        # The longest unused first: with ten thousands of them, none is looked for.
+        self._held = OrderedDict[Snapshot, None]()  # in memory; what is too large for it before all
+        self._filed = OrderedDict[Snapshot, None]()  # on disk, or on their way there
         self._unwritten: dict[Snapshot, State] = {}  # on their way to the archive
+        self._backlog = 0  # bytes of these
         self._forgotten = set[Snapshot]()  # dropped while the archive had them
         self._fetching = 0
         self._uses = count(1)
@@ -113,30 +118,22 @@ class SnapshotStore:
     def adopt(self, snapshot: Snapshot) -> None:
         """Take up one that an earlier process left on disk, the longest unused first."""
         self._shelve(snapshot)
+        self._filed[snapshot] = None
         self.on_disk += snapshot.size
         self._trim_disk()
 
     def keep(self, scope: str, owner: str, tokens: array[int], state: State) -> Snapshot:
         """Take a new one; it replaces what its owner had, and goes to disk unless it is shared."""
-        snapshot = Snapshot(scope, owner, tokens, state.nbytes, state)
+        snapshot = Snapshot(scope, owner, tokens, state.nbytes)
         replaced = [] if owner == SHARED else self._owned(scope, owner)
         for old in replaced[: max(0, len(replaced) + 1 - self._per_owner)]:
             self.drop(old)
         self._shelve(snapshot)
-        self.in_memory += snapshot.size
+        self._enter_memory(snapshot, state)
         if owner != SHARED:
-            self.write(snapshot)
+            self._write(snapshot)
         self._trim_memory()
         return snapshot
-
-    def write(self, snapshot: Snapshot) -> None:
-        """Send it to disk, unless it is there, on its way, or too large."""
-        absent = snapshot.path is None and snapshot not in self._unwritten
-        if self._archive and absent and snapshot.state is not None:
-            backlog = sum(waiting.size for waiting in self._unwritten)
-            if snapshot.size <= self._disk_limit and backlog <= self._most_backlog:
-                self._unwritten[snapshot] = snapshot.state
-                self._archive.write(snapshot)
 
     def candidates(self, scope: str, owner: str) -> list[Snapshot]:
         """What may hold a prefix of the owner's next prompt."""
@@ -148,8 +145,8 @@ class SnapshotStore:
 
     def use(self, snapshot: Snapshot) -> None:
         """It served a sequence. A shared one that does so is worth a place on disk."""
-        snapshot.used = next(self._uses)
-        self.write(snapshot)
+        self._touch(snapshot)
+        self._write(snapshot)
         self._trim_memory()
 
     def fetch(self, snapshot: Snapshot) -> None:
@@ -170,13 +167,14 @@ class SnapshotStore:
         if result.state is None:
             self.drop(snapshot)
         elif snapshot in self._owned(snapshot.scope, snapshot.owner):
-            snapshot.state, snapshot.used = result.state, next(self._uses)
-            self.in_memory += snapshot.size
+            self._touch(snapshot)
+            self._enter_memory(snapshot, result.state)
             self._trim_memory(spare=snapshot)
 
     def written(self, result: Written) -> None:
         snapshot = result.snapshot
         del self._unwritten[snapshot]
+        self._backlog -= snapshot.size
         snapshot.path = result.path
         if snapshot in self._forgotten:
             self._forgotten.discard(snapshot)
@@ -184,8 +182,10 @@ class SnapshotStore:
         elif result.path is not None:
             self.on_disk += snapshot.size
             self._trim_disk()
-        elif snapshot.state is None:
-            self.drop(snapshot)
+        else:
+            del self._filed[snapshot]
+            if snapshot.state is None:
+                self.drop(snapshot)
 
     def drop(self, snapshot: Snapshot) -> None:
         """Forget it, wherever it is."""
@@ -198,6 +198,7 @@ class SnapshotStore:
         self._leave_memory(snapshot)
         if snapshot in self._unwritten:
             self._forgotten.add(snapshot)
+            del self._filed[snapshot]
         elif snapshot.path is not None:
             self.on_disk -= snapshot.size
             self._erase(snapshot)
@@ -211,13 +212,30 @@ class SnapshotStore:
     def _owned(self, scope: str, owner: str) -> list[Snapshot]:
         return self._shelves.get(scope, {}).get(owner, [])
 
-    def _shelve(self, snapshot: Snapshot) -> None:
+    def _write(self, snapshot: Snapshot) -> None:
+        """Send it, just used, to disk, unless it is there, on its way, or too large."""
+        fits = snapshot.size <= self._disk_limit and self._backlog <= self._most_backlog
+        absent = snapshot.path is None and snapshot not in self._unwritten
+        if self._archive and fits and absent and snapshot.state is not None:
+            self._unwritten[snapshot] = snapshot.state
+            self._backlog += snapshot.size
+            self._filed[snapshot] = None
+            self._archive.write(snapshot)
+
+    def _touch(self, snapshot: Snapshot) -> None:
         snapshot.used = next(self._uses)
+        if snapshot in self._held:
+            self._held.move_to_end(snapshot, last=self._fits_memory(snapshot))
+        if snapshot in self._filed:
+            self._filed.move_to_end(snapshot)
+
+    def _shelve(self, snapshot: Snapshot) -> None:
+        self._touch(snapshot)
         shelf = self._shelves.setdefault(snapshot.scope, {})
         shelf.setdefault(snapshot.owner, []).append(snapshot)
         shared = self._owned(snapshot.scope, SHARED)
         if len(shared) > MOST_SHARED:
-            self.drop(min(shared, key=_last_use))
+            self.drop(min(shared, key=lambda snapshot: snapshot.used))
 
     def _trim_memory(self, spare: Snapshot | None = None) -> None:
         """Give up the longest unused states; what is on disk, or will be, stays known.
@@ -229,28 +247,45 @@ class SnapshotStore:
         if spare is not None and spare.size > limit:
             limit += spare.size
         while self.in_memory > limit:
-            held = [s for s in self if s.state is not None and s is not spare]
-            oldest = min(held, key=lambda s: (s.size <= self._memory_limit, s.used))
+            oldest = self._next_out_of_memory(spare)
             self._leave_memory(oldest)
             if oldest.path is None and oldest not in self._unwritten:
                 self.drop(oldest)
 
     def _trim_disk(self) -> None:
         while self.on_disk > self._disk_limit:
-            oldest = min((s for s in self if s.path is not None), key=_last_use)
+            oldest = self._next_off_disk()
             self.on_disk -= oldest.size
             self._erase(oldest)
             if oldest.state is None:
                 self.drop(oldest)
 
+    def _next_out_of_memory(self, spare: Snapshot | None) -> Snapshot:
+        return next(snapshot for snapshot in self._held if snapshot is not spare)
+
+    def _next_off_disk(self) -> Snapshot:
+        return next(snapshot for snapshot in self._filed if snapshot.path is not None)
+
+    def _fits_memory(self, snapshot: Snapshot) -> bool:
+        return snapshot.size <= self._memory_limit
+
+    def _enter_memory(self, snapshot: Snapshot, state: State) -> None:
+        """It was just used, so that it stays longer than all others that fit."""
+        snapshot.state = state
+        self.in_memory += snapshot.size
+        self._held[snapshot] = None
+        self._held.move_to_end(snapshot, last=self._fits_memory(snapshot))
+
     def _leave_memory(self, snapshot: Snapshot) -> None:
         if snapshot.state is not None:
             snapshot.state = None
             self.in_memory -= snapshot.size
+            del self._held[snapshot]
 
     def _erase(self, snapshot: Snapshot) -> None:
         if self._archive is not None and snapshot.path is not None:
             self._archive.remove(snapshot)
+            self._filed.pop(snapshot, None)  # it may have been dropped while it was written
         snapshot.path = None
 
 
@@ -260,7 +295,3 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     if left[:shorter] == right[:shorter]:
         return shorter
     return bisect_left(range(shorter), True, key=lambda end: left[: end + 1] != right[: end + 1])
-
-
-def _last_use(snapshot: Snapshot) -> int:
-    return snapshot.used

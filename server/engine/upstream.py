@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,10 +20,15 @@ from pydantic import ValidationError
 
 from server.engine.chunks import Chunk
 from server.engine.protocol import EndpointLost, EngineError, EngineUnavailable
-from server.engine.refusals import Fault, fault_of, read_fault, refusal
+from server.engine.refusals import Fault, fault_of, read_fault, refusal, retry_after
+
+log = logging.getLogger(__name__)
 
 CONNECT_WITHIN: Final = 10.0
 RETRY_AFTER: Final = (0.2, 0.8)  # seconds before each further attempt to be heard
+PUTS_OFF: Final = frozenset({429, 503})  # if it says for how long
+SHORTEST_PAUSE: Final = 1.0  # whatever an endpoint says, it is not to be asked without end
+LONGEST_PAUSE: Final = 60.0  # of all pauses of one answer together
 DONE: Final = "[DONE]"
 LONGEST_FAULT: Final = 65_536  # bytes of an error answer that are read
 
@@ -70,7 +77,7 @@ class ChatEndpoint:
         await self._client.aclose()
 
     async def _read(self, body: Mapping[str, object], give: Give) -> None:
-        response = await self._send(json.dumps(body).encode())
+        response = await self._heard_out(json.dumps(body).encode())
         try:
             if response.status_code != 200:
                 raise self._refused(response.status_code, read_fault(await _start_of(response)))
@@ -81,6 +88,19 @@ class ChatEndpoint:
             raise EndpointLost(f"{self.name} broke off its answer: {_reason(error)}") from error
         finally:
             await response.aclose()
+
+    async def _heard_out(self, content: bytes) -> httpx2.Response:
+        """The head of an answer, after the pauses that the endpoint asks for if they are short."""
+        left = LONGEST_PAUSE
+        while True:
+            response = await self._send(content)
+            pause = _pause(response)
+            if pause is None or pause > left:
+                return response
+            await response.aclose()
+            log.info("endpoint.puts_off model=%s seconds=%.0f", self.model, pause)
+            await asyncio.sleep(pause)
+            left -= pause
 
     async def _send(self, content: bytes) -> httpx2.Response:
         """The head of the answer. Nothing was written before it, so it can be asked for again."""
@@ -192,6 +212,14 @@ async def _start_of(response: httpx2.Response) -> str:
         if len(body) >= LONGEST_FAULT:
             break
     return body[:LONGEST_FAULT].decode("utf-8", "replace")
+
+
+def _pause(response: httpx2.Response) -> float | None:
+    """For how many seconds the endpoint puts us off; None if it does not."""
+    if response.status_code not in PUTS_OFF:
+        return None
+    asked = retry_after(response.headers.get("Retry-After", ""), datetime.now(UTC))
+    return None if asked is None else max(SHORTEST_PAUSE, asked)
 
 
 def _reason(error: Exception) -> str:

@@ -45,6 +45,7 @@ from server.engine.messages import (
     encode,
 )
 from server.engine.settings import EngineSettings
+from server.engine.sizing import affordable_snapshots
 from server.engine.snapshots import Fetched, SnapshotStore, Written
 from server.engine.vocabulary import Vocabulary
 
@@ -53,9 +54,6 @@ _READ_SIZE: Final = 1 << 16
 # The decoding thread must get the interpreter back quickly when a step ends.
 _SWITCH_INTERVAL: Final = 0.0005
 
-# What snapshots may take of the memory that is free once the model is loaded.
-_MEMORY_SHARE: Final = 4
-_MOST_MEMORY: Final = 8 << 30
 _LAST_WRITES: Final = 10.0  # seconds that writing snapshots may take at the end
 _LAST_REMOVALS: Final = 1.0
 
@@ -227,7 +225,7 @@ def _store(
 ) -> SnapshotStore:
     memory = settings.cache_ram_bytes
     store = SnapshotStore(
-        memory_limit=_affordable() if memory is None else memory,
+        memory_limit=affordable_snapshots(available_memory()) if memory is None else memory,
         disk_limit=settings.cache_disk_bytes,
         archive=files,
         one_per_owner=one_per_owner,
@@ -235,10 +233,6 @@ def _store(
     for snapshot in files.stored() if files is not None else ():
         store.adopt(snapshot)
     return store
-
-
-def _affordable() -> int:
-    return min(_MOST_MEMORY, available_memory() // _MEMORY_SHARE)
 
 
 def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[VocabularyMessage], outbox: Outbox) -> None:

@@ -10,7 +10,10 @@ from server.chat.values import ChatMessage, ToolCall, ToolSpec
 from server.db.database import Database, Tx
 from server.db.stores import Record
 from server.runs.models import Model
+from server.runs.prompt import newest_within
 from server.runs.turns import Budget, InvalidPrompt, SamplingOptions, TurnRequest, Unit, WrittenTurn
+
+Placed = tuple[int, Unit]  # with the `seq` of the message that it is, or came after
 
 
 class CompletionBudgetSpent(Exception):
@@ -56,14 +59,16 @@ class ContextBuilder:
         completion = self._completion_cap if own is None else own - spent.completion
         prompt = run.max_prompt_tokens and max(0, run.max_prompt_tokens - spent.prompt)
         budget = Budget(prompt, completion, context)
-        units = conversation_units(tx, run, model.id, limit=context)
-        written = [_written(turn) for turn in tx.turns.written_in(run.thread_id, context)]
+        placed = placed_units(tx, run, model.id, limit=context)
+        units = [unit for _, unit in placed]
+        # What an endpoint is sent is text.
+        written = [] if model.local is None else written_turns(tx, run.thread_id, placed, budget)
         assistant = tx.assistants.by_id(run.assistant_id)
         common = assistant.instructions if assistant is not None else None
         return budget, units, written, common or ""
 
 
-def conversation_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Unit]:
+def placed_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Placed]:
     """The thread as the run sees it, oldest first. At most `limit` messages can fit a context."""
     strategy = run.truncation_strategy
     if strategy["type"] == "last_messages":
@@ -74,18 +79,30 @@ def conversation_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> lis
     return _merged(messages, steps, model_id)
 
 
-def _merged(messages: Sequence[Record], steps: Sequence[Record], model_id: str) -> list[Unit]:
+def written_turns(
+    tx: Tx, thread_id: str, placed: Sequence[Placed], budget: Budget
+) -> list[WrittenTurn]:
+    """What the model wrote after the oldest unit that the prompt can have in it."""
+    kept = newest_within([unit for _, unit in placed], budget)
+    if not kept:
+        return []
+    oldest, _ = placed[-len(kept)]
+    turns = tx.turns.written_since(thread_id, oldest, budget.context)
+    return [_written(turn) for turn in turns]
+
+
+def _merged(messages: Sequence[Record], steps: Sequence[Record], model_id: str) -> list[Placed]:
     """Messages and answered calls as they came; text and calls of one turn are one unit."""
     places = [((m.seq, 0, 0), m) for m in messages]
     places += [((s.after_message, 1, s.seq), s) for s in steps]
-    units: list[Unit] = []
+    units: list[Placed] = []
     before: Record | None = None
-    for _, row in sorted(places, key=lambda place: place[0]):
+    for (seq, *_), row in sorted(places, key=lambda place: place[0]):
         if hasattr(row, "step_details"):
-            said = units.pop()[0] if _same_turn(before, row) else None
-            units.append(_call_unit(row, said.content if said else ""))
+            said = units.pop()[1][0] if _same_turn(before, row) else None
+            units.append((seq, _call_unit(row, said.content if said else "")))
         else:
-            units.append((ChatMessage(row.role, message_text(row, model_id)),))
+            units.append((seq, (ChatMessage(row.role, message_text(row, model_id)),)))
         before = row
     return units
 

@@ -19,6 +19,7 @@ from functools import partial
 from server.clock import Clock
 from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseFull, Tx
 from server.db.stores import Record
+from server.engine.cache_folder import CacheFolder
 from server.engine.pool import ModelPool
 from server.ids import IdSource
 from server.metrics import Metrics
@@ -59,6 +60,7 @@ class RunExecutor:
         bus: EventBus,
         catalog: Catalog,
         pool: ModelPool,
+        cache: CacheFolder,
         clock: Clock,
         ids: IdSource,
         settings: ExecutorSettings,
@@ -69,6 +71,7 @@ class RunExecutor:
         self._bus = bus
         self._catalog = catalog
         self._pool = pool
+        self._cache = cache
         self._clock = clock
         self._ids = ids
         self._settings = settings
@@ -127,6 +130,7 @@ class RunExecutor:
     def forget(self, thread_id: str) -> None:
         for model in self._catalog.models.values():
             model.chat.forget(thread_id)
+        self._cache.forget(thread_id)
 
     @property
     def running(self) -> int:

@@ -62,6 +62,10 @@ class LocalModel:
     def context(self) -> int:
         return self._engine.info.context
 
+    @property
+    def trouble(self) -> str | None:
+        return self._engine.trouble
+
     async def measure(self) -> Demand:
         demand = await self._engine.measure()
         self.embeds = demand.embeds

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from server.chat.dialects import Dialect
@@ -17,6 +16,7 @@ from server.chat.template import ChatTemplate, TemplateError
 from server.chat.values import ChatMessage, Piece, ToolSpec
 from server.engine.protocol import Engine, Span
 from server.engine.snapshots import common_prefix
+from server.runs.remembered import Remembered
 from server.runs.splice import splice
 from server.runs.turns import (
     Budget,
@@ -31,6 +31,7 @@ from server.runs.turns import (
 LONGEST_TOKEN = 16
 LANDMARK_EVERY = 8
 REMEMBERED_HEADS = 64  # of instructions and tools, tokenized
+REMEMBERED_COUNTS = 8192  # of units' tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +50,20 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Builds one model's prompts. Keeps the token counts of texts it has seen, newest used last."""
+    """Builds one model's prompts. Remembers tokens of what is in many of them."""
 
-    def __init__(
-        self, engine: Engine, template: ChatTemplate, dialect: Dialect, *, remembered: int = 8192
-    ) -> None:
+    def __init__(self, engine: Engine, template: ChatTemplate, dialect: Dialect) -> None:
         self._engine = engine
         self._template = template
         self._dialect = dialect
-        self._remembered = remembered
-        self._counts: OrderedDict[str, int] = OrderedDict()
-        self._heads: OrderedDict[str, list[int]] = OrderedDict()
+        self._counts = Remembered(self._count, most=REMEMBERED_COUNTS)
+        tokenize: Callable[[tuple[Span, ...]], Awaitable[list[int]]] = engine.tokenize
+        self._heads = Remembered(tokenize, most=REMEMBERED_HEADS)
 
     async def build(self, request: TurnRequest) -> Prompt:
         """The prompt of a turn. Raises PromptBudgetUnmet, InvalidPrompt, EngineError."""
         budget = request.budget
-        kept = newest_within(request.units, budget.prompt_limit * LONGEST_TOKEN)
+        kept = newest_within(request.units, budget)
         if request.units and not kept:
             raise PromptBudgetUnmet
         while True:
@@ -74,7 +73,7 @@ class PromptBuilder:
                 return Prompt(
                     "".join(piece.text for piece in pieces),
                     ids,
-                    await self._shared(_head(pieces, kept, request), ids),
+                    await self._shared(tuple(_head(pieces, kept, request)), ids),
                     budget.room_after(len(ids)),
                     self._dialect.opens_reasoning(pieces),
                 )
@@ -92,16 +91,11 @@ class PromptBuilder:
             tools=[tool.name for tool in request.tools],
         )
 
-    async def _shared(self, spans: list[Span], ids: list[int]) -> int:
-        """How many tokens these make at the beginning of the prompt."""
-        text = "".join(span.text for span in spans)
-        if text not in self._heads:
-            self._heads[text] = await self._engine.tokenize(spans) if spans else []
-            if len(self._heads) > REMEMBERED_HEADS:
-                self._heads.popitem(last=False)
-        self._heads.move_to_end(text)
+    async def _shared(self, head: tuple[Span, ...], ids: list[int]) -> int:
+        """How many tokens it makes at the beginning of the prompt."""
+        own = await self._heads.of(head) if head else []
         # What follows may have changed the last token, and must not decide where others begin.
-        return max(0, common_prefix(self._heads[text], ids) - 1)
+        return max(0, common_prefix(own, ids) - 1)
 
     async def _rendered(
         self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]
@@ -119,18 +113,12 @@ class PromptBuilder:
         What the template adds is taken to be the same for each unit and for the instructions, so
         the prompt may still be too long after it. The newest unit is always left.
         """
-        counts = [await self._count(unit) for unit in units]
+        counts = [await self._counts.of(_text_of(unit)) for unit in units]
         added = max(0, tokens - sum(counts)) // (len(units) + 1)
         return shortened(units, [count + added for count in counts], tokens, budget)
 
-    async def _count(self, unit: Unit) -> int:
-        text = "\n".join(message.content for message in unit)
-        if text not in self._counts:
-            self._counts[text] = len(await self._engine.tokenize([Span(text, is_template=False)]))
-            if len(self._counts) > self._remembered:
-                self._counts.popitem(last=False)
-        self._counts.move_to_end(text)
-        return self._counts[text]
+    async def _count(self, text: str) -> int:
+        return len(await self._engine.tokenize([Span(text, is_template=False)]))
 
 
 def _head(pieces: Sequence[Piece], units: Sequence[Unit], request: TurnRequest) -> list[Span]:
@@ -198,13 +186,17 @@ def from_landmark(units: Sequence[Unit], sizes: Sequence[int], spare: int) -> Se
 
 def _is_landmark(unit: Unit) -> bool:
     """One in eight, by what they say (content-defined chunking: Muthitacharoen et al. 2001)."""
-    text = "\n".join(message.content for message in unit)
-    return zlib.crc32(text.encode("utf-8", "surrogatepass")) % LANDMARK_EVERY == 0
+    return zlib.crc32(_text_of(unit).encode("utf-8", "surrogatepass")) % LANDMARK_EVERY == 0
 
 
-def newest_within(units: Sequence[Unit], characters: int) -> Sequence[Unit]:
-    """The newest units with so many characters in all."""
-    left = characters
+def _text_of(unit: Unit) -> str:
+    """All that is said in it."""
+    return "\n".join(message.content for message in unit)
+
+
+def newest_within(units: Sequence[Unit], budget: Budget) -> Sequence[Unit]:
+    """The newest units that the prompt may hold, as far as their characters tell."""
+    left = budget.prompt_limit * LONGEST_TOKEN
     for position in range(len(units) - 1, -1, -1):
         left -= _characters(units[position])
         if left < 0:

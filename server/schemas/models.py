@@ -10,7 +10,7 @@ ModelState = Literal["unloaded", "loading", "ready", "failed"]
 
 
 class Model(Shown):
-    """A model. The last three are this server's own: `error` is why it could not be loaded."""
+    """A model. The last three are this server's own: `error` is why it is in no good state."""
 
     id: str
     object: Literal["model"] = "model"

@@ -275,6 +275,26 @@ async def test_tokens_spent(db: Database, thread: Record) -> None:
     await db.write(unit)
 
 
+async def test_turns_as_they_were_written(db: Database, thread: Record) -> None:
+    """Those of steps that began at or after a message, newest first; not what has no place."""
+
+    def unit(tx: Tx) -> None:
+        run = rows.run(tx, thread.id)
+        steps = [rows.step(tx, run, after_message=seq).id for seq in (3, 5, 5, 9)]
+        turns = [
+            rows.turn(tx, run, step_id, ordinal, prompt_length=length)
+            for ordinal, (step_id, length) in enumerate(
+                zip((*steps, steps[3], None), (7, 8, 0, 9, 10, 11), strict=True)
+            )
+        ]
+        assert tx.turns.written_since(thread.id, 5, 9) == [turns[4], turns[3], turns[1]]
+        assert tx.turns.written_since(thread.id, 0, 3) == [turns[4], turns[3], turns[1]]
+        assert tx.turns.written_since(thread.id, 0, 9)[-1] == turns[0]
+        assert tx.turns.written_since("thread_of_nobody", 0, 9) == []
+
+    await db.write(unit)
+
+
 async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
     """No query of the stores reads a whole table; the queue is read by its partial index."""
     asked: list[tuple[str, tuple[object, ...]]] = []
@@ -295,6 +315,7 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         tx.steps.answered_calls(thread.id, 0)
         tx.turns.spent_by_run(run.id)
         tx.turns.spent_by_step("step_1")
+        tx.turns.written_since(thread.id, 0, 5)
         tx.messages.bury(rows.message(tx, thread.id))
         tx.threads.delete(thread.seq)
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.engine import worker
+from server.engine import archive, worker
 from server.engine.archive import SnapshotFiles, forget_files, owners_in, shrink
 from server.engine.messages import Load
 from server.engine.settings import EngineSettings
@@ -209,7 +209,9 @@ def test_a_folder_that_was_removed_is_made_again(folder: Folder) -> None:
     snapshot.path.unlink()
     folder.path.rmdir()
     assert folder.read(snapshot) is None
-    assert np.array_equal(folder.read(folder.write("x")), STATE)
+    again = folder.write("x")
+    shrink(folder.path.parent, 0)
+    assert np.array_equal(folder.read(again), STATE)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ def test_a_hostile_owner_stays_in_the_folder_and_is_forgotten(folder: Folder, ow
     assert snapshot.path is not None
     assert snapshot.path.parent == folder.path
     assert [s.owner for s in folder.files.stored()] == ["thread_1", owner]
-    forget_files(folder.path.parent, owner)
+    forget_files([folder.path], [owner])
     assert folder.names() == [other.path.name if other.path else ""]
 
 
@@ -233,7 +235,7 @@ def test_an_owner_is_forgotten_in_all_models(tmp_path: Path) -> None:
             for owner in ("thread_1", "thread_12", SHARED):
                 folder.write(owner)
     assert owners_in(tmp_path) == {"thread_1", "thread_12"}
-    forget_files(tmp_path, "thread_1")
+    forget_files(tmp_path.glob("*/"), ["thread_1"])
     assert owners_in(tmp_path) == {"thread_12"}
     assert sum(1 for _ in tmp_path.glob("*/*")) == 4
 
@@ -247,7 +249,7 @@ def test_a_file_that_cannot_be_removed_is_told_of(
         path.mkdir()
     for _ in range(3):
         folder.write("thread_1")
-    forget_files(folder.path.parent, "thread_1")
+    forget_files([folder.path], ["thread_1"])
     assert folder.names() == [path.name for path in stuck]
     assert caplog.text.count("snapshot.not_removed") == len(stuck)
 
@@ -296,6 +298,50 @@ def test_two_may_clean_up_at_once(
     with monkeypatch.context() as patch:
         patch.setattr(module, call, late)
         shrink(tmp_path, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("module", "call"), [(os, "open"), (fcntl, "flock")])
+def test_a_model_that_is_loaded_while_others_clean_up_has_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, call: str
+) -> None:
+    """What it has made and not yet locked is removed; it locks the one that is there then."""
+    real: Callable[..., object] = getattr(module, call)
+
+    def late(*arguments: object) -> object:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, call, real)
+            shrink(tmp_path, 0)
+        assert list(tmp_path.iterdir()) == []
+        monkeypatch.setattr(module, call, real)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, call, late)
+    with opened(tmp_path / "loaded") as folder:
+        shrink(tmp_path, 0)
+        assert folder.path.is_dir()
+        snapshot = folder.write("x")
+        shrink(tmp_path, 0)
+        assert np.array_equal(folder.read(snapshot), STATE)
+
+
+def test_who_loads_a_model_waits_for_those_who_clean_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would take up files that are gone a moment later."""
+    with opened(tmp_path / "old") as folder:
+        folder.write("x")
+    real, asked = archive._files_in, []
+
+    def look_at_locks(path: Path) -> list[Path]:
+        with pytest.raises(BlockingIOError):
+            archive._lock(path, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        asked.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(archive, "_files_in", look_at_locks)
+    shrink(tmp_path, 0)
+    assert asked == ["old"]
     assert list(tmp_path.iterdir()) == []
 
 

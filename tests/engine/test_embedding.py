@@ -195,6 +195,46 @@ async def test_a_slow_machine_may_read_its_longest_text(bert: Path) -> None:
     await engine.stop()
 
 
+async def test_a_slow_machine_is_waited_for_as_long_as_it_reads(bert: Path) -> None:
+    """Whoever waits behind others' texts does not give up while vectors come, nor within a text."""
+    engine = WorkerEngine(bert, name="bert", settings=EngineSettings(threads=1))
+    engine.patience = 0.5
+    await engine.start()
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGSTOP)
+    waiting = asyncio.create_task(engine.embed(["hello"]))
+    for _ in range(10):
+        await passed(engine.patience / 5)
+        engine._receive(Embedded(0, 0, "", 40, last=False, pace=0.0))
+    engine._receive(Embedded(0, 0, "", 40, last=False, pace=1.0))
+    await passed(2 * engine.patience)
+    assert not waiting.done()
+    os.kill(engine.pid, signal.SIGCONT)
+    assert len((await waiting).vectors) == 1
+    await engine.stop()
+
+
+async def test_a_worker_that_answers_nobody_is_given_up(bert: Path) -> None:
+    """What is asked of it fails, long before it is taken for a hung one and replaced."""
+    engine = WorkerEngine(bert, name="bert", settings=EngineSettings(threads=1))
+    engine.patience = 0.2
+    await engine.start()
+    engine._receive(Embedded(0, 0, "", 40, last=True, pace=0.0))
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGSTOP)
+    with pytest.raises(EngineUnavailable, match="does not answer"):
+        await engine.embed(["hello"])
+    os.kill(engine.pid, signal.SIGCONT)
+    await engine.stop()
+
+
+async def passed(seconds: float) -> None:
+    """So much time has gone by."""
+    over = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(seconds, over.set_result, None)
+    await over
+
+
 async def test_an_embedding_worker_that_froze_is_replaced(bert: Path) -> None:
     """Whoever waits is answered by the next."""
     settings = EngineSettings(threads=1, hang_timeout=HANG_TIMEOUT)

@@ -108,7 +108,9 @@ async def test_a_killed_worker_fails_its_calls_and_comes_back(engine: WorkerEngi
     pid = await kill(engine)
     with pytest.raises(EngineCrashed, match="SIGKILL"):
         await reader
+    assert engine.trouble == "The model's worker died: SIGKILL."
     assert (await ask(engine, "Hello!")).end.reason == "stop"
+    assert engine.trouble is None
     assert engine.pid not in (None, pid)
     assert engine.stats.restarts == 1
 
@@ -330,6 +332,7 @@ async def test_a_worker_that_stays_away_makes_calls_unavailable(
             await read(engine.generate(endless([1, 2, 3])))
         with pytest.raises(EngineUnavailable):
             await engine.tokenize([Span("Hello!", False)])
+        assert engine.trouble == f"There is no file {path}."
         path.symlink_to(model_path)
         engine.patience = patience
         assert (await ask(engine, "Hello!")).data

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from server.config import CacheType, SplitMode
+from server.engine import llama, sizing
 from server.engine.backend import Logits
 from server.engine.batch import Batch, Part
 from server.engine.gguf import read_gguf
 from server.engine.llama import ErrorLog, LlamaBackend, Model, ModelRefused
 from server.engine.machine import computes_on_gpu
 from server.engine.settings import EngineSettings
+from server.engine.sizing import demand
 from tests.gguf_files import write_lora
 
 SETTINGS = EngineSettings(slots=2, context=256, kv_cells=256, threads=1)
@@ -79,6 +81,23 @@ def test_the_cache_can_be_of_every_type(model_path: Path, kind: str) -> None:
     correlation = np.corrcoef(plain, logits)[0, 1]
     assert correlation > (0.99 if "4" not in kind else 0.6)
     assert (fingerprint == other) == (kind == "f16")
+
+
+def test_a_model_that_was_given_no_part_of_the_memory_keeps_to_what_is_free(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as whoever gives out parts does: the types of the cache, all that a cell costs."""
+    settings = replace(SETTINGS, kv_cells=None, context=1024, cache_type_k="q8_0")
+    cell = demand(read_gguf(model_path), settings).takes.cell
+    monkeypatch.setattr(sizing, "SMALL_CACHE", 0)
+    for free, cells in ((10_000, 2048), (3072, 1536), (1024, 1024)):
+        monkeypatch.setattr(llama, "available_memory", lambda free=free: free * cell)
+        backend = LlamaBackend(Model(str(model_path), settings, ErrorLog()), settings)
+        assert backend.cells == cells
+        backend.close()
+    monkeypatch.setattr(llama, "available_memory", lambda: 1023 * cell)
+    with pytest.raises(ModelRefused, match=r"A context of 1024 tokens .* MiB are free"):
+        LlamaBackend(Model(str(model_path), settings, ErrorLog()), settings)
 
 
 def test_small_values_need_flash_attention(model_path: Path) -> None:

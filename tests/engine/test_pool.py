@@ -26,6 +26,7 @@ class Weight:
         self.log: list[str] = []
         self.fits: list[Fit | None] = []
         self.problem: str | None = None
+        self.trouble: str | None = None
         self.may_load = asyncio.Event()
         self.may_unload = asyncio.Event()
         self.may_load.set()
@@ -135,6 +136,21 @@ async def test_the_longest_idle_goes_when_there_is_no_room() -> None:
         on.models["b"].may_unload.set()
         await on.until("c", "ready")
         assert on.state("a") == "ready"
+
+
+async def test_a_model_in_trouble_is_not_shown_as_ready() -> None:
+    """It is being loaded, with the reason; its place and its work stay, and nobody loads it."""
+    async with bench(a=10) as on:
+        await on.use("a")
+        on.models["a"].trouble = "Its worker died."
+        standing = on.pool.standing("a")
+        assert (standing.state, standing.reason) == ("loading", "Its worker died.")
+        assert (standing.context, standing.bytes) == (512, 10 * MIB)
+        assert on.pool.open("a")
+        await on.use("a")
+        on.models["a"].trouble = None
+        assert (on.state("a"), on.pool.standing("a").reason) == ("ready", None)
+        assert on.models["a"].log == ["loads", "loaded"]
 
 
 async def test_two_that_wait_do_not_throw_out_more_than_is_needed() -> None:

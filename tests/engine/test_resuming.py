@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,13 +46,6 @@ async def say(engine: WorkerEngine, owner: str, *turns: str, scope: str = "a") -
 def files_of(cache: Path, owner: str = "") -> list[Path]:
     """All, or an owner's."""
     return sorted(cache.glob(f"*/{owner}*"))
-
-
-def write_for_another(cache: Path) -> None:
-    """A file of `thread_1`, as another model's worker left it."""
-    left = cache / "another" / "thread_1.0.kv"
-    left.parent.mkdir()
-    left.write_bytes(b"what the user has said")
 
 
 async def removed(folder: Path, start: str) -> None:
@@ -115,11 +109,11 @@ async def test_a_worker_that_is_killed_while_it_writes_breaks_nothing(
     assert {path.suffix for path in files_of(tmp_path)} == {".kv"}
 
 
-@pytest.mark.parametrize("when", ["running", "ended", "stopping", "stopped"])
+@pytest.mark.parametrize("when", ["running", "ended", "stopping"])
 async def test_a_forgotten_thread_leaves_no_file(
     model_path: Path, tmp_path: Path, when: str
 ) -> None:
-    """Whenever it is forgotten, and whoever is there to hear of it."""
+    """Whenever the worker hears of it."""
     async with started(model_path, tmp_path) as engine:
         await say(engine, "thread_1", "Who are you?")
         await say(engine, "thread_12", "Who are you?")
@@ -138,10 +132,7 @@ async def test_a_forgotten_thread_leaves_no_file(
             engine.forget("thread_1")
         if when == "stopping":
             engine.forget("thread_1")
-    if when == "stopped":
-        assert files_of(tmp_path, "thread_1.")
-        engine.forget("thread_1")
-    await removed(tmp_path, "thread_1.")
+    assert files_of(tmp_path, "thread_1.") == []
     assert len(files_of(tmp_path, "thread_12.")) == 1
 
 
@@ -159,7 +150,6 @@ async def test_a_thread_that_is_forgotten_while_the_engine_stops_leaves_no_file(
         if not heard:
             monkeypatch.setattr(worker, "send", lambda _: None)
         engine.forget("thread_1")
-        await removed(tmp_path, "thread_1.")
         os.kill(worker.pid, signal.SIGCONT)
         await stopping
 
@@ -167,20 +157,32 @@ async def test_a_thread_that_is_forgotten_while_the_engine_stops_leaves_no_file(
         await say(engine, "thread_1", "Who are you?")
         await say(engine, "thread_2", "Hello!")
         assert files_of(tmp_path, "thread") == []  # they are written at the end
-        write_for_another(tmp_path)
         monkeypatch.setattr(WorkerProcess, "stop", stop_meanwhile)
     assert files_of(tmp_path, "thread_1.") == []
     assert len(files_of(tmp_path, "thread_2.")) == 1
 
 
-async def test_a_thread_is_forgotten_in_what_other_models_have_left(
-    model_path: Path, tmp_path: Path
+async def test_a_thread_that_is_forgotten_while_the_engine_starts_leaves_no_file(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their workers are not there to do it."""
-    write_for_another(tmp_path)
+    """Its worker has taken up the file, and hears of it as soon as it listens."""
+    start = WorkerProcess.start
     async with started(model_path, tmp_path) as engine:
+        await say(engine, "thread_1", "Who are you?")
+    assert len(files_of(tmp_path, "thread_1.")) == 1
+
+    async def start_meanwhile(*arguments: Any) -> WorkerProcess:
+        worker = await start(*arguments)
         engine.forget("thread_1")
+        return worker
+
+    monkeypatch.setattr(WorkerProcess, "start", start_meanwhile)
+    engine = WorkerEngine(model_path, name="tiny", settings=SETTINGS, cache=tmp_path)
+    await engine.start()
+    try:
         await removed(tmp_path, "thread_1.")
+    finally:
+        await engine.stop()
 
 
 async def test_the_disk_holds_no_more_than_it_may(model_path: Path, tmp_path: Path) -> None:

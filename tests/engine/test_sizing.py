@@ -197,6 +197,17 @@ def test_a_large_model_has_a_few_contexts_and_not_one_for_each_slot(tmp_path: Pa
     assert fit.cells == 4 * LARGEST_DEFAULT_CONTEXT
 
 
+def test_cells_where_nobody_has_counted_the_memory(tmp_path: Path) -> None:
+    """Small ones are all there; else as many as are of use, of half that is free, or one's."""
+    small = demand(llama(tmp_path, context=4096), EngineSettings(slots=8))
+    assert small.affordable_cells(4096, 0) == 8 * 4096
+    file = llama(tmp_path, context=LARGEST_DEFAULT_CONTEXT, layers=40, width=256, heads=2)
+    large, context = demand(file, EngineSettings()), LARGEST_DEFAULT_CONTEXT
+    assert large.affordable_cells(context, PLENTY) == 4 * context
+    assert large.affordable_cells(context, 4 * context * large.takes.cell) == 2 * context
+    assert large.affordable_cells(context, 0) == context
+
+
 def test_recurrent_layers_have_a_state_for_each_slot_and_no_cells(tmp_path: Path) -> None:
     """Layers without heads, or those between the attending ones, remember without tokens."""
     state = {"llama.ssm.inner_size": 128, "llama.ssm.state_size": 16, "llama.ssm.conv_kernel": 4}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -23,12 +24,30 @@ from server.engine.snapshots import (
 from tests.engine.archives import SlowArchive
 
 
+class ScanningStore(SnapshotStore):
+    """Looks at all that it has for the one to give up, as the rule is told."""
+
+    def _next_out_of_memory(self, spare: Snapshot | None) -> Snapshot:
+        held = [each for each in self if each.state is not None and each is not spare]
+        return min(held, key=lambda each: (each.size <= self._memory_limit, each.used))
+
+    def _next_off_disk(self) -> Snapshot:
+        return min((each for each in self if each.path is not None), key=lambda each: each.used)
+
+
 class Kept:
     """A store over a slow archive."""
 
-    def __init__(self, *, memory: int = 100, disk: int = 0, one_per_owner: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        memory: int = 100,
+        disk: int = 0,
+        one_per_owner: bool = True,
+        kind: type[SnapshotStore] = SnapshotStore,
+    ) -> None:
         self.archive = SlowArchive()
-        self.store = SnapshotStore(
+        self.store = kind(
             memory_limit=memory,
             disk_limit=disk,
             archive=self.archive,
@@ -299,6 +318,36 @@ def test_limits_hold_and_nothing_leaks_whatever_happens(
     assert (kept.store.in_memory, kept.store.on_disk) == (0, 0)
     assert not kept.store.writing
     assert not kept.store.fetching
+
+
+@pytest.mark.parametrize("one_per_owner", [True, False])
+@pytest.mark.parametrize("disk", [0, 25, 80])
+@pytest.mark.parametrize("memory", [0, 15, 25, 80])
+def test_what_is_given_up_is_what_a_scan_would_find(
+    memory: int, disk: int, one_per_owner: bool
+) -> None:
+    """In long histories, with some that are too large for the memory, or for the disk."""
+    random = Random(memory + disk)
+    stores = [
+        Kept(memory=memory, disk=disk, one_per_owner=one_per_owner, kind=kind)
+        for kind in (SnapshotStore, ScanningStore)
+    ]
+    for seed in range(2000):
+        action = random.choice(["keep", "keep", "share", "use", "use", "fetch", *["deliver"] * 3])
+        number, size = random.randrange(1000), random.randrange(1, 31)
+        for kept in stores:
+            kept.archive.full = number % 7 == 0
+            act(kept, action, number, size, seed)
+        ordered, scanning = map(places, stores)
+        assert ordered == scanning
+
+
+def places(kept: Kept) -> list[tuple[str, str, bytes, bool, Path | None]]:
+    """All that a store knows, and where it is."""
+    return [
+        (each.scope, each.owner, each.tokens.tobytes(), each.state is not None, each.path)
+        for each in kept.store
+    ]
 
 
 def act(kept: Kept, action: str, number: int, size: int, seed: int) -> None:

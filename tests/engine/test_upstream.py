@@ -7,7 +7,8 @@ import contextlib
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from server.engine.protocol import (
     PromptTooLong,
     RateLimited,
 )
+from server.engine.refusals import retry_after
 from server.engine.upstream import ChatEndpoint, EndpointSettings
 from tests.endpoint import (
     DONE,
@@ -271,6 +273,76 @@ async def test_refusals_are_told_apart(
     assert KEY not in str(caught.value)
     assert len(str(caught.value)) < 500
     assert len(endpoint.asked) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_endpoint_that_puts_us_off_is_asked_again(
+    endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """When it says so, as often as it says so, and never without any pause."""
+    monkeypatch.setattr(upstream, "SHORTEST_PAUSE", 0.01)
+    paused: list[float] = []
+    monkeypatch.setattr(asyncio, "sleep", noting(paused))
+    for seconds in ("0", "-3", "0.02", "Wed, 21 Oct 2015 07:28:00 GMT"):
+        endpoint.refuses(status, "later", Retry_After=seconds)
+    endpoint.says("Hello.")
+    assert text_of(await chunks_of(endpoint)) == "Hello."
+    assert [asked.body for asked in endpoint.asked] == [endpoint.asked[0].body] * 5
+    assert paused == [0.01, 0.01, 0.02, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("status", "pauses"),
+    [
+        (429, ["soon"]),
+        (429, ["nan"]),
+        (429, ["61"]),
+        (429, ["Fri, 01 Jan 2100 00:00:00 GMT"]),
+        (429, ["30", "20", "11"]),
+        (500, ["1"]),
+        (400, ["1"]),
+    ],
+)
+async def test_an_endpoint_is_not_waited_for_without_end(
+    endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch, status: int, pauses: list[str]
+) -> None:
+    """All pauses together are a minute at most; what would be longer, or is no time, is refused."""
+    paused: list[float] = []
+    monkeypatch.setattr(asyncio, "sleep", noting(paused))
+    for seconds in pauses:
+        endpoint.refuses(status, "later", Retry_After=seconds)
+    with pytest.raises(EngineError, match=f"answered {status}: later"):
+        await chunks_of(endpoint)
+    assert paused == [float(seconds) for seconds in pauses[:-1]]
+    assert len(endpoint.asked) == len(pauses)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("120", 120.0),
+        (" 1.5 ", 1.5),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", -1.0),
+        ("Sat, 01 Jan 2000 00:01:00 +0000", 60.0),
+        ("Sat, 01 Jan 2000 00:01:00", 60.0),
+        ("", None),
+        ("inf", None),
+        ("a while", None),
+        ("Sat, 99 Jan 2000 00:01:00 GMT", None),
+    ],
+)
+def test_how_long_an_endpoint_puts_us_off(said: str, seconds: float | None) -> None:
+    """As seconds or as a date."""
+    assert retry_after(said, datetime(2000, 1, 1, tzinfo=UTC)) == seconds
+
+
+def noting(paused: list[float]) -> Callable[[float], Coroutine[None, None, None]]:
+    """A pause that is over at once, and is written down."""
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+
+    return sleep
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,37 @@ async def test_a_run_loads_its_model(story: Story) -> None:
     assert await state_of(story, "tiny-assistant") == "unloaded"
 
 
+async def test_a_deleted_thread_is_forgotten_by_models_that_are_not_loaded(story: Story) -> None:
+    """Those that are loaded are told, and what others have left of it is removed."""
+    cache = story.server.settings.server.data_dir / "cache"
+    left = [cache / model / f"{story.thread_id}.0.kv" for model in ("one", "two")]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"what the user has said")
+
+    async def files() -> list[Path]:
+        return list(cache.glob("*/*"))
+
+    await story.http.delete(story.url)
+    assert story.engine.forgotten == [story.thread_id]
+    await eventually(files, lambda files: not files)
+
+
+async def test_a_model_whose_worker_is_replaced_is_loading(story: Story) -> None:
+    """It is listed so, with the reason, while runs are taken all the same; then it is ready."""
+    await story.run()
+    story.engine.trouble = "The model's worker died: SIGKILL."
+    shown = (await story.http.get("/v1/models/other")).json()
+    assert (shown["state"], shown["error"]) == ("loading", story.engine.trouble)
+    assert 'assistants_engine_ready{model="other"} 0.0' in (await story.http.get("/metrics")).text
+    assert (await story.http.get("/readyz")).status_code == 200
+    assert (await story.run())["status"] == "completed"
+    story.engine.trouble = None
+    shown = (await story.http.get("/v1/models/other")).json()
+    assert (shown["state"], shown["error"]) == ("ready", None)
+    assert 'assistants_engine_ready{model="other"} 1.0' in (await story.http.get("/metrics")).text
+
+
 async def test_a_run_begins_when_its_model_is_ready(story: Story, clock: ManualClock) -> None:
     """Until then it is queued, and was not started."""
     run = await loading(story)

@@ -54,6 +54,16 @@ async def test_options_reach_the_model(story: Story) -> None:
     assert third == replace(usual, top_k=3)
 
 
+@covers("SamplingOptions", "stop", "taken")
+async def test_one_string_stops_as_a_list_of_it_does(story: Story) -> None:
+    """As in OpenAI's chat completions; what is neither is refused in these words."""
+    await story.run(x_sampling={"stop": "END"})
+    assert [request.stop for request in story.engine.requests] == [["END"]]
+    refused = (await story.create(x_sampling={"stop": 1})).json()["error"]
+    assert (refused["param"], refused["code"]) == ("x_sampling.stop", "invalid_type")
+    assert "one of a string or array of strings" in refused["message"]
+
+
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
@@ -65,7 +75,11 @@ async def test_options_reach_the_model(story: Story) -> None:
             ("presence_penalty", [-2, 2], [-2.1, 2.1, "1"]),
             ("frequency_penalty", [-2, 2], [-2.1, 2.1, "1"]),
             ("repetition_penalty", [0.01, 10], [0, 10.1, "1"]),
-            ("stop", [[], ["a"] * 16, ["a" * 256]], [["a"] * 17, ["a" * 257], [""], "a", [1]]),
+            (
+                "stop",
+                ["a", "a" * 256, [], ["a"] * 16, ["a" * 256]],
+                ["", "a" * 257, ["a"] * 17, ["a" * 257], [""], [1], 1, {}],
+            ),
             (
                 "logit_bias",
                 [{}, {"0": 100, "1": -100}, {str(n): 1 for n in range(1024)}],

@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import pytest
 
+from server.clock import Clock
 from server.engine import upstream
 from server.engine.scripted import ScriptedEngine
 from tests.endpoint import (
@@ -26,7 +27,7 @@ from tests.endpoint import (
     scripted_endpoint,
 )
 from tests.runs.story import WEATHER, Story, begin_story, calls_of, granted, text_of
-from tests.support import DEADLINE, live_server
+from tests.support import DEADLINE, ManualClock, live_server
 
 ROME, OSLO = '{"city": "Rome"}', '{"city": "Oslo"}'
 TOO_LONG: Json = {"error": {"message": "Too long.", "code": "context_length_exceeded"}}
@@ -36,6 +37,7 @@ TOO_LONG: Json = {"error": {"message": "Too long.", "code": "context_length_exce
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Further attempts come without a pause."""
     monkeypatch.setattr(upstream, "RETRY_AFTER", (0.0, 0.0))
+    monkeypatch.setattr(upstream, "SHORTEST_PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -46,12 +48,14 @@ async def endpoint() -> AsyncIterator[ScriptedEndpoint]:
 
 
 @contextlib.asynccontextmanager
-async def story_on(folder: Path, url: str, **settings: Any) -> AsyncIterator[Story]:
+async def story_on(
+    folder: Path, url: str, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[Story]:
     """A story on the model `big` of an endpoint, on a server that has a model of its own too."""
     engine = ScriptedEngine()
     own = {f"model__big__{name}": value for name, value in settings.items()}
     async with (
-        live_server(folder, engine, model__big__upstream=url, **own) as server,
+        live_server(folder, engine, clock=clock, model__big__upstream=url, **own) as server,
         begin_story(server, engine, model="big") as begun,
     ):
         yield begun
@@ -254,6 +258,29 @@ async def test_a_refusal_fails_the_run(
     assert f"The endpoint {endpoint.url} " in run["last_error"]["message"]
     assert said in run["last_error"]["message"]
     assert len(endpoint.asked) == 1
+
+
+@pytest.mark.parametrize("to", ["cancelled", "expired"])
+async def test_a_run_that_is_put_off_can_end(
+    tmp_path: Path, endpoint: ScriptedEndpoint, clock: ManualClock, to: str
+) -> None:
+    """It does not wait for the endpoint; one that waits long enough goes on, as any other."""
+    async with story_on(tmp_path / "data", endpoint.url, clock) as story:
+        endpoint.refuses(429, "later", Retry_After="0")
+        endpoint.says("Here I am.")
+        assert text_of((await story.answers(await story.run()))[0]) == "Here I am."
+        endpoint.arrived.clear()
+        endpoint.refuses(503, "later", Retry_After="60")
+        run = await story.start()
+        await asyncio.wait_for(endpoint.arrived.wait(), DEADLINE)
+        if to == "cancelled":
+            granted(await story.cancel(run))
+        else:
+            clock.advance(601)
+            await story.server.services.executor.sweep()
+        run = await story.settled(run)
+    assert (run["status"], run["last_error"]) == (to, None)
+    assert len(endpoint.asked) == 3
 
 
 async def test_a_lost_answer_is_asked_for_again(story: Story, endpoint: ScriptedEndpoint) -> None:
