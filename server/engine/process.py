@@ -209,12 +209,12 @@ class WorkerProcess(asyncio.Protocol):
 
 
 def _answered(message: News) -> list[int]:
-    if isinstance(message, Tokenized | Unembeddable):
-        return [message.number]
-    if isinstance(message, Embedded):
-        return [message.number] if message.last else []
-    ends: tuple[End | Failure, ...] = (*message.ends, *message.failures)
-    return [end.number for end in ends]
+    if isinstance(message, Step):
+        ends: tuple[End | Failure, ...] = (*message.ends, *message.failures)
+        return [end.number for end in ends]
+    if isinstance(message, Embedded) and not message.last:
+        return []
+    return [message.number]
 
 
 def _environment(settings: EngineSettings) -> dict[str, str]:
