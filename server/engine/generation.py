@@ -42,10 +42,10 @@ class WorkerGeneration:
         self._news: asyncio.Future[None] | None = None  # while the caller waits for some
 
     def cancel(self) -> None:
-        if self.sent:
-            self._feed.cancel(self)
-        else:
+        if not self.sent:
             self.end(Finished("cancelled", len(self.request.prompt), 0, 0))
+        elif self._end is None:
+            self._feed.cancel(self)
 
     def mark_sent(self) -> None:
         self.sent = True

@@ -203,7 +203,7 @@ class FrameDecoder:
     def feed(self, data: bytes) -> list[Message]:
         self._buffer += data
         messages = []
-        while (body := self._next_body()) is not None:
+        while self._buffer and (body := self._next_body()) is not None:
             messages.append(_decode(body))
         return messages
 
