@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import orjson
@@ -158,6 +159,36 @@ async def test_stopping() -> None:
         assert parse_events((await anext(reader.chunks())).decode())
         assert await fault_of(reader) == "Goodbye."
     assert await read(bus.subscribe("run_2")) == event(1)
+
+
+async def test_busy_loop_joins_events() -> None:
+    """While others have events, too, those that come with every turn of the loop share a chunk."""
+    bus = bus_with(1, Mark.NONE)
+    chunks = bus.subscribe("run_1").chunks()
+    await anext(chunks)
+    waiting = asyncio.ensure_future(anext(chunks))
+    for number in (2, 3, 4):
+        await asyncio.sleep(0)
+        bus.publish("run_1", event(number))
+        bus.publish("run_2", event(number))
+    assert await waiting == b"".join(map(event, (2, 3, 4)))
+    await chunks.aclose()
+
+
+async def test_busy_loop_keeps_nobody_waiting() -> None:
+    """However many events others have, a reader gets its own after a few turns of the loop."""
+    bus = bus_with(1, Mark.NONE)
+    chunks = bus.subscribe("run_1").chunks()
+    await anext(chunks)
+    waiting = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0)
+    bus.publish("run_1", event(2))
+    for number in range(10):
+        bus.publish("run_2", event(number))
+        await asyncio.sleep(0)
+    assert waiting.done()
+    assert await waiting == event(2)
+    await chunks.aclose()
 
 
 async def test_forgetting(clock: ManualClock) -> None:
