@@ -9,6 +9,7 @@ from typing import Protocol
 
 ALPHABET = string.ascii_letters + string.digits
 LENGTH = 24
+LETTERS = bytes(ord(ALPHABET[byte % len(ALPHABET)]) for byte in range(256))
 
 
 class IdSource(Protocol):
@@ -23,11 +24,7 @@ class RandomIds:
     """Ids that cannot be guessed: 24 characters of 62, some 140 bits."""
 
     def new(self, prefix: str) -> str:
-        return f"{prefix}_{''.join(map(_letter, secrets.token_bytes(LENGTH)))}"
-
-
-def _letter(byte: int) -> str:
-    return ALPHABET[byte % len(ALPHABET)]
+        return f"{prefix}_{secrets.token_bytes(LENGTH).translate(LETTERS).decode()}"
 
 
 def request_id() -> str:

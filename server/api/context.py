@@ -22,6 +22,15 @@ def request_id_of(scope: Scope) -> str:
     return found
 
 
+def send_of_server(scope: Scope) -> Send:
+    """The HTTP server's, for the parts of a stream once it has begun.
+
+    The layers that wrap it further in are there for the start of an answer only.
+    """
+    found: Send = scope["state"]["send"]
+    return found
+
+
 class RequestContext:
     """Gives each request an id and adds the headers that the hosted API had on every answer."""
 
@@ -33,7 +42,9 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {}).update(request_id=request_id(), begun=time.perf_counter())
+        scope.setdefault("state", {}).update(
+            request_id=request_id(), begun=time.perf_counter(), send=send
+        )
         answered = False
 
         async def with_headers(message: Message) -> None:

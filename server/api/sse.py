@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from sse_starlette import EventSourceResponse
-from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message, Receive, Scope, Send
 
+from server.api.context import send_of_server
 from server.config import StreamsSettings
-from server.runs.events import DONE, StreamBroken, Subscription, error_event
+from server.runs.events import Subscription
 
 log = logging.getLogger(__name__)
 
@@ -24,35 +22,43 @@ def event_stream(
 
     A reader that takes nothing for `stuck_after` seconds is dropped; its run goes on.
     """
-    return _EventStream(
-        _chunks(subscription, numbered=numbered),
-        sep="\n",
-        ping=0,  # the bus pings
-        send_timeout=settings.stuck_after,
-    )
+    return _EventStream(subscription, settings.stuck_after, numbered=numbered)
 
 
 class _EventStream(EventSourceResponse):
+    """There is a send for nearly every token: all sends of a stream share one timer."""
+
+    def __init__(self, subscription: Subscription, patience: float, *, numbered: bool) -> None:
+        chunks = subscription.chunks(numbered=numbered)
+        super().__init__(chunks, sep="\n", ping=0)  # the bus pings
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._sending_since: float | None = None
+        self._timer: asyncio.TimerHandle
+        self._send: Send
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._send = send_of_server(scope)
         try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:  # no fault of ours; the HTTP server closes the connection
+            async with asyncio.timeout(None) as limit:
+                self._watch(limit)
+                await super().__call__(scope, receive, send)
+        except TimeoutError:  # no fault of ours; the HTTP server closes the connection
             log.info("stuck_reader_dropped")
+        finally:
+            self._timer.cancel()
 
-    async def _send_with_timeout(self, send: Send, message: Message) -> None:
-        """As inherited, on the loop's own timer: there is one send for nearly every token."""
-        try:
-            async with asyncio.timeout(self.send_timeout):
-                await send(message)
-        except TimeoutError:
-            raise SendTimeoutError from None
+    async def _send_with_timeout(self, _: Send, message: Message) -> None:
+        """Every send but the first, which has the headers."""
+        self._sending_since = self._loop.time()
+        await self._send(message)
+        self._sending_since = None
 
-
-async def _chunks(subscription: Subscription, *, numbered: bool) -> AsyncGenerator[bytes, None]:
-    try:
-        async with aclosing(subscription.chunks(numbered=numbered)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-    except StreamBroken as broken:
-        yield error_event(str(broken))
-    yield DONE
+    def _watch(self, limit: asyncio.Timeout) -> None:
+        """End the stream if a send has waited for too long, or look again when one may have."""
+        now = self._loop.time()
+        since = now if self._sending_since is None else self._sending_since
+        if since + self._patience <= now:
+            limit.reschedule(now)
+        else:
+            self._timer = self._loop.call_at(since + self._patience, self._watch, limit)

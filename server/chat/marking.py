@@ -28,6 +28,7 @@ EDGES = frozenset("<>[]|")  # what control strings begin and end with, whatever 
 ORDINARY = frozenset("_.,:;'\"!?-()")  # too common in prose to make a text suspect
 LIKE_CONTROL = r"<[|｜][^<>\s]{1,40}[|｜]>"  # nobody writes this and means something else
 WORD_LETTERS = 5
+LETTERS = bytes(ord("a") + byte % 26 for byte in range(256))
 
 
 def split_content(draw: Draw, control: Collection[str]) -> list[Piece]:
@@ -81,7 +82,7 @@ def _plain(draw: Draw) -> tuple[str, list[str]]:
 
 def _verified(draw: Draw, plain: str, texts: Sequence[str]) -> list[Piece] | None:
     """The pieces of `plain`, if a rendering with `texts` marked shows them exactly."""
-    nonce = "q" + "".join(secrets.choice(string.ascii_lowercase) for _ in range(11))
+    nonce = "q" + secrets.token_bytes(11).translate(LETTERS).decode()
     words = dict(zip(sorted(texts), _words(nonce), strict=False))
     try:
         marked = draw(lambda text: _core_replaced(text, lambda core: words.get(core, core)))
@@ -89,14 +90,22 @@ def _verified(draw: Draw, plain: str, texts: Sequence[str]) -> list[Piece] | Non
         raise
     except TemplateError:  # it looks into a text, and finds a word there that it does not like
         return None
-    parts = re.split(f"({nonce}[a-z]{{{WORD_LETTERS}}})", marked)
-    return _aligned(plain, parts, {word: core for core, word in words.items()})
+    return _aligned(plain, _parts(marked, nonce), {word: core for core, word in words.items()})
 
 
 def _words(nonce: str) -> Iterator[str]:
     """Words that sort as they come, so that a template that sorts keys sorts these alike."""
     for letters in product(string.ascii_lowercase, repeat=WORD_LETTERS):
         yield nonce + "".join(letters)
+
+
+def _parts(marked: str, nonce: str) -> list[str]:
+    """By turns template text and a word."""
+    text, *rest = marked.split(nonce)
+    parts = [text]
+    for part in rest:
+        parts += nonce + part[:WORD_LETTERS], part[WORD_LETTERS:]
+    return parts
 
 
 def _core_replaced(text: str, change: Callable[[str], str]) -> str:

@@ -105,7 +105,7 @@ class WorkerEngine:
 
     @property
     def stats(self) -> EngineStats:
-        return self._stats
+        return replace(self._stats)
 
     @property
     def trouble(self) -> str | None:
@@ -236,7 +236,7 @@ class WorkerEngine:
             self._mourn(EngineCrashed(self._trouble))
             backoff = FIRST_BACKOFF if lived > STEADY_LIFE else backoff
             worker, backoff = await self._restart(backoff)
-            self._stats = replace(self._stats, restarts=self._stats.restarts + 1)
+            self._stats.restarts += 1
             self._welcome(worker)
 
     async def _dismiss_keeper(self) -> None:
@@ -308,7 +308,7 @@ class WorkerEngine:
 
     def _mourn(self, error: EngineCrashed) -> None:
         """Fail what the dead worker was decoding; questions fail when they were asked twice."""
-        self._stats = replace(self._stats, live=0, waiting=0)
+        self._stats.live = self._stats.waiting = 0
         for number, generation in list(self._generations.items()):
             if generation.sent:
                 del self._generations[number]
@@ -348,19 +348,17 @@ class WorkerEngine:
 
     def _count(self, step: Step) -> None:
         stats = self._stats
-        self._stats = replace(
-            stats,
-            live=step.live,
-            waiting=step.waiting,
-            steps=stats.steps + 1,
-            prompt_tokens=stats.prompt_tokens + sum(end.prompt_tokens for end in step.ends),
-            generated_tokens=stats.generated_tokens + len(step.tokens),
-            cached_tokens=stats.cached_tokens + sum(end.cached_tokens for end in step.ends),
-            last_step_seconds=step.seconds,
-            cells=step.cells,
-            saved_bytes=step.saved_bytes,
-            stored_bytes=step.stored_bytes,
-        )
+        stats.live = step.live
+        stats.waiting = step.waiting
+        stats.cells = step.cells
+        stats.saved_bytes = step.saved_bytes
+        stats.stored_bytes = step.stored_bytes
+        stats.last_step_seconds = step.seconds
+        stats.steps += 1
+        stats.generated_tokens += len(step.tokens)
+        for end in step.ends:
+            stats.prompt_tokens += end.prompt_tokens
+            stats.cached_tokens += end.cached_tokens
 
 
 def check_model_file(path: Path) -> None:

@@ -39,54 +39,60 @@ class WorkerGeneration:
         self._ids: list[int] = []
         self._data = bytearray()
         self._end: Finished | EngineError | None = None
-        self._news = asyncio.Event()
+        self._news: asyncio.Future[None] | None = None  # while the caller waits for some
 
     def cancel(self) -> None:
-        if self.sent:
-            self._feed.cancel(self)
-        else:
+        if not self.sent:
             self.end(Finished("cancelled", len(self.request.prompt), 0, 0))
+        elif self._end is None:
+            self._feed.cancel(self)
 
     def mark_sent(self) -> None:
         self.sent = True
-        self._news.set()
+        self._tell()
 
     def add(self, token: int, data: bytes) -> None:
         self._ids.append(token)
         self._data += data
-        self._news.set()
+        self._tell()
 
     def end(self, end: Finished | EngineError, rest: bytes = b"") -> None:
         """Whatever comes first stands. `rest` was held back until then."""
         self._data += rest if self._end is None else b""
         self._end = self._end or end
-        self._news.set()
+        self._tell()
 
     async def __aiter__(self) -> AsyncIterator[Tokens | Finished]:
         if self._end is None:
             self._feed.join(self)
         try:
             while True:
-                await self._hear()
-                while (
-                    self._data or self._ids
-                ):  # more may come, and the end, while the caller is busy with these
+                # More may come, and the end, while the caller is busy with these.
+                while self._data or self._ids:
                     yield self._take()
                 if isinstance(self._end, EngineError):
                     raise self._end
                 if self._end is not None:
                     yield self._end
                     return
+                await (self._hear() if self.sent else self._hear_of_a_worker())
         finally:
             self._feed.leave(self)
 
-    async def _hear(self) -> None:
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _hear(self) -> asyncio.Future[None]:
+        self._news = asyncio.get_running_loop().create_future()
+        return self._news
+
+    async def _hear_of_a_worker(self) -> None:
         try:
-            async with asyncio.timeout(None if self.sent else self._patience):
-                await self._news.wait()
+            async with asyncio.timeout(self._patience):
+                await self._hear()
         except TimeoutError:
             self.end(EngineUnavailable("The model's worker died and has not come back yet."))
-        self._news.clear()
 
     def _take(self) -> Tokens:
         taken = Tokens(tuple(self._ids), bytes(self._data))

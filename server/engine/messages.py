@@ -1,14 +1,17 @@
 """What the two processes say to each other, and how it is framed on their socket.
 
 A frame is a length and a JSON array of the message's name and fields: the worker runs a library
-that reads files from anywhere, so nothing it sends is ever executed, as unpickling would.
+that reads files from anywhere, so nothing it sends is ever executed, as unpickling would. What is
+sent for every token is a named tuple, whose fields travel without their names; all else is sent
+seldom, and is an object.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from itertools import starmap
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -83,8 +86,7 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One token of one generation. `text` holds its bytes as Latin-1, which JSON can carry."""
 
     number: int
@@ -92,8 +94,7 @@ class Token:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """One generation ended. `text` is what was held back until then, as in Token."""
 
     number: int
@@ -104,8 +105,7 @@ class End:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """One generation could not be served."""
 
     number: int
@@ -113,8 +113,7 @@ class Failure:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """From the worker, once per decode step: all that happened to all sequences."""
 
     tokens: tuple[Token, ...]
@@ -189,7 +188,7 @@ def well_formed(text: str) -> str:
 def encode(message: Message) -> bytes:
     """Raises Unsendable."""
     try:
-        body = orjson.dumps((type(message).__name__, message))
+        body = orjson.dumps((type(message).__name__, message), default=_unnamed)
     except orjson.JSONEncodeError as error:
         raise Unsendable(f"This cannot be sent to the model: {error}.") from error
     return _LENGTH.pack(len(body)) + body
@@ -204,7 +203,7 @@ class FrameDecoder:
     def feed(self, data: bytes) -> list[Message]:
         self._buffer += data
         messages = []
-        while (body := self._next_body()) is not None:
+        while self._buffer and (body := self._next_body()) is not None:
             messages.append(_decode(body))
         return messages
 
@@ -220,6 +219,12 @@ class FrameDecoder:
         body = bytes(self._buffer[_LENGTH.size : end])
         del self._buffer[:end]
         return body
+
+
+def _unnamed(value: object) -> tuple[object, ...]:
+    if isinstance(value, tuple):
+        return tuple(value)
+    raise TypeError(f"{type(value).__name__} is no part of a message")
 
 
 def _decode(body: bytes) -> Message:
@@ -256,11 +261,14 @@ def _loaded(fields: dict[str, Any]) -> Loaded:
     return Loaded(model, fields["slots"], fields["pace"])
 
 
-def _step(fields: dict[str, Any]) -> Step:
-    fields["tokens"] = tuple(Token(**token) for token in fields["tokens"])
-    fields["ends"] = tuple(End(**end) for end in fields["ends"])
-    fields["failures"] = tuple(Failure(**failure) for failure in fields["failures"])
-    return Step(**fields)
+def _step(fields: list[Any]) -> Step:
+    tokens, ends, failures, *state = fields
+    return Step(
+        tuple(starmap(Token, tokens)),
+        tuple(starmap(End, ends)),
+        tuple(starmap(Failure, failures)),
+        *state,
+    )
 
 
 _READERS: Final[dict[str, Any]] = {

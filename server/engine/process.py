@@ -53,6 +53,7 @@ class WorkerProcess(asyncio.Protocol):
     def __init__(self, receive: Callable[[News], None]) -> None:
         loop = asyncio.get_running_loop()
         self.loaded: Loaded | None = None
+        self._loop = loop
         self._receive = receive
         self._owed = set[int]()  # numbers asked for and not answered, whoever still waits for them
         self._heard = loop.time()  # when it last said something, or began to owe something
@@ -84,7 +85,7 @@ class WorkerProcess(asyncio.Protocol):
     @property
     def silence(self) -> float:
         """For how many seconds it has owed an answer and said nothing."""
-        return asyncio.get_running_loop().time() - self._heard if self._owed else 0.0
+        return self._loop.time() - self._heard if self._owed else 0.0
 
     def send(self, message: ToWorker) -> None:
         """Raises Unsendable, and owes nothing then."""
@@ -122,7 +123,7 @@ class WorkerProcess(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = self._loop.time()
         try:
             for message in self._frames.feed(data):
                 self._deliver(message)
@@ -135,12 +136,21 @@ class WorkerProcess(asyncio.Protocol):
 
     def _owe(self, number: int) -> None:
         if not self._owed:
-            self._heard = asyncio.get_running_loop().time()
+            self._heard = self._loop.time()
         self._owed.add(number)
+
+    def _settle(self, message: News) -> None:
+        """It owes less now."""
+        if isinstance(message, Step):
+            over: tuple[End | Failure, ...] = (*message.ends, *message.failures)
+            for end in over:
+                self._owed.discard(end.number)
+        elif not isinstance(message, Embedded) or message.last:
+            self._owed.discard(message.number)
 
     def _deliver(self, message: Message) -> None:
         if isinstance(message, News):
-            self._owed.difference_update(_answered(message))
+            self._settle(message)
             self._receive(message)
         elif isinstance(message, Loaded | Refused) and not self._answer.done():
             self._answer.set_result(message)
@@ -206,15 +216,6 @@ class WorkerProcess(asyncio.Protocol):
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         said = next((line for line in self._errors if "GGML_ASSERT" in line), None)
         return f"{how} ({said})" if said else how
-
-
-def _answered(message: News) -> list[int]:
-    if isinstance(message, Tokenized | Unembeddable):
-        return [message.number]
-    if isinstance(message, Embedded):
-        return [message.number] if message.last else []
-    ends: tuple[End | Failure, ...] = (*message.ends, *message.failures)
-    return [end.number for end in ends]
 
 
 def _environment(settings: EngineSettings) -> dict[str, str]:

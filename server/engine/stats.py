@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EngineStats:
-    """Counters since the engine was made, and the state at its last decode step."""
+    """Counters since the engine was made, and the state at its last decode step.
+
+    Its engine counts in it, once for each step, and gives copies away.
+    """
 
     live: int = 0  # sequences that hold a slot
     waiting: int = 0  # requests that wait for one

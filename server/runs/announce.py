@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,37 +17,45 @@ from server.schemas import RunStatus
 
 
 class Announcer:
-    """Registers events with a transaction. A row is encoded at once: it may change later in it."""
+    """Registers events with a transaction. A row is encoded at once: it may change later in it.
+
+    An event is named by what it is about and that one's status; a new one is also said to be
+    created, before that.
+    """
 
     def __init__(self, bus: EventBus) -> None:
         self._bus = bus
 
     def thread(self, tx: Tx, row: Record, run_id: str) -> None:
-        self._tell(tx, run_id, "thread.created", schemas.Thread.from_row(row))
+        self._tell(tx, run_id, ["thread.created"], schemas.Thread.from_row(row))
 
-    def run(self, tx: Tx, row: Record, what: str | None = None) -> None:
-        """`thread.run.<what>`, by default the status of the row."""
-        name = f"thread.run.{what or row.status}"
-        self._tell(tx, row.id, name, schemas.Run.from_row(row), mark_of(row.status))
+    def run(self, tx: Tx, row: Record, *, new: bool = False) -> None:
+        names = _names("thread.run", row.status, new=new)
+        self._tell(tx, row.id, names, schemas.Run.from_row(row), mark_of(row.status))
 
-    def step(self, tx: Tx, row: Record, what: str | None = None) -> None:
-        name = f"thread.run.step.{what or row.status}"
-        self._tell(tx, row.run_id, name, schemas.RunStep.from_row(row))
+    def step(self, tx: Tx, row: Record, *, new: bool = False) -> None:
+        names = _names("thread.run.step", row.status, new=new)
+        self._tell(tx, row.run_id, names, schemas.RunStep.from_row(row))
 
-    def message(self, tx: Tx, row: Record, what: str | None = None) -> None:
-        name = f"thread.message.{what or row.status}"
-        self._tell(tx, row.run_id, name, schemas.Message.from_row(row))
+    def message(self, tx: Tx, row: Record, *, new: bool = False) -> None:
+        names = _names("thread.message", row.status, new=new)
+        self._tell(tx, row.run_id, names, schemas.Message.from_row(row))
 
     def lost_message(self, tx: Tx, row: Record, changes: dict[str, Any]) -> None:
         """How an open message that was deleted would have been closed: streams wait for it."""
         closed = schemas.Message.from_row(row).model_copy(update=changes)
-        self._tell(tx, row.run_id, f"thread.message.{closed.status}", closed)
+        self._tell(tx, row.run_id, [f"thread.message.{closed.status}"], closed)
 
     def _tell(
-        self, tx: Tx, run_id: str, name: str, model: BaseModel, mark: Mark = Mark.NONE
+        self, tx: Tx, run_id: str, names: Sequence[str], model: BaseModel, mark: Mark = Mark.NONE
     ) -> None:
-        event = encode(name, schemas.compact(model))
-        tx.after_commit(partial(self._bus.publish, run_id, event, mark))
+        data = schemas.compact(model)
+        for name in names:
+            tx.after_commit(partial(self._bus.publish, run_id, encode(name, data), mark))
+
+
+def _names(about: str, status: str, *, new: bool) -> list[str]:
+    return [f"{about}.created", f"{about}.{status}"] if new else [f"{about}.{status}"]
 
 
 def mark_of(status: RunStatus) -> Mark:

@@ -19,8 +19,8 @@ import orjson
 DONE = b"event: done\ndata: [DONE]\n\n"
 PING = b": ping\n\n"
 CHUNK = 64 * 1024
-# Turns of the loop for which a reader that was woken lets others go first: nothing on an idle loop,
-# and on a busy one the events that are written meanwhile share its chunk.
+# Turns of the loop that an event's readers are left waiting while each turn brings more events, of
+# whatever run: none on an idle loop, and on a busy one what is written meanwhile shares a chunk.
 ROUNDS = 3
 EVENTS_IN_A_SECOND = 1 << 20  # no run has more; seconds times this stay exact in JavaScript
 
@@ -49,9 +49,7 @@ class StreamBroken(Exception):
     """The stream ends before its run does; the text says why."""
 
 
-def _lines(events: list[bytes], first: int, *, numbered: bool) -> Iterable[bytes]:
-    if not numbered:
-        return events
+def _numbered(events: Iterable[bytes], first: int) -> Iterable[bytes]:
     return (b"id: %d\n" % number + event for number, event in enumerate(events, first))
 
 
@@ -70,23 +68,21 @@ def error_event(message: str) -> bytes:
 class EventLog:
     """The events of one run. `base` precede `events[0]`; `history` is what is left of those.
 
-    `size` and `history_size` are the bytes of both.
+    `last` is the number of the newest event, 0 if there is none; `size` and `history_size` are the
+    bytes of both.
     """
 
     events: list[bytes] = field(default_factory=list)
     marks: dict[int, Mark] = field(default_factory=dict)
     base: int = 0
+    last: int = 0
     history: list[bytes] = field(default_factory=list)
     size: int = 0
     history_size: int = 0
     ended: float | None = None
     broken: str | None = None
     readers: set[Subscription] = field(default_factory=set)
-
-    @property
-    def last(self) -> int:
-        """The number of the newest event; 0 if there is none."""
-        return self.base + len(self.events)
+    stirred: bool = False  # whether its readers are about to be woken
 
     @property
     def paused(self) -> bool:
@@ -94,6 +90,7 @@ class EventLog:
 
     def append(self, event: bytes, mark: Mark) -> None:
         self.events.append(event)
+        self.last += 1
         self.size += len(event)
         if mark is not Mark.NONE:
             self.marks[self.last] = mark
@@ -115,6 +112,7 @@ class EventLog:
         self.history_size = sum(map(len, history))
 
     def wake(self) -> None:
+        self.stirred = False
         for reader in self.readers:
             reader.wake()
 
@@ -135,7 +133,7 @@ class Subscription:
         self._pause_floor = log.last + (0 if log.paused else 1) if past_pauses else after + 1
 
     async def chunks(self, *, numbered: bool = False) -> AsyncGenerator[bytes, None]:
-        """Whatever is ready, joined, to the event that ends the stream. Raises StreamBroken.
+        """Whatever is ready, joined, to the event that ends the stream or an error, and `done`.
 
         `numbered` puts an `id:` line before each event; of a folded history only the last has one.
         """
@@ -143,28 +141,28 @@ class Subscription:
         try:
             if self._prelude:
                 *older, last = self._prelude
-                yield b"".join([*older, *_lines([last], self.position, numbered=numbered)])
+                newest = _numbered([last], self.position) if numbered else [last]
+                yield b"".join([*older, *newest])
             over = False
             while not over:
                 first = self.position + 1
                 events, over = self._take()
                 if events:
-                    yield b"".join(_lines(events, first, numbered=numbered))
+                    yield b"".join(_numbered(events, first) if numbered else events)
                 elif not over and await self._pinged():
                     yield PING
+        except StreamBroken as broken:
+            yield error_event(str(broken))
         finally:
             self._log.readers.discard(self)
+        yield DONE
 
-    async def _pinged(self) -> bool:
+    def _pinged(self) -> asyncio.Future[bool]:
         """Wait for more, or for a ping."""
         if self._log.broken is not None:
             raise StreamBroken(self._log.broken)
         self._waiting = asyncio.get_running_loop().create_future()
-        if await self._waiting:
-            return True
-        for _ in range(ROUNDS):
-            await asyncio.sleep(0)
-        return False
+        return self._waiting
 
     def wake(self, *, ping: bool = False) -> None:
         """More may be there, or nothing will come any more; or a sign of life is due."""
@@ -175,19 +173,23 @@ class Subscription:
         log = self._log
         if self.position < log.base:
             raise StreamBroken("The client reads too slowly for this stream.")
+        end = self._end() if log.marks else None
         taken: list[bytes] = []
         size = 0
-        while not (over := self._ends_at(self.position)):
-            if self.position == log.last or size >= CHUNK:
+        for event in log.events[self.position - log.base : end and end - log.base]:
+            if size >= CHUNK:
                 break
-            taken.append(log.events[self.position - log.base])
-            size += len(taken[-1])
-            self.position += 1
-        return taken, over
+            taken.append(event)
+            size += len(event)
+        self.position += len(taken)
+        return taken, self.position == end
 
-    def _ends_at(self, number: int) -> bool:
-        mark = self._log.marks.get(number, Mark.NONE)
-        return mark is Mark.END or (mark is Mark.PAUSE and number >= self._pause_floor)
+    def _end(self) -> int | None:
+        """The number of the event that ends the stream, once it is known."""
+        for number, mark in self._log.marks.items():
+            if number >= self.position and (mark is Mark.END or number >= self._pause_floor):
+                return number
+        return None
 
 
 class EventBus:
@@ -212,6 +214,7 @@ class EventBus:
         self._keep = keep
         self._logs: dict[str, EventLog] = {}
         self._stopping: str | None = None
+        self._published = 0
 
     def publish(self, run_id: str, event: bytes, mark: Mark = Mark.NONE) -> None:
         """Append an encoded event to its run's log and wake the readers."""
@@ -219,11 +222,14 @@ class EventBus:
         if log is None:
             log = self._logs[run_id] = EventLog(broken=self._stopping)
         log.append(event, mark)
+        self._published += 1
         if mark is Mark.END:
             log.ended = self._monotonic()
         elif log.size > self._ring_bytes:
             log.fold(self._ring_bytes)
-        log.wake()
+        if log.readers and not log.stirred:
+            log.stirred = True
+            self._wake_soon(log, ROUNDS)
 
     def ping(self) -> None:
         """Have every stream that waits for an event send a comment."""
@@ -246,7 +252,7 @@ class EventBus:
         if run_id in self._logs:
             return
         *older, (last, mark) = events
-        log = self._logs[run_id] = EventLog(base=self._seeded_base)
+        log = self._logs[run_id] = EventLog(base=self._seeded_base, last=self._seeded_base)
         log.remember([event for event, _ in older])
         log.append(last, mark)
         if mark is Mark.END:
@@ -301,6 +307,16 @@ class EventBus:
     @property
     def open_streams(self) -> int:
         return sum(len(log.readers) for log in self._logs.values())
+
+    def _wake_soon(self, log: EventLog, rounds: int) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._wake_in_a_lull, log, rounds, self._published)
+
+    def _wake_in_a_lull(self, log: EventLog, rounds: int, published: int) -> None:
+        if rounds and self._published > published:
+            self._wake_soon(log, rounds - 1)
+        else:
+            log.wake()
 
 
 def _from_start(log: EventLog, after: int) -> bool:

@@ -173,20 +173,23 @@ class RunExecution:
             return
         match delta:
             case TextDelta(text):
-                await self._say_text(text)
+                if self._message is None:
+                    await self._begin_message()
+                self._say_text(text)
             case CallStarted(index, name):
                 await self._start_call(index, name)
             case CallArguments(index, text):
                 self._say_arguments(index, text)
 
-    async def _say_text(self, text: str) -> None:
-        """Text after a call has no place: the tool step that is open waits for its outputs."""
-        if self._step is not None:
-            return
-        if self._message is None:
+    async def _begin_message(self) -> None:
+        """None after a call: the tool step that is open waits for its outputs."""
+        if self._step is None:
             row = await self._write(lambda tx: self._progress.begin_message(tx, self._claim))
             self._message = _Message(row, MessageDeltas(row.id))
-        if not self._interrupt.done():
+
+    def _say_text(self, text: str) -> None:
+        """Text after a call has no message, and no place."""
+        if self._message is not None and not self._interrupt.done():
             self._message.text.append(text)
             self._bus.publish(self.run_id, self._message.deltas.text(text))
 
@@ -239,7 +242,8 @@ class RunExecution:
         if self._calls:
             return None
         if self._message is None:
-            await self._say_text("")
+            await self._begin_message()
+            self._say_text("")
         return Ending("completed", call, self._said())
 
     def _cut_off(self) -> Ending:

@@ -232,8 +232,7 @@ class Lifecycle:
         )
 
     def _queue(self, tx: Tx, run: Record) -> None:
-        self._announce.run(tx, run, "created")
-        self._announce.run(tx, run)
+        self._announce.run(tx, run, new=True)
         self._wake(tx, run)
 
     def _wake(self, tx: Tx, run: Record) -> None:

@@ -172,29 +172,23 @@ class LocalTurn:
         if self._cancelled:
             return
         self._generation = self._engine.generate(self._engine_request(self._prompt))
+        offered = [tool.name for tool in self._request.tools]
+        parser = TurnParser(self._dialect, offered, in_reasoning=self._prompt.in_reasoning)
+        joiner = Utf8Joiner()
         try:
-            async for deltas in self._written(self._prompt, self._generation):
-                for delta in deltas:
+            async for item in self._generation:
+                if isinstance(item, Finished):
+                    self._finished = item
+                    continue
+                self._tokens.extend(item.ids)
+                for delta in parser.feed(self._read(joiner.feed(item.data))):
                     yield delta
         except PromptTooLong as error:
             raise PromptBudgetUnmet from error
         except InvalidRequest as error:
             raise InvalidPrompt(str(error)) from error
-
-    async def _written(
-        self, prompt: Prompt, generation: Generation
-    ) -> AsyncIterator[Sequence[TurnDelta]]:
-        offered = [tool.name for tool in self._request.tools]
-        parser = TurnParser(self._dialect, offered, in_reasoning=prompt.in_reasoning)
-        joiner = Utf8Joiner()
-        async for item in generation:
-            if isinstance(item, Finished):
-                self._finished = item
-            else:
-                self._tokens.extend(item.ids)
-                yield parser.feed(self._read(joiner.feed(item.data)))
-        yield parser.feed(self._read(joiner.finish()))
-        yield parser.finish()
+        for delta in (*parser.feed(self._read(joiner.finish())), *parser.finish()):
+            yield delta
 
     def _read(self, text: str) -> str:
         self._text.append(text)

@@ -68,8 +68,7 @@ class Progress:
         }
         self._begin_step(tx, run, details)
         message = tx.messages.insert(_empty_message(tx, run, message_id))
-        self._announce.message(tx, message, "created")
-        self._announce.message(tx, message)
+        self._announce.message(tx, message, new=True)
         return message
 
     def end_message(self, tx: Tx, claim: Claim, said: Said) -> None:
@@ -146,8 +145,7 @@ class Progress:
                 "after_message": tx.messages.newest_seq(run.thread_id),
             }
         )
-        self._announce.step(tx, step, "created")
-        self._announce.step(tx, step)
+        self._announce.step(tx, step, new=True)
         return step
 
     def _close_message(

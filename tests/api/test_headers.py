@@ -7,7 +7,7 @@ import pytest
 
 from tests.api.wire import SMALLEST, World, answer_of, error_of, refused
 from tests.covering import covers, routes
-from tests.support import parse_events
+from tests.support import eventually, parse_events
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -239,3 +239,13 @@ async def test_health_and_metrics_are_outside_v1(spare: World) -> None:
     assert "assistants_open_streams" in metrics.text
     route = 'route="/v1/threads/{thread_id}/runs/{run_id}"'
     assert any(route in line for line in metrics.text.splitlines())
+
+
+async def test_date_goes_on(spare: World) -> None:
+    """The `date` of answers is that of the second in which they are given."""
+
+    async def date() -> str:
+        return (await spare.http.get("/healthz")).headers["date"]
+
+    first = await date()
+    assert await eventually(date, lambda now: now != first) > ""

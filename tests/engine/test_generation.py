@@ -7,14 +7,18 @@ from server.engine.protocol import Finished, Request, Sampling, Tokens
 
 
 class SilentFeed:
-    """An engine that is asked for nothing more."""
+    """An engine that says nothing; `cancelled` are the numbers that it was to end."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[int] = []
 
     def join(self, generation: WorkerGeneration) -> None:
         generation.mark_sent()
 
     def leave(self, generation: WorkerGeneration) -> None: ...
 
-    def cancel(self, generation: WorkerGeneration) -> None: ...
+    def cancel(self, generation: WorkerGeneration) -> None:
+        self.cancelled.append(generation.number)
 
 
 async def test_end_comes_after_all_tokens() -> None:
@@ -29,3 +33,15 @@ async def test_end_comes_after_all_tokens() -> None:
             generation.add(3, b"c")
             generation.end(Finished("stop", 1, 4, 0))
     assert heard == [Tokens((1,), b"a"), Tokens((2, 3), b"bc"), Finished("stop", 1, 4, 0)]
+
+
+async def test_only_what_goes_on_is_cancelled() -> None:
+    """The worker hears of a cancel before the end, and not of one after it."""
+    feed = SilentFeed()
+    for number, finished in ((1, False), (2, True)):
+        generation = WorkerGeneration(feed, number, Request([1], 9, Sampling()), patience=1.0)
+        generation.mark_sent()
+        if finished:
+            generation.end(Finished("stop", 1, 1, 0))
+        generation.cancel()
+    assert feed.cancelled == [1]

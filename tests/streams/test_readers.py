@@ -86,6 +86,28 @@ async def test_keep_alive(tmp_path: Path) -> None:
     assert "\r" not in reader.text
 
 
+async def test_long_stream(tmp_path: Path) -> None:
+    """A reader that takes all is not dropped, however much longer than a stuck one it is there."""
+    engine = ScriptedEngine()
+    engine.says("one two", pause_after=1)
+    options = {"streams__ping": 0.02, "streams__stuck_after": 0.05}
+    async with (
+        live_server(tmp_path, engine, **options) as server,
+        begin_story(server, engine) as story,
+        reading_new(story) as reader,
+    ):
+        told = await reader.take(8)
+        waiting = asyncio.create_task(reader.next())
+
+        async def pings() -> int:
+            return reader.text.count("\n: ping\n\n")
+
+        await eventually(pings, lambda count: count > 10)
+        engine.resume()
+        told += [await waiting, *await reader.rest()]
+    assert joined(told) == "one two"
+
+
 async def test_stuck_reader(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A reader that takes nothing is dropped; the run and a reader that takes all go on."""
     caplog.set_level("INFO")
