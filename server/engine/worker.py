@@ -1,9 +1,10 @@
 """The child process that owns one model: `python -m server.engine.worker FD`.
 
 Four threads. The main one decodes and owns the context. A reader takes the parent's messages, a
-vocabulary thread tokenizes beside a running decode, and a writer sends, so that a parent that is
-slow to read never holds up a decode step. The vocabulary thread has a large stack: llama.cpp cuts
-text into words with regular expressions that, for many vocabularies, recurse with every letter.
+vocabulary thread tokenizes beside a running decode, and a writer sends what the socket does not
+take at once, so that a parent that is slow to read never holds up a decode step. The vocabulary
+thread has a large stack: llama.cpp cuts text into words with regular expressions that, for many
+vocabularies, recurse with every letter.
 """
 
 from __future__ import annotations
@@ -68,26 +69,44 @@ DecoderMessage = Generate | Cancel | Texts | Forget | Stop | Written | Fetched
 class Outbox:
     """Messages to the parent, in order, without ever making the sender wait.
 
-    It holds no more than the live generations' remaining tokens.
+    What the socket takes is sent at once, since to wake a thread for it costs more; the rest goes
+    by a thread. It holds no more than the live generations' remaining tokens.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._queue = SimpleQueue[FromWorker | None]()
+        self._turn = threading.Lock()
+        self._rest = SimpleQueue[bytes | None]()
+        self._left = 0  # pieces that are not sent yet
         self._thread = _start("outbox", self._run)
 
     def put(self, message: FromWorker) -> None:
-        self._queue.put(message)
+        frame = encode(message)
+        with self._turn:
+            if not self._left:
+                frame = frame[self._taken(frame) :]
+            if frame:
+                self._left += 1
+                self._rest.put(frame)
 
     def close(self) -> None:
         """Send what is left, then return."""
-        self._queue.put(None)
+        self._rest.put(None)
         self._thread.join()
+
+    def _taken(self, frame: bytes) -> int:
+        """How many of its bytes the socket takes."""
+        try:
+            return self._connection.send(frame, socket.MSG_DONTWAIT)
+        except OSError:  # it is full; or the parent is gone, which others notice
+            return 0
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):  # the parent is gone; the reader notices too
-            while (message := self._queue.get()) is not None:
-                self._connection.sendall(encode(message))
+            while (frame := self._rest.get()) is not None:
+                self._connection.sendall(frame)
+                with self._turn:
+                    self._left -= 1
 
 
 class Inbox:
