@@ -1,7 +1,8 @@
 """A thread that comes back: how long it waits for its first token, by where its past is kept.
 
-Each tier is a server of ours that keeps an idle thread's tokens in one place only. The run's own
-`cached_tokens` tell whether they were found there. Beside them llama-server, to which the whole
+Each tier is a server of ours that keeps an idle thread's tokens in one place only, and serves
+another thread before the first one returns. The run's own `cached_tokens` tell whether they were
+found there. Beside them llama-server, to which the whole
 conversation is sent again, as its clients do; nobody else speaks to it meanwhile.
 """
 
@@ -99,6 +100,7 @@ class TierHome:
             self._running.close()
 
     def leave(self) -> None:
+        asyncio.run(self._serve_another())
         if self._tier.settings["cache_disk_bytes"]:
             _wait_until_still(self._data)
         if self._tier.restarts:
@@ -113,6 +115,10 @@ class TierHome:
         answer = await heard(await speaker.start(text, ANSWER))
         self._assistant, self._thread = speaker.assistant, answer.thread
         return answer
+
+    async def _serve_another(self) -> None:
+        """Beside whom nothing idle stays in the context that is not to be live."""
+        await heard(await (await AssistantsSpeaker.on(self._port)).start("Hello", ANSWER))
 
     def _start(self) -> None:
         server = our_server(self._loading, self._data, **self._tier.settings)
