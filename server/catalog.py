@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from server.bundled import bundled_path
+from server.chat.dialects import DIALECTS
 from server.config import ModelSection, Settings
 from server.engine.client import WorkerEngine
 from server.engine.devices import free_gpu_memory
@@ -126,13 +127,18 @@ def build_catalog(
     The default model is an endpoint's if the settings say so, else the first engine's.
     """
     local = [
-        Model(name, created, LocalModel(engine, _usual_sampling(settings.of_model(name))))
+        Model(name, created, _local(engine, settings.of_model(name)))
         for name, engine in engines.items()
     ]
     remote = [_upstream(name, each, settings, created) for name, each in endpoints.items()]
     first = chosen_model(settings)
     models = sorted([*local, *remote], key=lambda model: model.id != first)
     return Catalog(models, settings.models.aliases_for(models[0].id))
+
+
+def _local(engine: Engine, section: ModelSection) -> LocalModel:
+    dialect = None if section.dialect is None else DIALECTS[section.dialect]
+    return LocalModel(engine, _usual_sampling(section), dialect)
 
 
 def _upstream(name: str, endpoint: ChatEndpoint, settings: Settings, created: int) -> Model:

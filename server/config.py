@@ -74,6 +74,22 @@ Scale = Annotated[float, Field(allow_inf_nan=False)]
 EndpointUrl = Annotated[str, AfterValidator(_base_url)]
 SplitMode = Literal["none", "layer", "row", "tensor"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+DialectName = Literal[
+    "hermes",
+    "qwen3-coder",
+    "llama3",
+    "mistral",
+    "mistral-list",
+    "deepseek",
+    "deepseek-v3.1",
+    "harmony",
+    "command-r",
+    "phi4-mini",
+    "granite",
+    "gemma4",
+    "json",
+]
+DialectOrAuto = Annotated[DialectName | None, BeforeValidator(_none_if_auto)]
 
 
 class Section(BaseModel):
@@ -167,6 +183,7 @@ class ModelSection(EngineSection):
     upstream_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     timeout: Seconds = 120.0
     path: Path | None = None
+    dialect: DialectOrAuto = None
     pin: bool = False
     preload: bool = False
     idle_after: SecondsOrNever | None = None

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import groupby
 from typing import Any
 
-from server.chat.values import ChatMessage, ToolCall, ToolSpec
+from server.chat.values import ChatMessage, Piece, ToolCall, ToolSpec
 
 Mark = Callable[[str], str]
 
@@ -31,22 +32,27 @@ NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
 def tool_object(tool: ToolSpec, mark: Mark) -> dict[str, Any]:
+    return {"type": "function", "function": function_object(tool, mark)}
+
+
+def function_object(tool: ToolSpec, mark: Mark) -> dict[str, Any]:
     schema = NO_PARAMETERS if tool.parameters is None else tool.parameters
-    function = {
+    return {
         "name": mark(tool.name),
         "description": mark(tool.description or ""),
         "parameters": _marked(schema, mark, SCHEMA_WORDS),
     }
-    return {"type": "function", "function": function}
 
 
 def message_object(message: ChatMessage, mark: Mark) -> dict[str, Any]:
     """`content` is never null: many templates search in it before they look for calls."""
-    fields: dict[str, Any] = {"role": message.role, "content": mark(message.content)}
+    markup = (p.text if p.is_template else mark(p.text) for p in message.markup)
+    content = "".join([mark(message.content), *markup])
+    fields: dict[str, Any] = {"role": message.role, "content": content}
     if message.tool_calls:
         fields["tool_calls"] = [_call_object(call, mark) for call in message.tool_calls]
     if message.tool_call_id is not None:
-        fields["tool_call_id"] = mark(message.tool_call_id)
+        fields["tool_call_id"] = _id(message.tool_call_id, mark)
     if message.name is not None:
         fields["name"] = mark(message.name)
     return fields
@@ -59,7 +65,12 @@ def _call_object(call: ToolCall, mark: Mark) -> dict[str, Any]:
         "name": mark(call.name),
         "arguments": mark(call.arguments) if arguments is None else _marked(arguments, mark),
     }
-    return {"id": mark(call.id), "type": "function", "function": function}
+    return {"id": _id(call.id, mark), "type": "function", "function": function}
+
+
+def _id(text: str, mark: Mark) -> str:
+    """Some templates look at how long an id is, so one that can say nothing counts as theirs."""
+    return text if text.isascii() and text.isalnum() else mark(text)
 
 
 def json_object(text: str) -> dict[str, Any] | None:
@@ -95,14 +106,14 @@ def _listed(value: Any) -> list[Any]:
 
 def system_folded(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """The system's text at the head of the first user message, for models that have no system."""
-    system = [message.content for message in messages if message.role == "system"]
+    system = [message for message in messages if message.role == "system"]
     rest = [message for message in messages if message.role != "system"]
     if not system:
         return rest
     first = next((i for i, message in enumerate(rest) if message.role == "user"), None)
     if first is None:
-        return [ChatMessage("user", "\n\n".join(system)), *rest]
-    rest[first] = replace(rest[first], content="\n\n".join([*system, rest[first].content]))
+        return [replace(_one_turn(system), role="user"), *rest]
+    rest[first] = replace(_one_turn([*system, rest[first]]), role="user")
     return rest
 
 
@@ -116,8 +127,14 @@ def turns_merged(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
 
 
 def _one_turn(turns: Sequence[ChatMessage]) -> ChatMessage:
-    return replace(
-        turns[0],
-        content="\n\n".join(turn.content for turn in turns if turn.content),
-        tool_calls=tuple(call for turn in turns for call in turn.tool_calls),
-    )
+    merged = reduce(_followed, turns)
+    return replace(merged, tool_calls=tuple(call for turn in turns for call in turn.tool_calls))
+
+
+def _followed(first: ChatMessage, second: ChatMessage) -> ChatMessage:
+    """The words of both, each with its markup behind it."""
+    if not first.markup:
+        contents = (content for content in (first.content, second.content) if content)
+        return replace(first, content="\n\n".join(contents), markup=second.markup)
+    content = f"\n\n{second.content}" if second.content else ""
+    return replace(first, markup=(*first.markup, Piece(content, is_template=False), *second.markup))

@@ -17,7 +17,7 @@ import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import product
 
-from server.chat.errors import TemplateError, TemplateStopped
+from server.chat.errors import TemplateError, TemplateRefused, TemplateStopped
 from server.chat.values import Piece
 
 Draw = Callable[[Callable[[str], str]], str]  # renders the prompt, each content passed through
@@ -32,9 +32,19 @@ LETTERS = bytes(ord("a") + byte % 26 for byte in range(256))
 
 
 def split_content(draw: Draw, control: Collection[str]) -> list[Piece]:
-    """Render by `draw` and tell the template's text from the content."""
-    plain, texts = _plain(draw)
+    """Render by `draw` and tell the template's text from the content.
+
+    A template may refuse texts that hold control strings; it is given them broken up.
+    """
     markers = Markers(control)
+    try:
+        return _told_apart(draw, markers)
+    except TemplateRefused:
+        return _told_apart(_softened(draw, markers.broken), markers)
+
+
+def _told_apart(draw: Draw, markers: Markers) -> list[Piece]:
+    plain, texts = _plain(draw)
     risky = [text for text in texts if markers.touched_by(text)]
     for candidates in (texts, risky):
         pieces = _verified(draw, plain, candidates)
@@ -191,10 +201,14 @@ def _neutralised(
 def _defused(
     draw: Draw, changed: Collection[str], kept: Sequence[str], defuse: Callable[[str], str]
 ) -> list[Piece] | None:
-    def soften(core: str) -> str:
-        return defuse(core) if core in changed else core
+    softly = _softened(draw, lambda core: defuse(core) if core in changed else core)
+    return _verified(softly, _plain(softly)[0], kept)
+
+
+def _softened(draw: Draw, soften: Callable[[str], str]) -> Draw:
+    """The same rendering of other texts."""
 
     def softly(mark: Callable[[str], str]) -> str:
         return draw(lambda text: mark(_core_replaced(text, soften)))
 
-    return _verified(softly, _plain(softly)[0], kept)
+    return softly

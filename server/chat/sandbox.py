@@ -264,9 +264,20 @@ def tojson(
     _width(indent if isinstance(indent, int) else len(indent or ""), 16)
     _width(max(map(len, separators or ("",))), 16)
     encoder = json.JSONEncoder(
-        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+        default=_items,
     )
     return join_text(encoder.iterencode(value))
+
+
+def _items(value: Any) -> list[Any]:
+    """What a filter such as `map` yields."""
+    if not isinstance(value, Iterator):
+        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+    return list(value)
 
 
 def _join(value: Iterable[Any], separator: str = "", attribute: str | int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Reads one call, a JSON object of a name and arguments, a character at a time."""
+"""Reads one call a character at a time; here: JSON values, and calls that are JSON objects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import Protocol
 
 from server.chat.conversation import json_object
 
@@ -13,6 +14,10 @@ SPACE = frozenset(" \t\r\n")
 SCALAR = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|null")
 SCALAR_CHARACTERS = frozenset("+-.0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 HEX = frozenset("0123456789abcdefABCDEF")
+NAME, ARGUMENTS = "name", "arguments"
+# What families call the parts of a call, and what else they begin one with.
+KEYS = {NAME: NAME, "tool_name": NAME, ARGUMENTS: ARGUMENTS, "parameters": ARGUMENTS}
+FIRST_KEYS = frozenset({*KEYS, "type", "id", "tool_call_id"})
 
 
 class Scan(Enum):
@@ -22,6 +27,24 @@ class Scan(Enum):
     DONE = auto()  # its last one
     AFTER = auto()  # not a part of it: a number has no last character of its own
     BAD = auto()  # no JSON
+
+
+class Scanner(Protocol):
+    """Reads one call. `name` is set once it is known, and arguments are then given out by `take`.
+
+    `take` gives the JSON text of the arguments since it was last asked.
+    """
+
+    name: str | None
+    has_arguments: bool
+
+    def feed(self, character: str) -> Scan: ...
+
+    def take(self) -> str: ...
+
+    def spill(self) -> bool:
+        """Give out arguments that are no JSON as they are; whether it was in them."""
+        ...
 
 
 class JsonValue:
@@ -123,13 +146,15 @@ class JsonValue:
 
 
 class CallScanner:
-    """The object of a call. `name` is set once it is known.
+    """The object of a call, which may be the first of a list.
 
     Arguments are given out as they are written, once they turn out to be an object; where a model
-    wrote that object as a string, its text; and `{}` for null.
+    wrote that object as a string, its text; and `{}` for null. With `plain`, no marker has said
+    that this is a call, so it is one only if it begins like one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, plain: bool = False) -> None:
+        self._plain = plain
         self.name: str | None = None
         self.has_arguments = False
         self._state: Callable[[str], Scan] = self._start
@@ -143,14 +168,12 @@ class CallScanner:
         return self._state(character)
 
     def take(self) -> str:
-        """The text of the arguments since the last call."""
         text = "".join(self._ready)
         self._ready.clear()
         return text
 
     def spill(self) -> bool:
-        """Give out arguments that are no JSON as they are; whether it was in them."""
-        if self._key != "arguments":
+        if self._key != ARGUMENTS:
             return False
         self._ready.extend(self._held)
         self._held.clear()
@@ -158,6 +181,11 @@ class CallScanner:
         return True
 
     def _start(self, character: str) -> Scan:
+        if self._plain:
+            return self._first(character)
+        return self._expect(character, {"{": self._first_key, "[": self._first})
+
+    def _first(self, character: str) -> Scan:
         return self._expect(character, {"{": self._first_key})
 
     def _expect(self, character: str, ways: dict[str, Callable[[str], Scan]]) -> Scan:
@@ -187,15 +215,19 @@ class CallScanner:
         scan = self._value.feed(character)
         if scan is not Scan.DONE:
             return scan
-        self._key = self._new_key(json.loads("".join(self._held)))
+        key = json.loads("".join(self._held))
+        if self._plain and key not in FIRST_KEYS:
+            return Scan.BAD
+        self._plain = False
+        self._key = self._new_key(KEYS.get(key))
         self._begin_value()
         self._state = self._colon
         return Scan.MORE
 
-    def _new_key(self, key: str) -> str | None:
-        """A second `name` or `arguments` is passed over, as other keys are."""
-        seen = {"name": self.name is not None, "arguments": self.has_arguments}
-        return key if seen.get(key) is False else None
+    def _new_key(self, key: str | None) -> str | None:
+        """A second name, or second arguments, are passed over, as other keys are."""
+        seen = self.name is not None if key == NAME else self.has_arguments
+        return None if seen else key
 
     def _colon(self, character: str) -> Scan:
         return self._expect(character, {":": self._in_value})
@@ -216,14 +248,14 @@ class CallScanner:
         if not self._held and not self._streams:
             if character in SPACE:
                 return
-            self._streams = self._key == "arguments" and character in "{["
+            self._streams = self._key == ARGUMENTS and character in "{["
         (self._ready if self._streams else self._held).append(character)
 
     def _end_value(self) -> None:
         text = "".join(self._held)
-        if self._key == "name":
+        if self._key == NAME:
             self.name = _text_in(text)
-        if self._key == "arguments":
+        if self._key == ARGUMENTS:
             self.has_arguments = True
             self._ready.append(_unwrapped(text) if text else "")
         self._key, self._streams, self._state = None, False, self._comma

@@ -7,15 +7,18 @@ size. Knows no token ids.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from jinja2.exceptions import TemplateSyntaxError
+from jinja2.meta import find_undeclared_variables
 
 from server.chat.conversation import (
     Mark,
+    function_object,
     message_object,
     system_folded,
     tool_object,
@@ -32,6 +35,11 @@ MAX_SOURCE = 64 * 1024
 CONTROL_STRING = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,40}\]")
 PROBE = "zyxwprobe"
 PROBE_SECONDS = 0.25
+TOOL = ToolSpec(PROBE, "A function.")
+ANSWERED = (
+    ChatMessage("assistant", "Wait."),
+    ChatMessage("tool", PROBE, tool_call_id="call00000", name="name"),
+)
 
 
 def _local_time() -> datetime:
@@ -42,11 +50,13 @@ class ChatTemplate:
     """A compiled template. Rendering changes nothing in it, so threads may share one.
 
     `control` are the model's special tokens as text; those that the template names are known
-    anyway. `supports_system` and `supports_tools`: whether such text reaches the prompt.
+    anyway. `supports_system`, `supports_tools` and `supports_results`: whether such text reaches
+    the prompt. `variables` are those that it reads.
     """
 
     supports_system: bool
     supports_tools: bool
+    supports_results: bool
 
     def __init__(
         self,
@@ -61,8 +71,11 @@ class ChatTemplate:
         self.fingerprint = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         self._tokens = {"bos_token": bos, "eos_token": eos}
         self._control = {*control, *CONTROL_STRING.findall(source), bos, eos} - {""}
-        self._template = _compiled(source, now)
+        sandbox = Sandbox(now)
+        self._template = _compiled(sandbox, source)
+        self.variables = frozenset(find_undeclared_variables(sandbox.parse(source)))
         self._no_tools: list[Any] | None = None
+        self._tools_in_system = False
         self._probe()
 
     def render(
@@ -99,7 +112,14 @@ class ChatTemplate:
             self._no_tools = []  # it loops over the tools without asking whether there are any
             self._probed(hello)
         self.supports_system = self._shows([ChatMessage("system", PROBE), *hello])
-        self.supports_tools = self._shows(hello, [ToolSpec(PROBE, "A function.")])
+        self.supports_tools = self._shows(hello, [TOOL]) or self._shows_in_system(hello)
+        self.supports_results = self._shows([*hello, *ANSWERED])
+
+    def _shows_in_system(self, messages: Sequence[ChatMessage]) -> bool:
+        """Some templates look for the functions in the system's message."""
+        self._tools_in_system = True
+        self._tools_in_system = self._shows([ChatMessage("system", "Hello"), *messages], [TOOL])
+        return self._tools_in_system
 
     def _probed(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> str:
         variables = {"add_generation_prompt": True}
@@ -129,21 +149,34 @@ class ChatTemplate:
         mark: Mark,
         meter: Meter,
     ) -> str:
+        told = [message_object(message, mark) for message in messages]
+        if tools and self._tools_in_system:
+            told = _with_functions(told, [function_object(tool, mark) for tool in tools])
         values = {
             **self._tokens,
             **variables,
-            "messages": [message_object(message, mark) for message in messages],
+            "messages": told,
             "tools": [tool_object(tool, mark) for tool in tools] or self._no_tools,
         }
         with metered(meter):
             return _rendered(self._template.render, values)
 
 
-def _compiled(source: str, now: Callable[[], datetime]) -> Any:
+def _with_functions(
+    messages: list[dict[str, Any]], functions: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The messages, with functions as JSON in the system's."""
+    if not messages or messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": ""}, *messages]
+    told = json.dumps(functions, ensure_ascii=False)
+    return [{**messages[0], "tools": told}, *messages[1:]]
+
+
+def _compiled(sandbox: Sandbox, source: str) -> Any:
     if len(source) > MAX_SOURCE:
         raise TemplateError(f"The chat template is longer than {MAX_SOURCE // 1024} KiB.")
     try:
-        return Sandbox(now).from_string(source)
+        return sandbox.from_string(source)
     except TemplateSyntaxError as error:
         raise TemplateError(
             f"The chat template has an error in line {error.lineno}: {error.message}"

@@ -29,17 +29,6 @@ class ToolSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatMessage:
-    """One turn of the conversation. `tool_call_id` and `name` are set on role `tool` only."""
-
-    role: Role
-    content: str
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Piece:
     """A stretch of a rendered prompt.
 
@@ -49,6 +38,21 @@ class Piece:
 
     text: str
     is_template: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn of the conversation. `tool_call_id` and `name` are set on role `tool` only.
+
+    `markup` follows the content, and is told with it: what a template has no place for.
+    """
+
+    role: Role
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    markup: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

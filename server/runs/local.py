@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from server.chat.dialects import Dialect, dialect_for
+from server.chat.choice import dialect_for
+from server.chat.dialects import Dialect
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
 from server.chat.utf8 import Utf8Joiner
@@ -47,10 +49,13 @@ OPTIONAL = (
 class LocalModel:
     """Takes turns, or makes vectors, while it is loaded. How it is talked to is known only then."""
 
-    def __init__(self, engine: Engine, defaults: Sampling | None = None) -> None:
+    def __init__(
+        self, engine: Engine, defaults: Sampling | None = None, dialect: Dialect | None = None
+    ) -> None:
         self.embeds = False  # whether it makes vectors; known once it was measured
         self._engine = engine
         self._defaults = defaults or Sampling()
+        self._chosen = dialect  # None is what its template shows
         self._dialect: Dialect | None = None
         self._prompts: PromptBuilder | None = None
 
@@ -77,7 +82,7 @@ class LocalModel:
         if self._engine.info.embedding:
             return
         try:
-            self._learn_to_talk(self._engine.info)
+            await asyncio.to_thread(self._learn_to_talk, self._engine.info)
         except TemplateError as error:
             await self._engine.stop()
             path = self._engine.info.path
@@ -102,7 +107,7 @@ class LocalModel:
 
     def _learn_to_talk(self, info: ModelInfo) -> None:
         template = ChatTemplate(info.chat_template or CHATML, bos=info.bos, eos=info.eos)
-        self._dialect = dialect_for(template)
+        self._dialect = dialect_for(template, self._chosen)
         self._prompts = PromptBuilder(self._engine, template, self._dialect)
 
 
@@ -139,6 +144,7 @@ class LocalTurn:
         self._generation: Generation | None = None
         self._tokens: list[int] = []
         self._text: list[str] = []
+        self._reasoning_tokens = 0
         self._finished: Finished | None = None
 
     @property
@@ -154,7 +160,7 @@ class LocalTurn:
             prompt_tokens=done.prompt_tokens if done else len(self._prompt.ids),
             completion_tokens=done.completion_tokens if done else len(self._tokens),
             cached_tokens=done.cached_tokens if done else 0,
-            reasoning_tokens=0,
+            reasoning_tokens=self._reasoning_tokens,
             finish_reason=done.reason if done else "error",
             token_ids=self._tokens,
             prompt_length=len(prompt),
@@ -172,16 +178,19 @@ class LocalTurn:
         if self._cancelled:
             return
         self._generation = self._engine.generate(self._engine_request(self._prompt))
-        offered = [tool.name for tool in self._request.tools]
-        parser = TurnParser(self._dialect, offered, in_reasoning=self._prompt.in_reasoning)
-        joiner = Utf8Joiner()
+        tools, in_reasoning = self._request.tools, self._prompt.in_reasoning
+        parser, joiner = TurnParser(self._dialect, tools, in_reasoning=in_reasoning), Utf8Joiner()
         try:
             async for item in self._generation:
                 if isinstance(item, Finished):
                     self._finished = item
                     continue
                 self._tokens.extend(item.ids)
-                for delta in parser.feed(self._read(joiner.feed(item.data))):
+                reasoned = parser.in_reasoning
+                deltas = parser.feed(self._read(joiner.feed(item.data)))
+                if reasoned or parser.in_reasoning:
+                    self._reasoning_tokens += len(item.ids)
+                for delta in deltas:
                     yield delta
         except PromptTooLong as error:
             raise PromptBudgetUnmet from error

@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from server.chat.dialects import Dialect
+from server.chat.effort import effort_variables
+from server.chat.telling import telling_of
 from server.chat.template import ChatTemplate, TemplateError
-from server.chat.values import ChatMessage, Piece, ToolSpec
+from server.chat.values import ChatMessage, Piece
 from server.engine.protocol import Engine, Span
 from server.engine.snapshots import common_prefix
 from server.runs.remembered import Remembered
@@ -56,6 +58,7 @@ class PromptBuilder:
         self._engine = engine
         self._template = template
         self._dialect = dialect
+        self._telling = telling_of(template, dialect)
         self._counts = Remembered(self._count, most=REMEMBERED_COUNTS)
         tokenize: Callable[[tuple[Span, ...]], Awaitable[list[int]]] = engine.tokenize
         self._heads = Remembered(tokenize, most=REMEMBERED_HEADS)
@@ -67,7 +70,7 @@ class PromptBuilder:
         if request.units and not kept:
             raise PromptBudgetUnmet
         while True:
-            pieces = await self._rendered(conversation(request.instructions, kept), request.tools)
+            pieces = await self._rendered(conversation(request.instructions, kept), request)
             ids = await self._engine.tokenize(self._spliced(pieces, request))
             if len(ids) <= budget.prompt_limit:
                 return Prompt(
@@ -88,7 +91,7 @@ class PromptBuilder:
             [turn for turn in request.written if turn.fingerprint == info.fingerprint],
             turn_ends=info.turn_ends,
             dialect=self._dialect,
-            tools=[tool.name for tool in request.tools],
+            tools=request.tools,
         )
 
     async def _shared(self, head: tuple[Span, ...], ids: list[int]) -> int:
@@ -98,10 +101,13 @@ class PromptBuilder:
         return max(0, common_prefix(own, ids) - 1)
 
     async def _rendered(
-        self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]
+        self, messages: Sequence[ChatMessage], request: TurnRequest
     ) -> Sequence[Piece]:
+        template = self._template
+        told, tools = self._telling.told(messages, request.tools)
+        effort = effort_variables(request.reasoning_effort, template.variables, template.source)
         try:
-            return await asyncio.to_thread(self._template.render, messages, tools)
+            return await asyncio.to_thread(template.render, told, tools, extra=effort)
         except TemplateError as error:
             raise InvalidPrompt(str(error)) from error
 

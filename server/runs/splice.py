@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from server.chat.conversation import json_object
 from server.chat.dialects import Dialect
 from server.chat.turn import TurnParser
-from server.chat.values import Piece
+from server.chat.values import Piece, ToolSpec
 from server.engine.protocol import Span
 from server.runs.turns import WrittenTurn
 
@@ -29,7 +29,7 @@ def splice(
     *,
     turn_ends: Collection[str],
     dialect: Dialect,
-    tools: Collection[str] = (),
+    tools: Sequence[ToolSpec] = (),
 ) -> list[Span]:
     """The spans of a prompt, with the ids of those turns that stand in it as they were written."""
     prompt = _Prompt(pieces, turn_ends, dialect, tools)
@@ -65,7 +65,7 @@ class _Prompt:
         pieces: Sequence[Piece],
         turn_ends: Collection[str],
         dialect: Dialect,
-        tools: Collection[str],
+        tools: Sequence[ToolSpec],
     ) -> None:
         self.text = "".join(piece.text for piece in pieces)
         self._turn_ends = turn_ends
@@ -96,16 +96,17 @@ class _Prompt:
         if end is None:
             return None
         told = self.text[start:end]
-        if not self._has_calls(turn.text):
-            return end if told.strip() == turn.text.strip() else None
-        by_template = "".join(span.text for span in self.spans(start, end) if span.is_template)
-        marker = self._dialect.call_open
-        if not turn.complete or by_template.count(marker) != told.count(marker):
+        if self._spells_markers(told, self.spans(start, end)):
             return None
-        return end if self._meaning(told) == self._meaning(turn.text) else None
+        if self._dialect.call_open not in turn.text and told.strip() == turn.text.strip():
+            return end
+        alike = turn.complete and self._meaning(told) == self._meaning(turn.text)
+        return end if alike else None
 
-    def _has_calls(self, text: str) -> bool:
-        return self._dialect.has_calls and self._dialect.call_open in text
+    def _spells_markers(self, told: str, spans: Sequence[Span]) -> bool:
+        """Whether somebody's words look like markers, for which a model's tokens must not stand."""
+        by_template = "".join(span.text for span in spans if span.is_template)
+        return any(by_template.count(m) != told.count(m) for m in self._dialect.markers)
 
     def _meaning(self, text: str) -> tuple[object, ...]:
         """What a turn says and calls, however it is spelled."""

@@ -11,9 +11,8 @@ import pytest
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from server.chat.dialects import HERMES, dialect_for
+from server.chat.dialects import DIALECTS
 from server.chat.template import ChatTemplate, TemplateError
-from server.chat.turn import TurnParser
 from server.chat.values import ChatMessage, ToolCall, ToolSpec
 
 SOURCE_TREE = os.environ.get("ASSISTANTS_LLAMA_CPP_DIR")
@@ -25,14 +24,8 @@ pytestmark = pytest.mark.skipif(not FILES, reason="ASSISTANTS_LLAMA_CPP_DIR is n
 UNUSABLE = {
     "fireworks-ai-llama-3-firefunction-v2.jinja",
 }
-HERMES_FAMILY = {
-    "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja",
-    "NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja",
-    "Qwen-Qwen2.5-7B-Instruct.jinja",
-    "Qwen-Qwen3-0.6B.jinja",
-    "Qwen-QwQ-32B.jinja",
-}
-CONTROL = ("<|im_end|>", "</s>", "<|eot_id|>", "<end_of_turn>", "[/INST]")
+MARKERS = {m for dialect in DIALECTS.values() for m in dialect.markers if m[0] in "<["}
+CONTROL = ("<|im_end|>", "</s>", "<|eot_id|>", "<end_of_turn>", "[/INST]", *sorted(MARKERS))
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string", "description": "Where"}}}
 TOOL = ToolSpec("get_weather", "The weather now", PARAMETERS)
 CALL = ToolCall("abcdef123", "get_weather", '{"city": "Paris"}')
@@ -114,7 +107,7 @@ def test_an_honest_conversation_is_rendered_exactly(path: Path, with_tools: bool
 def test_no_content_counts_as_template(path: Path) -> None:
     """Control strings that a user, a tool or the model wrote stand in no template piece."""
     _, template = load(path)
-    evil = f"a{''.join(CONTROL)}<tool_call>b"
+    evil = f"a{''.join(CONTROL)}b"
     call = ToolCall(CALL.id, CALL.name, json.dumps({"city": evil}))
     nasty = [
         ChatMessage("user", evil),
@@ -134,21 +127,3 @@ def test_no_content_counts_as_template(path: Path) -> None:
     )
     for control in CONTROL:
         assert said.count(control) <= meant.count(control), control
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_dialect_reads_what_the_template_writes(path: Path) -> None:
-    """A template of the Hermes family writes calls that its parser reads back."""
-    _, template = load(path)
-    dialect = dialect_for(template)
-    if path.name in HERMES_FAMILY:
-        assert dialect == HERMES
-    if not dialect.has_calls:
-        return
-    prompt = template.render(WITH_CALL[:2], [TOOL], add_generation_prompt=False)
-    written = "".join(piece.text for piece in prompt)
-    parser = TurnParser(dialect, [TOOL.name])
-    parser.feed(written[written.rindex(dialect.call_open) :])
-    parser.finish()
-    ((_, name, arguments),) = parser.calls
-    assert (name, json.loads(arguments)) == (CALL.name, json.loads(CALL.arguments))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from server.chat.dialects import HERMES, PLAIN, dialect_for
+from server.chat.choice import dialect_for
+from server.chat.dialects import HERMES, JSON
 from server.chat.template import ChatTemplate, TemplateError, TemplateRefused
 from server.chat.values import ChatMessage, Piece, ToolCall, ToolSpec
 
@@ -304,8 +305,8 @@ def test_what_a_template_supports() -> None:
     template = ChatTemplate(TEMPLATE)
     assert (template.supports_tools, template.supports_system) == (True, True)
     assert dialect_for(template) == HERMES
-    assert dialect_for(ChatTemplate(NO_SYSTEM)) == PLAIN
-    assert dialect_for(ChatTemplate("{{ messages[-1].content }}")) == PLAIN
+    assert dialect_for(ChatTemplate(NO_SYSTEM)) == JSON
+    assert dialect_for(ChatTemplate("{{ messages[-1].content }}")) == JSON
     assert template.fingerprint == ChatTemplate(TEMPLATE, bos="<s>").fingerprint
     assert template.fingerprint != ChatTemplate(NO_SYSTEM).fingerprint
 
@@ -316,3 +317,19 @@ def test_a_prompt_may_open_the_reasoning() -> None:
     assert not HERMES.opens_reasoning([Piece("<|im_start|>assistant\n", True)])
     assert not HERMES.opens_reasoning([Piece("<think>", False)])
     assert not HERMES.opens_reasoning([])
+
+
+def test_words_that_a_template_refuses_are_told_broken_up() -> None:
+    """Nobody can stop a conversation by spelling what the template takes for a fault."""
+    template = ChatTemplate(
+        "{% for m in messages %}{% if '<|channel|>' in m.content %}{{ raise_exception('no') }}"
+        "{% endif %}<|start|>{{ m.content }}<|end|>{% endfor %}"
+    )
+    pieces = template.render([ChatMessage("user", "a <|channel|> b"), ChatMessage("user", "c < d")])
+    assert "".join(piece.text for piece in pieces) == (
+        "<|start|>a < |channel|> b<|end|><|start|>c < d<|end|>"
+    )
+    assert [piece.text for piece in pieces if not piece.is_template] == [
+        "a < |channel|> b",
+        "c < d",
+    ]

@@ -249,9 +249,10 @@ def test_models_choose_tokens_alike_unless_told_otherwise() -> None:
 
 
 def test_the_engine_takes_all_of_a_model_but_when_it_is_loaded() -> None:
-    """And how an endpoint is talked to. Adapters belong to one model only: [engine] has none."""
+    """And how models are talked to. Adapters belong to one model only: [engine] has none."""
     endpoint = {"upstream", "upstream_model", "upstream_key", "upstream_limit", "timeout"}
     loading = {"path", "pin", "preload", "idle_after"}
-    assert set(ModelSection.model_fields) - loading - endpoint - SAMPLING == {
+    speech = {"dialect"}
+    assert set(ModelSection.model_fields) - loading - speech - endpoint - SAMPLING == {
         field.name for field in dataclasses.fields(EngineSettings)
     }

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from server.chat.dialects import HERMES
-from server.chat.values import Piece
+from server.chat.values import Piece, ToolSpec
 from server.engine.protocol import Span
 from server.runs.splice import digest_of, splice
 from server.runs.turns import WrittenTurn
@@ -24,7 +24,7 @@ TURN = WrittenTurn("model", len(PROMPT), digest_of(PROMPT), "Hello!", (1, 2, 3),
 def spliced(told: str, turn: WrittenTurn = TURN, *, by_template: bool = False) -> list[Span]:
     """A conversation whose first answer the template tells like this, or tells by itself."""
     pieces = [*HEAD, Piece(told, by_template), *TAIL]
-    spans = splice(pieces, [turn], turn_ends=ENDS, dialect=HERMES, tools=["f"])
+    spans = splice(pieces, [turn], turn_ends=ENDS, dialect=HERMES, tools=[ToolSpec("f")])
     assert "".join(span.text for span in spans) == "".join(piece.text for piece in pieces)
     return spans
 

@@ -1,0 +1,102 @@
+"""Whose dialect a chat template is: by what it writes down itself, else by what it is made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from server.chat.conversation import json_object
+from server.chat.dialects import (
+    COMMAND_R,
+    DEEPSEEK,
+    DEEPSEEK_V31,
+    GEMMA,
+    GRANITE,
+    HARMONY,
+    HERMES,
+    JSON,
+    LLAMA,
+    MISTRAL,
+    MISTRAL_LIST,
+    PHI,
+    QWEN_CODER,
+    Dialect,
+)
+from server.chat.template import ChatTemplate, TemplateError
+from server.chat.turn import TurnParser
+from server.chat.values import ChatMessage, ToolCall, ToolSpec
+
+# In the order in which they are tried: what has markers of its own before what has none.
+WRITTEN = (
+    QWEN_CODER,
+    HERMES,
+    MISTRAL,
+    MISTRAL_LIST,
+    DEEPSEEK,
+    DEEPSEEK_V31,
+    HARMONY,
+    COMMAND_R,
+    PHI,
+    GRANITE,
+    GEMMA,
+    LLAMA,
+)
+# Of some families whose templates do not write calls down: what stands in their source.
+SHOWN = ((PHI, "<|/tool|>"), (GRANITE, "<|tool_call|>"), (DEEPSEEK, "<｜tool▁call▁begin｜>"))
+REASONING = (("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>"))
+
+SAID = "zyxwsaid"
+PROBE = ToolSpec(
+    "zyxwprobe",
+    "A function.",
+    {"type": "object", "properties": {"place": {"type": "string"}, "days": {"type": "integer"}}},
+)
+PROBE_ARGUMENTS = {"place": "Paris", "days": 3}
+
+
+def dialect_for(template: ChatTemplate, chosen: Dialect | None = None) -> Dialect:
+    """The dialect in which `template` writes down a call, or which its source shows; else JSON.
+
+    The markers of reasoning are the template's also for a dialect that was chosen by hand.
+    """
+    if chosen is not None:
+        return _with_reasoning(chosen, template)
+    written = calls_written(template, 1)
+    found = [dialect for dialect in WRITTEN if _is_written_in(dialect, written)]
+    found += [dialect for dialect, sign in SHOWN if sign in template.source]
+    return _with_reasoning((*found, JSON)[0], template)
+
+
+def calls_written(template: ChatTemplate, count: int) -> str:
+    """What `template` writes behind a user's message for a message of so many calls."""
+    calls = tuple(
+        ToolCall(f"call0000{number}", PROBE.name, json.dumps(PROBE_ARGUMENTS))
+        for number in range(count)
+    )
+    turns = [ChatMessage("user", SAID), ChatMessage("assistant", "", calls)]
+    try:
+        prompt = template.render(turns, [PROBE], add_generation_prompt=False)
+    except TemplateError:
+        return ""
+    return "".join(piece.text for piece in prompt).rpartition(SAID)[2]
+
+
+def reads(dialect: Dialect, written: str, count: int = 1) -> bool:
+    """Whether a model that wrote this in its turn would have made so many of the probe's calls."""
+    parser = TurnParser(dialect, [PROBE])
+    parser.feed(written)
+    parser.finish()
+    calls = [(name, json_object(arguments)) for _, name, arguments in parser.calls]
+    return calls == [(PROBE.name, PROBE_ARGUMENTS)] * count
+
+
+def _is_written_in(dialect: Dialect, written: str) -> bool:
+    return dialect.sign in written and reads(dialect, written)
+
+
+def _with_reasoning(dialect: Dialect, template: ChatTemplate) -> Dialect:
+    """The dialect with the markers of reasoning that the template has, whatever its family's."""
+    for opening, closing in REASONING:
+        if opening in template.source and closing in template.source:
+            return replace(dialect, reasoning_open=opening, reasoning_close=closing)
+    return dialect

@@ -1,0 +1,219 @@
+"""Reads a call that is written as a block of the function with a block of each parameter.
+
+    <function=name>
+    <parameter=key>
+    value
+    </parameter>
+    </function>
+
+What a value is in JSON follows from the function's schema: a string is given out while it is
+written, anything else once it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from server.chat.scanner import Scan
+
+FUNCTION, PARAMETER = "<function=", "<parameter="
+PARAMETER_END, FUNCTION_END = "</parameter>", "</function>"
+LONGEST_NAME = 128
+MOST_PARTS = 64  # of a schema that are looked at to know one parameter's types
+# As Python spells them: templates write earlier arguments so, and models repeat it.
+SPELLED = {"true": "true", "false": "false", "null": "null", "none": "null"}
+
+Schemas = Mapping[str, Mapping[str, Any]]  # of the parameters of functions, by their names
+Types = frozenset[str]
+
+ANYTHING: Types = frozenset()
+
+
+class TaggedScanner:
+    """Reads one block. `schemas` are those of the functions that may be called.
+
+    `wrapper_end` closes what the block stands in, and so the block, too.
+    """
+
+    def __init__(self, schemas: Schemas, wrapper_end: str) -> None:
+        self.name: str | None = None
+        self.has_arguments = False
+        self._schemas = schemas
+        self._wrapper_end = wrapper_end
+        self._schema: Mapping[str, Any] = {}
+        self._text = ""
+        self._state: Callable[[], Scan] = self._before_function
+        self._types = ANYTHING
+        self._ready: list[str] = []
+        self._parts: list[str] = []  # of a value that is given out once it is whole
+        self._separator = ""
+        self._streams = False
+
+    def feed(self, character: str) -> Scan:
+        self._text += character
+        return self._state()
+
+    def take(self) -> str:
+        text = "".join(self._ready)
+        self._ready.clear()
+        return text
+
+    def spill(self) -> bool:
+        return False
+
+    def _before_function(self) -> Scan:
+        text = self._text.lstrip()
+        if text == FUNCTION:
+            return self._go(self._function_name)
+        return Scan.MORE if FUNCTION.startswith(text) else Scan.BAD
+
+    def _between_parameters(self) -> Scan:
+        """What is no tag is nothing here."""
+        if self._text.endswith(PARAMETER):
+            return self._go(self._parameter_name)
+        if self._text.endswith((FUNCTION_END, self._wrapper_end)):
+            self._ready.append("}")
+            return Scan.DONE
+        self._text = self._text[-LONGEST_NAME:]
+        return Scan.MORE
+
+    def _go(self, state: Callable[[], Scan]) -> Scan:
+        self._text, self._state = "", state
+        return Scan.MORE
+
+    def _function_name(self) -> Scan:
+        if not self._text.endswith(">"):
+            return self._name_so_far()
+        self.name = self._text[:-1].strip() or None
+        if self.name is None:
+            return Scan.BAD
+        self._schema = self._schemas.get(self.name, {})
+        self.has_arguments = True
+        self._ready.append("{")
+        return self._go(self._between_parameters)
+
+    def _parameter_name(self) -> Scan:
+        if not self._text.endswith(">"):
+            return self._name_so_far()
+        key = self._text[:-1].strip()
+        self._types = types_of(self._schema, key)
+        self._streams = self._types == {"string"}
+        quote = '"' if self._streams else ""
+        self._ready.append(f"{self._separator}{_quoted(key)}: {quote}")
+        self._separator = ", "
+        return self._go(self._first_line)
+
+    def _name_so_far(self) -> Scan:
+        return Scan.MORE if len(self._text) <= LONGEST_NAME else Scan.BAD
+
+    def _first_line(self) -> Scan:
+        """The line break behind the tag is no part of the value."""
+        if self._text == "\n":
+            return self._go(self._value)
+        self._state = self._value
+        return self._value()
+
+    def _value(self) -> Scan:
+        if self._text.endswith(PARAMETER_END):
+            return self._end_value(self._text.removesuffix(PARAMETER_END).removesuffix("\n"))
+        free = len(self._text) - _held(self._text)
+        if self._streams:
+            self._ready.append(_quoted(self._text[:free])[1:-1])
+        else:
+            self._parts.append(self._text[:free])
+        self._text = self._text[free:]
+        return Scan.MORE
+
+    def _end_value(self, rest: str) -> Scan:
+        if self._streams:
+            self._ready.append(_quoted(rest)[1:])
+        else:
+            self._ready.append(json_of("".join([*self._parts, rest]), self._types))
+            self._parts.clear()
+        return self._go(self._between_parameters)
+
+
+def _held(text: str) -> int:
+    """How many characters at the end may belong to the closing tag."""
+    end = f"\n{PARAMETER_END}"
+    longest = range(min(len(text), len(end) - 1), 0, -1)
+    return next((n for n in longest if _ends_like_tag(text[-n:])), 0)
+
+
+def _ends_like_tag(text: str) -> bool:
+    return f"\n{PARAMETER_END}".startswith(text) or PARAMETER_END.startswith(text)
+
+
+def json_of(value: str, types: Types) -> str:
+    """The JSON text of a value as it stands between its tags."""
+    text = value.strip()
+    spelled = SPELLED.get(text.lower(), text)
+    try:
+        kind = _kind(json.loads(spelled, parse_constant=_refused))
+    except (ValueError, RecursionError):
+        return _quoted(value)
+    fits = not types or kind in types or (kind == "integer" and "number" in types)
+    return spelled if fits else _quoted(value)
+
+
+def _refused(name: str) -> None:
+    raise ValueError(name)  # JSON has no NaN and no Infinity
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return "integer"
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
+    return "null" if value is None else names.get(type(value), "object")
+
+
+def types_of(schema: Mapping[str, Any], key: str) -> Types:
+    """The types that a parameter may have; empty if that cannot be told."""
+    properties = schema.get("properties")
+    waiting = [properties.get(key) if isinstance(properties, Mapping) else None]
+    found: set[str] = set()
+    for _ in range(MOST_PARTS):
+        if not waiting:
+            return frozenset(found)
+        part = waiting.pop()
+        branches, kinds = _branches(part, schema), _kinds(part)
+        if not branches and not kinds:
+            return ANYTHING
+        waiting += branches
+        found |= kinds
+    return ANYTHING
+
+
+def _branches(part: Any, root: Mapping[str, Any]) -> list[Any]:
+    if not isinstance(part, Mapping) or "type" in part:
+        return []
+    if "$ref" in part:
+        return [_referred(str(part["$ref"]), root)]
+    branches = part.get("anyOf") or part.get("oneOf")
+    return branches if isinstance(branches, list) else []
+
+
+def _kinds(part: Any) -> set[str]:
+    if not isinstance(part, Mapping):
+        return set()
+    if "type" in part:
+        return set(map(str, _listed(part["type"])))
+    values = _listed(part["enum"]) if "enum" in part else [part["const"]] if "const" in part else []
+    return {_kind(value) for value in values}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _referred(reference: str, root: Mapping[str, Any]) -> Any:
+    part: Any = root
+    for step in reference.removeprefix("#/").split("/"):
+        part = part.get(step) if isinstance(part, Mapping) else None
+    return part
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

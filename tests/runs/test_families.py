@@ -1,0 +1,90 @@
+"""Runs of models that speak in other ways than Hermes, through the whole server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from server.engine.scripted import CHAT_TEMPLATE, SCRIPTED_MODEL, ScriptedEngine
+from tests.runs.story import Story, begin_story, calls_of, text_of
+from tests.support import live_server
+
+ROME = '{"city": "Rome"}'
+NO_TOOLS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+)
+HARMONY = (
+    "{% if reasoning_effort %}Effort: {{ reasoning_effort }}\n{% endif %}"
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}"
+    "{% if m.tool_calls %}<|start|>assistant to=functions.{{ m.tool_calls[0].function.name }}"
+    "<|channel|>commentary json<|message|>{{ m.tool_calls[0].function.arguments | tojson }}<|call|>"
+    "{% else %}<|start|>{{ m.role }}<|channel|>final<|message|>{{ m.content }}<|end|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+
+
+@contextlib.asynccontextmanager
+async def story_of(folder: Path, template: str, **settings: object) -> AsyncIterator[Story]:
+    """A story on a model with this chat template."""
+    engine = ScriptedEngine(info=replace(SCRIPTED_MODEL, chat_template=template))
+    async with (
+        live_server(folder, engine, **settings) as server,
+        begin_story(server, engine) as story,
+    ):
+        yield story
+
+
+async def test_a_model_that_knows_no_functions_is_told_how_to_call(tmp_path: Path) -> None:
+    """It calls with an object, is told the result in the user's words, and answers."""
+    async with story_of(tmp_path, NO_TOOLS) as story:
+        story.engine.says(f'{{"name": "get_weather", "arguments": {ROME}}}')
+        story.engine.says("It is sunny.")
+        waiting = await story.run()
+        assert [call["function"]["arguments"] for call in calls_of(waiting)] == [ROME]
+        await story.submit(waiting, "sunny")
+        run = await story.settled(waiting)
+        assert run["status"] == "completed"
+        assert [text_of(message) for message in await story.answers(run)] == ["It is sunny."]
+        asked, answered = story.engine.prompts
+    assert "You can call functions." in asked
+    assert f'{{"name": "get_weather", "arguments": {ROME}}}' in answered
+    assert "user\nThe function get_weather returned:\nsunny" in answered
+
+
+async def test_reasoning_is_kept_apart_and_counted(tmp_path: Path) -> None:
+    """The effort reaches the template, thoughts reach nobody, and their tokens are counted."""
+    async with story_of(tmp_path, HARMONY) as story:
+        story.engine.says(
+            "<|channel|>analysis<|message|>one two three<|end|><|start|>assistant"
+            f"<|channel|>commentary to=functions.get_weather<|message|>{ROME}"
+        )
+        story.engine.says("<|channel|>final<|message|>It is sunny.")
+        waiting = await story.run(reasoning_effort="high")
+        [call] = calls_of(waiting)
+        assert (call["function"]["name"], call["function"]["arguments"]) == ("get_weather", ROME)
+        await story.submit(waiting, "sunny")
+        run = await story.settled(waiting)
+        events = (await story.events(run)).text
+        thought, said = [
+            step["usage"]["completion_tokens_details"]["reasoning_tokens"]
+            for step in await story.steps(run)
+        ]
+    assert "three" not in events
+    assert story.engine.prompts[0].startswith("Effort: high\n")
+    assert (thought > 0, said) == (True, 0)
+    assert run["usage"]["completion_tokens_details"] == {"reasoning_tokens": thought}
+    assert run["usage"]["completion_tokens"] > thought
+
+
+@pytest.mark.parametrize(("dialect", "calls"), [("auto", False), ("llama3", True)])
+async def test_a_dialect_can_be_set(tmp_path: Path, dialect: str, calls: bool) -> None:
+    """Against what the template shows: here it writes calls as Hermes does."""
+    setting = {"model__tiny-assistant__dialect": dialect}
+    async with story_of(tmp_path, CHAT_TEMPLATE, **setting) as story:
+        story.engine.says(f'{{"name": "get_weather", "parameters": {ROME}}}')
+        run = await story.run()
+    assert (run["status"] == "requires_action") == calls
