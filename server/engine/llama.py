@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 import llama_cpp
 import llama_cpp.llama_cpp
 import numpy as np
+from llguidance import LLTokenizer
+from llguidance.llamacpp import lltokenizer_from_vocab
 
 from server.engine.backend import Logits, Outcome, State
 from server.engine.batch import Batch, Part
@@ -181,6 +183,7 @@ class Model:
             bos=vocabulary.name_of(vocabulary.bos),
             eos=vocabulary.name_of(vocabulary.eos),
             turn_ends=vocabulary.turn_ends,
+            tags=vocabulary.tags,
             fingerprint=_fingerprint(Path(self.path), self.settings),
         )
 
@@ -213,6 +216,15 @@ class ModelVocabulary:
     @property
     def adds_bos(self) -> bool:
         return bool(_c.llama_vocab_get_add_bos(self._pointer))
+
+    @property
+    def tags(self) -> dict[str, int]:
+        """The ids of the tokens that are never text, by how they are spelled."""
+        return {special.text: special.id for special in self.specials() if special.is_tag}
+
+    def for_grammars(self) -> LLTokenizer:
+        """Takes a second. Any end of a turn ends what a grammar describes."""
+        return lltokenizer_from_vocab(self._pointer, eos_token=sorted(self._turn_ends))
 
     def specials(self) -> list[Special]:
         return [special for token in range(self.size) if (special := self._special(token))]

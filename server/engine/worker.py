@@ -1,9 +1,10 @@
 """The child process that owns one model: `python -m server.engine.worker FD`.
 
-Four threads. The main one decodes and owns the context. A reader takes the parent's messages, a
-vocabulary thread tokenizes beside a running decode, and a writer sends, so that a parent that is
-slow to read never holds up a decode step. The vocabulary thread has a large stack: llama.cpp cuts
-text into words with regular expressions that, for many vocabularies, recurse with every letter.
+Five threads. The main one decodes and owns the context. A reader takes the parent's messages, a
+vocabulary thread tokenizes and another one reads grammars beside a running decode, and a writer
+sends, so that a parent that is slow to read never holds up a decode step. The vocabulary thread has
+a large stack: llama.cpp cuts text into words with regular expressions that, for many vocabularies,
+recurse with every letter.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from server.engine.archive import Deliver, SnapshotFiles, shrink
+from server.engine.constraint import Compiled
 from server.engine.decoder import Decoder
 from server.engine.embedding import Embedder, Texts
+from server.engine.grammars import Grammars, compile_all
 from server.engine.machine import available_memory
 from server.engine.messages import (
     Cancel,
@@ -64,7 +67,7 @@ _LAST_REMOVALS: Final = 1.0
 _VOCABULARY_STACKS: Final = (512 << 20, 128 << 20, 32 << 20)
 
 VocabularyMessage = Tokenize | Embed
-DecoderMessage = Generate | Cancel | Texts | Forget | Stop | Written | Fetched
+DecoderMessage = Generate | Cancel | Texts | Forget | Stop | Written | Fetched | Compiled
 
 
 class Outbox:
@@ -99,6 +102,7 @@ class Inbox:
         self.load = SimpleQueue[Load]()
         self.decoding = SimpleQueue[DecoderMessage]()
         self.tokenizing = SimpleQueue[VocabularyMessage]()
+        self.compiling = SimpleQueue[tuple[int, str]]()  # numbers and grammars
         self.decoder: Decoder | None = None  # set once the model is loaded
         self._connection = connection
         _start("inbox", self._run)
@@ -122,7 +126,11 @@ class Inbox:
                 if self.decoder is not None:
                     self.decoder.interrupt(message.number)
                 self.decoding.put(message)
-            case Generate() | Forget() | Stop():
+            case Generate(number, request):
+                self.decoding.put(message)
+                if request.grammar:
+                    self.compiling.put((number, request.grammar))
+            case Forget() | Stop():
                 self.decoding.put(message)
 
 
@@ -166,6 +174,8 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     decoder.warm_up()
     vocabulary = Vocabulary(model.vocabulary)
     _start_vocabulary(lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
+    grammars = Grammars(model.vocabulary.for_grammars)
+    _start("grammars", lambda: compile_all(grammars, inbox.compiling, inbox.decoding.put))
     outbox.put(Loaded(info, backend.slots))
     decode(decoder, inbox.decoding, outbox)
     decoder.save_all()
@@ -274,6 +284,8 @@ def _receive(decoder: Decoder, inbox: SimpleQueue[DecoderMessage]) -> bool:
                 decoder.forget(owner)
             case Written() | Fetched():
                 decoder.receive(message)
+            case Compiled():
+                decoder.constrain(message)
             case Stop():
                 return False
     return True
