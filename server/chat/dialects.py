@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from server.chat.layout import CallLayout
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.values import ChatMessage, Piece, ToolCall, ToolSpec
 
@@ -19,6 +20,7 @@ class Dialect:
     call_close: str = ""
     reasoning_open: str = "<think>"
     reasoning_close: str = "</think>"
+    layout: CallLayout | None = None  # None: calls cannot be enforced
 
     @property
     def has_calls(self) -> bool:
@@ -31,7 +33,13 @@ class Dialect:
         return prompt[-1].text.rstrip().endswith(self.reasoning_open)
 
 
-HERMES = Dialect("hermes", "<tool_call>", "</tool_call>")
+HERMES_LAYOUT = CallLayout(
+    before='<tool_call>\n{"name": "',
+    between='", "arguments": ',
+    after="}\n</tool_call>",
+    separator="\n",
+)
+HERMES = Dialect("hermes", "<tool_call>", "</tool_call>", layout=HERMES_LAYOUT)
 PLAIN = Dialect("plain")
 
 PROBE = ToolSpec("zyxwprobe", "A function.", {"type": "object", "properties": {}})

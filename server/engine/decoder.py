@@ -98,7 +98,7 @@ class Decoder:
         if sequence is None:
             return
         if compiled.constraint is None:
-            self._fail(sequence, "invalid", f"The grammar is refused: {compiled.problem}.")
+            self._fail(sequence, "grammar", f"The grammar is refused: {compiled.problem}.")
             return
         sequence.constraint = compiled.constraint
         del self._unready[compiled.number]
@@ -229,7 +229,7 @@ class Decoder:
             if sequence.constraint is not None:
                 sequence.constraint.accept(token)
         except ConstraintBroken as problem:
-            self._fail(sequence, "invalid", f"The grammar cannot be followed: {problem}.")
+            self._fail(sequence, "grammar", f"The grammar cannot be followed: {problem}.")
         else:
             self._append(sequence, token)
 

@@ -6,6 +6,7 @@ here; so it may not cost more than so much, neither when it is read nor at any t
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -54,8 +55,7 @@ class GrammarConstraint:
 class Grammars:
     """Reads the grammars of one model.
 
-    Owned by a thread of its own: the first one takes a second, since the whole vocabulary must be
-    in llguidance's form for it.
+    Owned by a thread of its own: to have the whole vocabulary in llguidance's form takes a second.
     """
 
     def __init__(self, tokenizer: Callable[[], LLTokenizer]) -> None:
@@ -67,16 +67,19 @@ class Grammars:
         """A constraint at the grammar's beginning. Raises ConstraintBroken if it is refused."""
         if len(grammar) > LONGEST_GRAMMAR:
             raise ConstraintBroken(f"it is longer than {LONGEST_GRAMMAR} characters")
-        tokenizer = self._tokenizer = self._tokenizer or self._made()
+        tokenizer = self.prepare()
         return GrammarConstraint(
             self._matcher(grammar, tokenizer).deep_copy(), tokenizer.vocab_size
         )
 
-    def _made(self) -> LLTokenizer:
-        try:
-            return self._make_tokenizer()
-        except (ValueError, AssertionError) as problem:
-            raise ConstraintBroken(f"llguidance cannot read the vocabulary: {problem}") from problem
+    def prepare(self) -> LLTokenizer:
+        """Do what takes so long, if it is not done. Raises ConstraintBroken."""
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = self._make_tokenizer()
+            except ValueError as problem:
+                raise ConstraintBroken(f"the vocabulary cannot be read: {problem}") from problem
+        return self._tokenizer
 
     def _matcher(self, grammar: str, tokenizer: LLTokenizer) -> LLMatcher:
         if grammar not in self._read:
@@ -93,7 +96,13 @@ class Grammars:
 def compile_all(
     grammars: Grammars, asked: SimpleQueue[tuple[int, str]], deliver: Callable[[Compiled], None]
 ) -> None:
-    """The life of the thread that owns them."""
+    """The life of the thread that owns them.
+
+    It begins with the vocabulary, as soon as there is a model: half of that holds up all threads,
+    and nobody streams yet.
+    """
+    with contextlib.suppress(ConstraintBroken):  # whoever has a grammar is told
+        grammars.prepare()
     while True:
         number, grammar = asked.get()
         try:

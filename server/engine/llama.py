@@ -18,7 +18,6 @@ import llama_cpp
 import llama_cpp.llama_cpp
 import numpy as np
 from llguidance import LLTokenizer
-from llguidance.llamacpp import lltokenizer_from_vocab
 
 from server.engine.backend import Logits, Outcome, State
 from server.engine.batch import Batch, Part
@@ -223,8 +222,23 @@ class ModelVocabulary:
         return {special.text: special.id for special in self.specials() if special.is_tag}
 
     def for_grammars(self) -> LLTokenizer:
-        """Takes a second. Any end of a turn ends what a grammar describes."""
-        return lltokenizer_from_vocab(self._pointer, eos_token=sorted(self._turn_ends))
+        """Takes a second. Any end of a turn ends what a grammar describes.
+
+        llguidance takes a token that begins with 0xff for one that is no text. Its own adapter goes
+        through a part of the binding that is deprecated.
+        """
+        pieces = [self._piece(token) for token in range(self.size)]
+        for token in self.tags.values():
+            pieces[token] = b"\xff" + pieces[token]
+        maker: Any = LLTokenizer
+        tokenizer: LLTokenizer = maker.from_llamacpp(
+            tokens=pieces,
+            vocab_ptr=self._pointer,
+            tokenize_fptr=ctypes.cast(_c._lib.llama_tokenize, ctypes.c_void_p).value,
+            eos_token=sorted(self._turn_ends),
+            slices=None,
+        )
+        return tokenizer
 
     def specials(self) -> list[Special]:
         return [special for token in range(self.size) if (special := self._special(token))]

@@ -37,7 +37,11 @@ class Unreadable(EngineError):
 
 
 class InvalidRequest(EngineError):
-    """A token that was asked for is not in the model's vocabulary, or a grammar is of no use."""
+    """A token that was asked for is not in the model's vocabulary."""
+
+
+class GrammarRefused(InvalidRequest):
+    """The grammar that was asked for is of no use, or not from here on."""
 
 
 class PromptTooLong(EngineError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from server.chat.dialects import Dialect, dialect_for
+from server.chat.grammar import Thoughts, answer_form, turn_grammar
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
 from server.chat.utf8 import Utf8Joiner
@@ -16,6 +19,7 @@ from server.engine.protocol import (
     EngineUnavailable,
     Finished,
     Generation,
+    GrammarRefused,
     InvalidRequest,
     ModelInfo,
     PromptTooLong,
@@ -26,6 +30,8 @@ from server.engine.sizing import Demand, Fit
 from server.runs.prompt import Prompt, PromptBuilder
 from server.runs.splice import digest_of
 from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, TurnRequest
+
+log = logging.getLogger(__name__)
 
 CHATML = (
     "{% for message in messages %}"
@@ -165,17 +171,49 @@ class LocalTurn:
 
     async def __aiter__(self) -> AsyncIterator[TurnDelta]:
         self._prompt = await self._prompts.build(self._request)
-        if self._cancelled:
-            return
-        self._generation = self._engine.generate(self._engine_request(self._prompt))
         try:
-            async for deltas in self._written(self._prompt, self._generation):
+            async for deltas in self._asked(self._prompt):
                 for delta in deltas:
                     yield delta
         except PromptTooLong as error:
             raise PromptBudgetUnmet from error
         except InvalidRequest as error:
             raise InvalidPrompt(str(error)) from error
+
+    async def _asked(self, prompt: Prompt) -> AsyncIterator[Sequence[TurnDelta]]:
+        """Held to its schemas or, where the engine cannot, only to those that are strict."""
+        try:
+            async for deltas in self._held_to(await self._grammar(prompt), prompt):
+                yield deltas
+        except GrammarRefused as error:
+            if self._tokens:
+                raise
+            log.warning("grammar_refused", extra={"cause": str(error)})
+            async for deltas in self._held_to(await self._grammar(prompt, loose=True), prompt):
+                yield deltas
+
+    async def _held_to(self, grammar: str, prompt: Prompt) -> AsyncIterator[Sequence[TurnDelta]]:
+        if self._cancelled:
+            return
+        self._generation = self._engine.generate(self._engine_request(prompt, grammar))
+        async for deltas in self._written(prompt, self._generation):
+            yield deltas
+
+    async def _grammar(self, prompt: Prompt, *, loose: bool = False) -> str:
+        asked, dialect = self._request, self._dialect
+        if not asked.tools and asked.response_format is None:
+            return ""
+        return await asyncio.to_thread(
+            turn_grammar,
+            dialect.layout,
+            asked.tools,
+            must_call=asked.must_call,
+            parallel=asked.parallel_tool_calls,
+            form=answer_form(asked.response_format),
+            thoughts=Thoughts(dialect.reasoning_open, dialect.reasoning_close, prompt.in_reasoning),
+            tags=self._engine.info.tags,
+            loose=loose,
+        )
 
     async def _written(
         self, prompt: Prompt, generation: Generation
@@ -196,7 +234,7 @@ class LocalTurn:
         self._text.append(text)
         return text
 
-    def _engine_request(self, prompt: Prompt) -> Request:
+    def _engine_request(self, prompt: Prompt, grammar: str) -> Request:
         asked = self._request
         sampling = sampling_of(asked, self._defaults)
         return Request(
@@ -207,4 +245,5 @@ class LocalTurn:
             cache_owner=asked.cache_owner,
             shared_tokens=prompt.shared,
             stop=asked.options.stop,
+            grammar=grammar,
         )

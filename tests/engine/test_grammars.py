@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from server.engine.client import WorkerEngine
 from server.engine.constraint import Compiled, ConstraintBroken, Mask
-from server.engine.protocol import InvalidRequest, Request, Sampling
+from server.engine.protocol import GrammarRefused, Request, Sampling
 from server.engine.settings import EngineSettings
 from tests.engine.arithmetic import END, VOCABULARY, ArithmeticBackend
 from tests.engine.calls import GREEDY, Said, ask, chat, read
@@ -90,7 +90,7 @@ async def test_tokens_of_the_template_are_known_by_their_ids(engine: WorkerEngin
 async def test_a_grammar_of_no_use_is_refused(engine: WorkerEngine, grammar: str) -> None:
     """Soon, with its reason, and the worker lives."""
     pid, begun = engine.pid, time.monotonic()
-    with pytest.raises(InvalidRequest, match="grammar"):
+    with pytest.raises(GrammarRefused, match="grammar"):
         await say(engine, grammar)
     assert time.monotonic() - begun < 10
     assert engine.pid == pid
@@ -99,7 +99,7 @@ async def test_a_grammar_of_no_use_is_refused(engine: WorkerEngine, grammar: str
 async def test_a_grammar_that_never_ends_ends_its_own_turn_only(engine: WorkerEngine) -> None:
     """A schema that only refers to itself can be read, but no token can begin it."""
     other = asyncio.create_task(ask(engine, "Hello!"))
-    with pytest.raises(InvalidRequest, match="cannot be followed"):
+    with pytest.raises(GrammarRefused, match="cannot be followed"):
         await say(engine, 'start: %json {"$ref": "#"}')
     assert (await other).end.reason == "stop"
 

@@ -1,0 +1,148 @@
+"""JSON Schemas made usable: what can be enforced while a model writes is kept, the rest let go.
+
+For schemas that nobody promised to keep to the letter. Knows no grammar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from server.schemas.json_schema import (
+    COUNTS,
+    FORMATS,
+    LISTED,
+    NAMED,
+    NUMBERS,
+    TYPES,
+    circular,
+    is_bound,
+    is_count,
+    is_plain_pattern,
+    is_small_multiple,
+    resolve,
+    walk,
+)
+
+JsonObject = dict[str, Any]
+
+LARGEST: Final = 500_000  # bytes; beyond that nothing of a schema is enforced
+
+_BOUNDS: Final = (
+    ("minItems", "maxItems"),
+    ("minLength", "maxLength"),
+    ("minimum", "maximum"),
+    ("minimum", "exclusiveMaximum"),
+    ("exclusiveMinimum", "maximum"),
+    ("exclusiveMinimum", "exclusiveMaximum"),
+)
+
+
+def usable(schema: Mapping[str, Any]) -> JsonObject:
+    """A schema that accepts whatever the given one does, and can be enforced.
+
+    Of an object that says which properties it has, and nothing of others, no others are accepted.
+    """
+    text = orjson.dumps(schema)
+    if len(text) > LARGEST:
+        return {}
+    loosened: JsonObject = orjson.loads(text)
+    nodes = [node.schema for node in walk(loosened) if isinstance(node.schema, dict)]
+    for node in nodes:
+        _loosen(node)
+    for node in nodes:
+        if "$ref" in node and not isinstance(resolve(loosened, node["$ref"]), dict):
+            del node["$ref"]
+    for found in circular(loosened):
+        found.schema.pop("$ref", None)
+    if not any(map(_is_composed, nodes)):
+        for node in filter(_declares_all, nodes):
+            node.setdefault("additionalProperties", False)
+    return loosened
+
+
+def _loosen(node: JsonObject) -> None:
+    if isinstance(node.get("items"), list):  # as it was written before prefixItems
+        node["prefixItems"] = node.pop("items")
+    for key in list(node):
+        keeps = _KEPT.get(key)
+        if keeps is None or not keeps(node[key]):
+            del node[key]
+    for low, high in _BOUNDS:
+        if low in node and high in node and node[low] > node[high]:
+            del node[low], node[high]
+    if len(node.get("patternProperties", {})) > 1:  # they may overlap
+        del node["patternProperties"]
+        node.pop("additionalProperties", None)
+    if node.get("additionalProperties") is False and _undeclared(node):
+        del node["additionalProperties"]
+    if "pattern" in node and "format" in node:
+        del node["format"]
+
+
+def _declares_all(node: JsonObject) -> bool:
+    """Whether its properties seem to be all that it is to have."""
+    return "properties" in node and "patternProperties" not in node and not _undeclared(node)
+
+
+def _undeclared(node: JsonObject) -> set[str]:
+    return set(node.get("required", ())) - set(node.get("properties", ()))
+
+
+def _is_composed(node: JsonObject) -> bool:
+    """Whether it says what properties it has in several places, none of which knows all."""
+    return "allOf" in node or ("properties" in node and not node.keys().isdisjoint(_CHOICES))
+
+
+_CHOICES: Final = ("anyOf", "oneOf", "$ref")
+
+
+def _is_schema(value: object) -> bool:
+    return isinstance(value, dict | bool)
+
+
+def _are_schemas(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_schema, value.values()))
+
+
+def _are_plain_patterns(value: object) -> bool:
+    return isinstance(value, dict) and _are_schemas(value) and all(map(is_plain_pattern, value))
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _are_types(value: object) -> bool:
+    kinds = value if isinstance(value, list) else [value]
+    return bool(kinds) and all(kind in TYPES for kind in kinds)
+
+
+def _is_choice(value: object) -> bool:
+    return isinstance(value, list) and bool(value)
+
+
+def _is_list_of_schemas(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_schema, value))
+
+
+_KEPT: Final[dict[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(NAMED, _are_schemas),
+    **dict.fromkeys(LISTED, _is_list_of_schemas),
+    **dict.fromkeys(NUMBERS, is_bound),
+    **dict.fromkeys(COUNTS, is_count),
+    **dict.fromkeys(("minLength", "maxLength"), is_count),
+    **dict.fromkeys(("items", "additionalProperties"), _is_schema),
+    "patternProperties": _are_plain_patterns,
+    "required": _are_names,
+    "type": _are_types,
+    "enum": _is_choice,
+    "const": lambda value: True,
+    "$ref": lambda value: isinstance(value, str),
+    "pattern": is_plain_pattern,
+    "format": lambda value: isinstance(value, str) and value in FORMATS,
+    "multipleOf": is_small_multiple,
+}
+"""What is kept of a schema, and what it must look like for that."""
