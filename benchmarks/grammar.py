@@ -35,8 +35,9 @@ PROMPT = 32
 
 PLACE = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = [ToolSpec(name, "A function.", PLACE) for name in ("weather", "time", "map")]
-# Neither ends before its time: the model knows only words, and no array is long enough.
-TEXTS = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+# Neither may end before its time.
+TEXT = {"type": "string", "minLength": 10_000}
+TEXTS = {"type": "object", "properties": {"text": TEXT}, "required": ["text"]}
 NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 10_000}
 
 

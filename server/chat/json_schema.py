@@ -14,11 +14,15 @@ from server.schemas.json_schema import (
     COUNTS,
     FORMATS,
     LISTED,
+    MOST_STEPS_DOWN,
     NAMED,
     NUMBERS,
     TYPES,
+    are_small_multiples,
     circular,
+    deepest,
     is_bound,
+    is_composed,
     is_count,
     is_plain_pattern,
     is_small_multiple,
@@ -52,15 +56,31 @@ def usable(schema: Mapping[str, Any]) -> JsonObject:
     nodes = [node.schema for node in walk(loosened) if isinstance(node.schema, dict)]
     for node in nodes:
         _loosen(node)
-    for node in nodes:
-        if "$ref" in node and not isinstance(resolve(loosened, node["$ref"]), dict):
-            del node["$ref"]
-    for found in circular(loosened):
-        found.schema.pop("$ref", None)
-    if not any(map(_is_composed, nodes)):
+    _let_go_of_references(loosened, nodes)
+    if deepest(loosened) > MOST_STEPS_DOWN:
+        return {}
+    if any(map(is_composed, nodes)):
+        _let_go_of_factors(nodes)
+    else:
         for node in filter(_declares_all, nodes):
             node.setdefault("additionalProperties", False)
     return loosened
+
+
+def _let_go_of_references(root: JsonObject, nodes: list[JsonObject]) -> None:
+    """Those that lead nowhere, or back to themselves."""
+    for node in nodes:
+        if "$ref" in node and not isinstance(resolve(root, node["$ref"]), dict):
+            del node["$ref"]
+    for found in circular(root):
+        found.schema.pop("$ref", None)
+
+
+def _let_go_of_factors(nodes: list[JsonObject]) -> None:
+    """All, where they are too much together: which ones will meet is not looked for."""
+    if not are_small_multiples(nodes):
+        for node in nodes:
+            node.pop("multipleOf", None)
 
 
 def _loosen(node: JsonObject) -> None:
@@ -89,14 +109,6 @@ def _declares_all(node: JsonObject) -> bool:
 
 def _undeclared(node: JsonObject) -> set[str]:
     return set(node.get("required", ())) - set(node.get("properties", ()))
-
-
-def _is_composed(node: JsonObject) -> bool:
-    """Whether it says what properties it has in several places, none of which knows all."""
-    return "allOf" in node or ("properties" in node and not node.keys().isdisjoint(_CHOICES))
-
-
-_CHOICES: Final = ("anyOf", "oneOf", "$ref")
 
 
 def _is_schema(value: object) -> bool:

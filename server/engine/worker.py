@@ -4,7 +4,7 @@ Five threads. The main one decodes and owns the context. A reader takes the pare
 vocabulary thread tokenizes and another one reads grammars beside a running decode, and a writer
 sends, so that a parent that is slow to read never holds up a decode step. The vocabulary thread has
 a large stack: llama.cpp cuts text into words with regular expressions that, for many vocabularies,
-recurse with every letter.
+recurse with every letter. So has the one for grammars, since llguidance recurses with every level.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _LAST_REMOVALS: Final = 1.0
 
 # A letter needs some hundred bytes. Memory is taken only as far as a stack is used, but it may be
 # that so much cannot even be reserved.
-_VOCABULARY_STACKS: Final = (512 << 20, 128 << 20, 32 << 20)
+_DEEP_STACKS: Final = (512 << 20, 128 << 20, 32 << 20)
 
 VocabularyMessage = Tokenize | Embed
 DecoderMessage = Generate | Cancel | Texts | Forget | Stop | Written | Fetched | Compiled
@@ -159,7 +159,7 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
             info = model.describe(load.name, load.description, reader.context)
             embedder = Embedder(reader)
             embedder.warm_up()
-            _start_vocabulary(lambda: read_texts(reader.tokenize, inbox))
+            _start_deep("vocabulary", lambda: read_texts(reader.tokenize, inbox))
             outbox.put(Loaded(replace(info, embedding=reader.size), reader.slots, embedder.pace))
             embed(embedder, inbox.decoding, outbox)
             return
@@ -173,9 +173,9 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     decoder = inbox.decoder = Decoder(backend, load.settings, store)
     decoder.warm_up()
     vocabulary = Vocabulary(model.vocabulary)
-    _start_vocabulary(lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
+    _start_deep("vocabulary", lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
     grammars = Grammars(model.vocabulary.for_grammars)
-    _start("grammars", lambda: compile_all(grammars, inbox.compiling, inbox.decoding.put))
+    _start_deep("grammars", lambda: compile_all(grammars, inbox.compiling, inbox.decoding.put))
     outbox.put(Loaded(info, backend.slots))
     decode(decoder, inbox.decoding, outbox)
     decoder.save_all()
@@ -303,12 +303,12 @@ def _start(name: str, target: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _start_vocabulary(target: Callable[[], None]) -> threading.Thread:
+def _start_deep(name: str, target: Callable[[], None]) -> threading.Thread:
     """With the largest stack that there is room for."""
-    for size in _VOCABULARY_STACKS:
+    for size in _DEEP_STACKS:
         with contextlib.suppress(RuntimeError, ValueError), _stack_of_threads(size):
-            return _start("vocabulary", target)
-    return _start("vocabulary", target)
+            return _start(name, target)
+    return _start(name, target)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -34,15 +34,18 @@ ALONE: Final = ("items", "additionalProperties")
 UNNAMED_ROOT: Final = ("anyOf", "oneOf", "allOf", "enum", "not")
 
 ANNOTATIONS: Final = ("$schema", "$comment", "title", "description")
-REFERENCES: Final = ("$ref", "$defs", "definitions")
+DEFINITIONS: Final = ("$defs", "definitions")
+REFERENCES: Final = ("$ref", *DEFINITIONS)
 CHOICES: Final = ("anyOf", "enum", "const")
 PARTS: Final = ("properties", "required", "additionalProperties", "items", *COUNTS)
 VALUES: Final = ("type", "pattern", "format", "multipleOf", *NUMBERS)
+ASSERTIONS: Final = frozenset(("multipleOf", "properties", "patternProperties", "items"))
 PERMITTED: Final = frozenset((*VALUES, *PARTS, *CHOICES, *REFERENCES, *ANNOTATIONS))
 
 MOST_SCHEMAS: Final = 50_000
 MOST_PROPERTIES: Final = 5_000
 MOST_LEVELS: Final = 10
+MOST_STEPS_DOWN: Final = 200  # along references, too: what reads schemas calls itself at each
 MOST_CHARACTERS: Final = 120_000
 MOST_ENUM_VALUES: Final = 1_000
 MOST_REPEATS: Final = 100_000
@@ -157,6 +160,44 @@ def _alike(root: Schema, node: Node) -> Iterator[Node]:
                 yield Node(member, node, (key, str(place)))
 
 
+def deepest(root: Schema) -> int:
+    """How many schemas one is in at most, going into each once, along references, too."""
+    seen = {id(root)}
+    trail = [_further(root, Node(root))]
+    most = 1
+    while trail:
+        following = next(trail[-1], None)
+        if following is None:
+            trail.pop()
+        elif id(following.schema) not in seen:
+            seen.add(id(following.schema))
+            trail.append(_further(root, following))
+            most = max(most, len(trail))
+    return most
+
+
+def _further(root: Schema, node: Node) -> Iterator[Node]:
+    yield from (part for part in _within(node) if part.steps[0] not in DEFINITIONS)
+    if isinstance(node.schema, dict):
+        target = resolve(root, node.schema.get("$ref"))
+        if isinstance(target, dict):
+            yield Node(target, node)
+
+
+def are_small_multiples(schemas: Iterable[Schema]) -> bool:
+    """Whether a number that has to be a multiple of all of theirs can still be told by little."""
+    factors = [Fraction(repr(schema["multipleOf"])) for schema in schemas if "multipleOf" in schema]
+    numerator = math.lcm(*(factor.numerator for factor in factors))
+    denominator = math.lcm(*(factor.denominator for factor in factors))
+    return max(numerator, denominator) <= LARGEST_MULTIPLE
+
+
+def is_composed(schema: Schema) -> bool:
+    """Whether it is met together with others: what they say of one value adds up."""
+    choices = schema.keys() & {"anyOf", "oneOf", "allOf", "$ref"}
+    return "allOf" in choices or bool(choices and schema.keys() & ASSERTIONS)
+
+
 def check_strict(schema: Schema) -> None:
     """Whether the model can be held to it. Raises SchemaRefused."""
     _check_root(schema)
@@ -165,6 +206,11 @@ def check_strict(schema: Schema) -> None:
     for node in nodes:
         if problem := _problem(schema, node):
             raise SchemaRefused(f"In context={node.path}, {problem}")
+    schemas = [node.schema for node in nodes]
+    if any(map(is_composed, schemas)) and not are_small_multiples(schemas):
+        raise SchemaRefused(f"the factors of 'multipleOf' together exceed {LARGEST_MULTIPLE}.")
+    if (steps := deepest(schema)) > MOST_STEPS_DOWN:
+        raise SchemaRefused(f"{steps} levels of references exceeds limit of {MOST_STEPS_DOWN}.")
     for node in circular(schema):
         raise SchemaRefused(
             f"In context={node.path}, the reference '{node.schema['$ref']}' leads back to itself."

@@ -104,12 +104,32 @@ def test_too_large_a_schema_is_not_enforced() -> None:
 
 def test_hostile_schemas_take_no_time() -> None:
     """Chains and rings of references, and many of them."""
-    names = [f"d{number}" for number in range(5000)]
-    ring = {a: {"$ref": f"#/$defs/{b}"} for a, b in zip(names, [*names[1:], "d0"], strict=True)}
+
+    def ring(length: int) -> dict[str, Any]:
+        parts = {f"d{n}": {"$ref": f"#/$defs/d{(n + 1) % length}"} for n in range(length)}
+        return {"$defs": parts, "properties": {"a": {"$ref": "#/$defs/d0"}}}
+
     begun = time.monotonic()
-    left = usable({"$defs": ring, "properties": {"a": {"$ref": "#/$defs/d0"}}})
+    assert usable(ring(5000)) == {}
     assert time.monotonic() - begun < 1
-    assert sum(1 for part in left["$defs"].values() if not part) == 1
+    opened = usable(ring(50))["$defs"].values()
+    assert sum(1 for part in opened if part == {}) == 1
+
+
+def test_long_chains_are_not_enforced() -> None:
+    """What reads schemas would call itself too often."""
+    links = {f"d{n}": {"properties": {"x": {"$ref": f"#/$defs/d{n + 1}"}}} for n in range(1000)}
+    schema = {"properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": {**links, "d1000": {}}}
+    assert usable(schema) == {}
+    links["d90"] = {}
+    assert usable(schema | {"$defs": links})["properties"] == {"a": {"$ref": "#/$defs/d0"}}
+
+
+def test_factors_that_add_up_are_let_go() -> None:
+    """Each alone would do."""
+    factors = [{"multipleOf": 9973}, {"multipleOf": 9967}]
+    assert usable({"anyOf": factors}) == {"anyOf": factors}
+    assert usable({"type": "integer", "allOf": factors}) == {"type": "integer", "allOf": [{}, {}]}
 
 
 def test_nothing_is_refused_that_was_valid() -> None:

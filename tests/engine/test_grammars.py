@@ -96,6 +96,14 @@ async def test_a_grammar_of_no_use_is_refused(engine: WorkerEngine, grammar: str
     assert engine.pid == pid
 
 
+async def test_deep_schemas_find_their_way(engine: WorkerEngine) -> None:
+    """Far deeper than any that is taken from clients: what reads them has a stack for it."""
+    links = {f"d{n}": {"properties": {"x": {"$ref": f"#/$defs/d{n + 1}"}}} for n in range(2000)}
+    schema = {"$ref": "#/$defs/d0", "$defs": {**links, "d2000": {"const": 1}}}
+    said = await say(engine, f"start: (%json {json.dumps(schema)} | /[a]/) /[b]/", most=2)
+    assert said.data
+
+
 async def test_a_grammar_that_never_ends_ends_its_own_turn_only(engine: WorkerEngine) -> None:
     """A schema that only refers to itself can be read, but no token can begin it."""
     other = asyncio.create_task(ask(engine, "Hello!"))

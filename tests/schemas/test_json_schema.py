@@ -197,11 +197,27 @@ def test_sizes_are_limited() -> None:
     [
         nested(20_000),
         chain(4_000, "#/$defs/d0"),
+        chain(4_000, "#"),
+        object_of(
+            a={
+                "type": "integer",
+                "multipleOf": 9973,
+                "anyOf": [{"type": "integer", "multipleOf": 9967}],
+            }
+        ),
         {**object_of(a={"$ref": "#/$defs/b"}), "$defs": {"b": {"anyOf": [{"$ref": "#/$defs/b"}]}}},
         object_of(a={"type": "array", "items": {"type": "null"}, "maxItems": 10**12}),
         object_of(a={"type": "string", "pattern": "((" * 400 + "a{9}" + "){9})" * 400}),
     ],
-    ids=["levels", "long cycle", "cycle in a choice", "repeats", "repeats in a pattern"],
+    ids=[
+        "levels",
+        "long cycle",
+        "long chain",
+        "factors",
+        "cycle in a choice",
+        "repeats",
+        "repeats in a pattern",
+    ],
 )
 def test_hostile_schemas_are_refused_at_once(schema: dict[str, Any]) -> None:
     """Whatever their depth: nothing here calls itself."""
