@@ -244,6 +244,13 @@ def _out_of_bounds(
     )
 
 
+def _schema_refused(fault: Fault, param: str) -> InvalidRequest:
+    """The hosted API points at a function's parameters, and at a response format as a whole."""
+    if param.endswith("function"):
+        return InvalidRequest(fault["msg"], f"{param}.parameters", "invalid_function_parameters")
+    return InvalidRequest(fault["msg"], param.removesuffix(".json_schema"))
+
+
 def _other(fault: Fault, param: str) -> InvalidRequest:
     return InvalidRequest(f"Invalid '{param}': {fault['msg']}.", param or None, "invalid_value")
 
@@ -257,6 +264,7 @@ RULES: dict[str, Callable[[Fault, str], InvalidRequest]] = {
     "missing": _missing,
     "missing_part": _missing_part,
     "no_union_member": _no_union_member,
+    "schema_refused": _schema_refused,
     "string_pattern_mismatch": _wrong_pattern,
     "string_too_long": _string_too_long,
     "string_too_short": _empty_string,

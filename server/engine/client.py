@@ -23,6 +23,7 @@ from server.engine.messages import (
     Embedded,
     End,
     Failure,
+    FailureKind,
     Forget,
     Generate,
     Load,
@@ -37,6 +38,7 @@ from server.engine.protocol import (
     EngineError,
     EngineUnavailable,
     Finished,
+    GrammarRefused,
     InvalidRequest,
     ModelInfo,
     PromptTooLong,
@@ -384,4 +386,9 @@ def _finished(end: End) -> Finished:
 
 
 def _error(failure: Failure) -> EngineError:
-    return (PromptTooLong if failure.kind == "too_long" else InvalidRequest)(failure.reason)
+    kinds: dict[FailureKind, type[EngineError]] = {
+        "too_long": PromptTooLong,
+        "invalid": InvalidRequest,
+        "grammar": GrammarRefused,
+    }
+    return kinds[failure.kind](failure.reason)

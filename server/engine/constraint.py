@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +16,12 @@ import numpy.typing as npt
 Mask = npt.NDArray[np.uint32]  # a bit a token, 32 a word, the lowest first; set: may come next
 
 
+class ConstraintBroken(Exception):
+    """These rules cannot be kept any longer; the text says why."""
+
+
 class Constraint(Protocol):
-    """The rules of one sequence. Used by one thread at a time."""
+    """The rules of one sequence. Used by one thread at a time. Both may raise ConstraintBroken."""
 
     def mask(self) -> Mask:
         """Of the next token. At least one bit is set."""
@@ -25,6 +30,15 @@ class Constraint(Protocol):
     def accept(self, token: int) -> None:
         """This token has come."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What became of the grammar that was asked for under this number."""
+
+    number: int
+    constraint: Constraint | None
+    problem: str = ""  # why there is none
 
 
 class MaskThread:

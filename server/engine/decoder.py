@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from server.engine.backend import Backend, Outcome
+from server.engine.backend import Backend, Logits, Outcome
 from server.engine.batch import Batch, Part
-from server.engine.constraint import Constraint, Mask, MaskThread
+from server.engine.constraint import Compiled, Constraint, ConstraintBroken, Mask, MaskThread
 from server.engine.kv_cache import KVCache
 from server.engine.messages import End, Failure, FailureKind, Step, Token
 from server.engine.protocol import FinishReason, Request
@@ -48,6 +48,7 @@ class Decoder:
         self._batch = Batch(size)
         self._masks = MaskThread()
         self._sequences: dict[int, Sequence] = {}
+        self._unready: dict[int, Sequence] = {}  # those of them whose grammar is being read
         self._long = frozenset[int]()  # numbers whose prompt the running step computes
         self._unwanted = set[int]()  # numbers whose cancellation is on its way
         self._report = _Report()
@@ -60,7 +61,7 @@ class Decoder:
 
     @property
     def blocked(self) -> bool:
-        """All that is left waits for snapshots to be read, and nothing was heard since."""
+        """All that is left waits for snapshots or grammars, and nothing was heard since."""
         return self._waits and self._report.empty
 
     @property
@@ -75,6 +76,7 @@ class Decoder:
         return None if due is None else max(0.0, due - self._clock())
 
     def submit(self, number: int, request: Request, constraint: Constraint | None = None) -> None:
+        """Take a request; one with a grammar waits for its constraint, if that is not here yet."""
         self._waits = False
         problem = self._problem(request)
         if problem is not None:
@@ -82,9 +84,25 @@ class Decoder:
             return
         sequence = Sequence.of(number, request, self._backend.context, constraint)
         self._sequences[number] = sequence
-        self._scheduler.add(sequence)
+        if request.grammar and constraint is None:
+            self._unready[number] = sequence
+        else:
+            self._scheduler.add(sequence)
         if sequence.full:
             self._end(sequence, "length")
+
+    def constrain(self, compiled: Compiled) -> None:
+        """A grammar was read; whoever waited for it may have been cancelled meanwhile."""
+        self._waits = False
+        sequence = self._unready.get(compiled.number)
+        if sequence is None:
+            return
+        if compiled.constraint is None:
+            self._fail(sequence, "grammar", f"The grammar is refused: {compiled.problem}.")
+            return
+        sequence.constraint = compiled.constraint
+        del self._unready[compiled.number]
+        self._scheduler.add(sequence)
 
     def cancel(self, number: int) -> None:
         self._unwanted.discard(number)
@@ -141,14 +159,14 @@ class Decoder:
         shares = self._scheduler.plan()
         if shares:
             self._decode(shares)
-        self._waits = not shares and self._store.fetching
+        self._waits = not shares and (self._store.fetching or bool(self._unready))
         report, self._report = self._report, _Report()
         return Step(
             tokens=tuple(report.tokens),
             ends=tuple(report.ends),
             failures=tuple(report.failures),
             live=len(self._scheduler.running),
-            waiting=len(self._scheduler.waiting),
+            waiting=len(self._scheduler.waiting) + len(self._unready),
             seconds=self._clock() - started,
             cells=self._cache.held_cells,
             saved_bytes=self._store.in_memory,
@@ -201,9 +219,19 @@ class Decoder:
         for share, row, mask in zip(shares, rows, masks, strict=True):
             self._extend(share)
             if share.completes:
-                allowed = None if mask is None else mask.result()
-                logits = self._backend.logits(row)
-                self._append(share.sequence, share.sequence.sampler.pick(logits, allowed))
+                self._go_on(share.sequence, self._backend.logits(row), mask)
+
+    def _go_on(self, sequence: Sequence, logits: Logits, mask: Future[Mask] | None) -> None:
+        """By a token. A constraint that gives up ends its own sequence, and no other."""
+        try:
+            allowed = None if mask is None else mask.result()
+            token = sequence.sampler.pick(logits, allowed)
+            if sequence.constraint is not None:
+                sequence.constraint.accept(token)
+        except ConstraintBroken as problem:
+            self._fail(sequence, "grammar", f"The grammar cannot be followed: {problem}.")
+        else:
+            self._append(sequence, token)
 
     def _extend(self, share: Share) -> None:
         """Take what was decoded into the slot, and save it where others, or a next turn, begin."""
@@ -218,8 +246,6 @@ class Decoder:
 
     def _append(self, sequence: Sequence, token: int) -> None:
         sequence.tokens.append(token)
-        if sequence.constraint is not None:
-            sequence.constraint.accept(token)
         if self._backend.ends_turn(token):
             self._finish(sequence, "stop")
             return
@@ -238,8 +264,7 @@ class Decoder:
         self._end(sequence, reason, rest.decode("latin-1"))
 
     def _end(self, sequence: Sequence, reason: FinishReason, rest: str = "") -> None:
-        self._scheduler.remove(sequence)
-        del self._sequences[sequence.number]
+        self._drop(sequence)
         counts = (sequence.prompt_tokens, sequence.completion_tokens, sequence.cached_tokens or 0)
         self._report.ends.append(End(sequence.number, reason, *counts, rest))
 
@@ -256,9 +281,13 @@ class Decoder:
             self._fail(running[0], "too_long", "The prompt does not fit the model's memory.")
 
     def _fail(self, sequence: Sequence, kind: FailureKind, reason: str) -> None:
-        self._scheduler.remove(sequence)
-        del self._sequences[sequence.number]
+        self._drop(sequence)
         self._report.failures.append(Failure(sequence.number, kind, reason))
+
+    def _drop(self, sequence: Sequence) -> None:
+        del self._sequences[sequence.number]
+        if self._unready.pop(sequence.number, None) is None:
+            self._scheduler.remove(sequence)
 
     def _problem(self, request: Request) -> tuple[FailureKind, str] | None:
         prompt, context = request.prompt, self._backend.context

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import llama_cpp
 import llama_cpp.llama_cpp
 import numpy as np
+from llguidance import LLTokenizer
 
 from server.engine.backend import Logits, Outcome, State
 from server.engine.batch import Batch, Part
@@ -170,6 +171,7 @@ class Model:
             bos=vocabulary.name_of(vocabulary.bos),
             eos=vocabulary.name_of(vocabulary.eos),
             turn_ends=vocabulary.turn_ends,
+            tags=vocabulary.tags,
             fingerprint=_fingerprint(Path(self.path), self.settings),
         )
 
@@ -202,6 +204,30 @@ class ModelVocabulary:
     @property
     def adds_bos(self) -> bool:
         return bool(_c.llama_vocab_get_add_bos(self._pointer))
+
+    @property
+    def tags(self) -> dict[str, int]:
+        """The ids of the tokens that are never text, by how they are spelled."""
+        return {special.text: special.id for special in self.specials() if special.is_tag}
+
+    def for_grammars(self) -> LLTokenizer:
+        """Takes a second. Any end of a turn ends what a grammar describes.
+
+        llguidance takes a token that begins with 0xff for one that is no text. Its own adapter goes
+        through a part of the binding that is deprecated.
+        """
+        pieces = [self._piece(token) for token in range(self.size)]
+        for token in self.tags.values():
+            pieces[token] = b"\xff" + pieces[token]
+        maker: Any = LLTokenizer
+        tokenizer: LLTokenizer = maker.from_llamacpp(
+            tokens=pieces,
+            vocab_ptr=self._pointer,
+            tokenize_fptr=ctypes.cast(_c._lib.llama_tokenize, ctypes.c_void_p).value,
+            eos_token=sorted(self._turn_ends),
+            slices=None,
+        )
+        return tokenizer
 
     def specials(self) -> list[Special]:
         return [special for token in range(self.size) if (special := self._special(token))]

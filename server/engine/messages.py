@@ -18,7 +18,7 @@ import orjson
 from server.engine.protocol import EngineError, ModelInfo, Request, Sampling, Span
 from server.engine.settings import EngineSettings
 
-FailureKind = Literal["too_long", "invalid"]
+FailureKind = Literal["too_long", "invalid", "grammar"]
 
 MAX_FRAME: Final = 1 << 28
 _LENGTH: Final = struct.Struct("<I")

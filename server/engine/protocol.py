@@ -5,8 +5,8 @@ Works on token ids and bytes. Joining bytes to text is the caller's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from server.engine.sizing import Demand, Fit
@@ -40,6 +40,10 @@ class InvalidRequest(EngineError):
     """A token that was asked for is not in the model's vocabulary."""
 
 
+class GrammarRefused(InvalidRequest):
+    """The grammar that was asked for is of no use, or not from here on."""
+
+
 class PromptTooLong(EngineError):
     """The prompt alone does not fit the model's context."""
 
@@ -69,6 +73,7 @@ class ModelInfo:
     turn_ends: Sequence[str]  # the tokens that end a turn, as they are spelled
     fingerprint: str  # identifies file and load parameters
     embedding: int = 0  # the length of its vectors; 0: it writes, and has none
+    tags: Mapping[str, int] = field(default_factory=dict)  # tokens that are never text, by spelling
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,8 @@ class Request:
 
     Nothing is shared between scopes. Within one, what is kept of a prompt for later belongs to its
     owner, but for the first `shared_tokens`, which others are expected to begin with, too. A
-    generation ends before it says one of the strings in `stop`.
+    generation ends before it says one of the strings in `stop`. Where there is a `grammar`, in
+    llguidance's variant of Lark, nothing else is said than what it allows.
     """
 
     prompt: Sequence[int]
@@ -120,6 +126,7 @@ class Request:
     cache_owner: str = ""
     shared_tokens: int = 0
     stop: Sequence[str] = ()
+    grammar: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ SCRIPTED_MODEL: Final = ModelInfo(
     eos="<|im_end|>",
     turn_ends=("<|im_end|>",),
     fingerprint="scripted",
+    tags={text: 256 + number for number, text in enumerate(SPECIALS)},
 )
 
 _SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")

@@ -44,6 +44,13 @@ class Special:
             return True
         return len(self.text) > 2 and any(letter.isalnum() for letter in self.text)
 
+    @property
+    def is_tag(self) -> bool:
+        """Whether it is never text, but a sign by its id: as llguidance tells them apart."""
+        if self.kind == "user_defined":
+            return self.text.startswith("<") and self.text.endswith(">")
+        return self.kind == "control"
+
 
 class RawTokenizer(Protocol):
     """What llama.cpp offers: it ignores control tokens in the text, but not user-defined ones."""

@@ -1,10 +1,11 @@
 """The child process that owns one model: `python -m server.engine.worker FD`.
 
-Four threads. The main one decodes and owns the context. A reader takes the parent's messages, a
-vocabulary thread tokenizes beside a running decode, and a writer sends what the socket does not
-take at once, so that a parent that is slow to read never holds up a decode step. The vocabulary
-thread has a large stack: llama.cpp cuts text into words with regular expressions that, for many
-vocabularies, recurse with every letter.
+Five threads. The main one decodes and owns the context. A reader takes the parent's messages, a
+vocabulary thread tokenizes and another one reads grammars beside a running decode, and a writer
+sends what the socket does not take at once, so that a parent that is slow to read never holds up a
+decode step. The vocabulary thread has a large stack: llama.cpp cuts text into words with regular
+expressions that, for many vocabularies, recurse with every letter. So has the one for grammars,
+since llguidance recurses with every level.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from server.engine.archive import Deliver, SnapshotFiles, shrink
+from server.engine.constraint import Compiled
 from server.engine.decoder import Decoder
 from server.engine.embedding import Embedder, Texts
+from server.engine.grammars import Grammars, compile_all
 from server.engine.machine import available_memory
 from server.engine.messages import (
     Cancel,
@@ -60,10 +63,10 @@ _LAST_REMOVALS: Final = 1.0
 
 # A letter needs some hundred bytes. Memory is taken only as far as a stack is used, but it may be
 # that so much cannot even be reserved.
-_VOCABULARY_STACKS: Final = (512 << 20, 128 << 20, 32 << 20)
+_DEEP_STACKS: Final = (512 << 20, 128 << 20, 32 << 20)
 
 VocabularyMessage = Tokenize | Embed
-DecoderMessage = Generate | Cancel | Texts | Forget | Stop | Written | Fetched
+DecoderMessage = Generate | Cancel | Texts | Forget | Stop | Written | Fetched | Compiled
 
 
 class Outbox:
@@ -116,6 +119,7 @@ class Inbox:
         self.load = SimpleQueue[Load]()
         self.decoding = SimpleQueue[DecoderMessage]()
         self.tokenizing = SimpleQueue[VocabularyMessage]()
+        self.compiling = SimpleQueue[tuple[int, str]]()  # numbers and grammars
         self.decoder: Decoder | None = None  # set once the model is loaded
         self._connection = connection
         _start("inbox", self._run)
@@ -139,7 +143,11 @@ class Inbox:
                 if self.decoder is not None:
                     self.decoder.interrupt(message.number)
                 self.decoding.put(message)
-            case Generate() | Forget() | Stop():
+            case Generate(number, request):
+                self.decoding.put(message)
+                if request.grammar:
+                    self.compiling.put((number, request.grammar))
+            case Forget() | Stop():
                 self.decoding.put(message)
 
 
@@ -168,7 +176,7 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
             info = model.describe(load.name, load.description, reader.context)
             embedder = Embedder(reader)
             embedder.warm_up()
-            _start_vocabulary(lambda: read_texts(reader.tokenize, inbox))
+            _start_deep("vocabulary", lambda: read_texts(reader.tokenize, inbox))
             outbox.put(Loaded(replace(info, embedding=reader.size), reader.slots, embedder.pace))
             embed(embedder, inbox.decoding, outbox)
             return
@@ -182,7 +190,9 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     decoder = inbox.decoder = Decoder(backend, load.settings, store)
     decoder.warm_up()
     vocabulary = Vocabulary(model.vocabulary)
-    _start_vocabulary(lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
+    _start_deep("vocabulary", lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
+    grammars = Grammars(model.vocabulary.for_grammars)
+    _start_deep("grammars", lambda: compile_all(grammars, inbox.compiling, inbox.decoding.put))
     outbox.put(Loaded(info, backend.slots))
     decode(decoder, inbox.decoding, outbox)
     decoder.save_all()
@@ -287,6 +297,8 @@ def _receive(decoder: Decoder, inbox: SimpleQueue[DecoderMessage]) -> bool:
                 decoder.forget(owner)
             case Written() | Fetched():
                 decoder.receive(message)
+            case Compiled():
+                decoder.constrain(message)
             case Stop():
                 return False
     return True
@@ -304,12 +316,12 @@ def _start(name: str, target: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _start_vocabulary(target: Callable[[], None]) -> threading.Thread:
+def _start_deep(name: str, target: Callable[[], None]) -> threading.Thread:
     """With the largest stack that there is room for."""
-    for size in _VOCABULARY_STACKS:
+    for size in _DEEP_STACKS:
         with contextlib.suppress(RuntimeError, ValueError), _stack_of_threads(size):
-            return _start("vocabulary", target)
-    return _start("vocabulary", target)
+            return _start(name, target)
+    return _start(name, target)
 
 
 @contextlib.contextmanager

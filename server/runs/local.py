@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from server.chat.choice import dialect_for
 from server.chat.dialects import Dialect
+from server.chat.grammar import Thoughts, answer_form, turn_grammar
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
 from server.chat.utf8 import Utf8Joiner
@@ -18,16 +20,20 @@ from server.engine.protocol import (
     EngineUnavailable,
     Finished,
     Generation,
+    GrammarRefused,
     InvalidRequest,
     ModelInfo,
     PromptTooLong,
     Request,
     Sampling,
+    Tokens,
 )
 from server.engine.sizing import Demand, Fit
 from server.runs.prompt import Prompt, PromptBuilder
 from server.runs.splice import digest_of
 from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, TurnRequest
+
+log = logging.getLogger(__name__)
 
 CHATML = (
     "{% for message in messages %}"
@@ -106,7 +112,8 @@ class LocalModel:
         self._engine.forget(owner)
 
     def _learn_to_talk(self, info: ModelInfo) -> None:
-        template = ChatTemplate(info.chat_template or CHATML, bos=info.bos, eos=info.eos)
+        source = info.chat_template or CHATML
+        template = ChatTemplate(source, bos=info.bos, eos=info.eos, control=info.tags)
         self._dialect = dialect_for(template, self._chosen)
         self._prompts = PromptBuilder(self._engine, template, self._dialect)
 
@@ -142,6 +149,9 @@ class LocalTurn:
         self._cancelled = False
         self._prompt: Prompt | None = None
         self._generation: Generation | None = None
+        self._parser = TurnParser(dialect, request.tools)
+        self._joiner = Utf8Joiner()
+        self._loose = False  # whether the engine refused a grammar of all schemas
         self._tokens: list[int] = []
         self._text: list[str] = []
         self._reasoning_tokens = 0
@@ -174,36 +184,70 @@ class LocalTurn:
             self._generation.cancel()
 
     async def __aiter__(self) -> AsyncIterator[TurnDelta]:
-        self._prompt = await self._prompts.build(self._request)
-        if self._cancelled:
-            return
-        self._generation = self._engine.generate(self._engine_request(self._prompt))
-        tools, in_reasoning = self._request.tools, self._prompt.in_reasoning
-        parser, joiner = TurnParser(self._dialect, tools, in_reasoning=in_reasoning), Utf8Joiner()
-        try:
-            async for item in self._generation:
-                if isinstance(item, Finished):
-                    self._finished = item
-                    continue
-                self._tokens.extend(item.ids)
-                reasoned = parser.in_reasoning
-                deltas = parser.feed(self._read(joiner.feed(item.data)))
-                if reasoned or parser.in_reasoning:
-                    self._reasoning_tokens += len(item.ids)
-                for delta in deltas:
-                    yield delta
-        except PromptTooLong as error:
-            raise PromptBudgetUnmet from error
-        except InvalidRequest as error:
-            raise InvalidPrompt(str(error)) from error
-        for delta in (*parser.feed(self._read(joiner.finish())), *parser.finish()):
+        prompt = self._prompt = await self._prompts.build(self._request)
+        if prompt.in_reasoning:
+            self._parser = TurnParser(self._dialect, self._request.tools, in_reasoning=True)
+        generation = await self._begun(prompt)
+        while generation is not None:
+            try:
+                async for item in generation:
+                    for delta in self._heard(item):
+                        yield delta
+                generation = None
+            except PromptTooLong as error:
+                raise PromptBudgetUnmet from error
+            except InvalidRequest as error:
+                raise InvalidPrompt(str(error)) from error
+            except GrammarRefused as error:
+                if self._loose or self._tokens:
+                    raise
+                log.warning("grammar_refused", extra={"cause": str(error)})
+                self._loose = True
+                generation = await self._begun(prompt)
+        rest = self._parser.feed(self._read(self._joiner.finish()))
+        for delta in (*rest, *self._parser.finish()):
             yield delta
+
+    async def _begun(self, prompt: Prompt) -> Generation | None:
+        """Held to its schemas or, where the engine cannot, only to those that are strict."""
+        grammar = await self._grammar(prompt)
+        if self._cancelled:
+            return None
+        self._generation = self._engine.generate(self._engine_request(prompt, grammar))
+        return self._generation
+
+    async def _grammar(self, prompt: Prompt) -> str:
+        asked, dialect = self._request, self._dialect
+        if not asked.tools and asked.response_format is None:
+            return ""
+        return await asyncio.to_thread(
+            turn_grammar,
+            dialect.layout,
+            asked.tools,
+            must_call=asked.must_call,
+            parallel=asked.parallel_tool_calls,
+            form=answer_form(asked.response_format),
+            thoughts=Thoughts(dialect.reasoning_open, dialect.reasoning_close, prompt.in_reasoning),
+            tags=self._engine.info.tags,
+            loose=self._loose,
+        )
+
+    def _heard(self, item: Tokens | Finished) -> Sequence[TurnDelta]:
+        if isinstance(item, Finished):
+            self._finished = item
+            return ()
+        self._tokens.extend(item.ids)
+        reasoned = self._parser.in_reasoning
+        deltas = self._parser.feed(self._read(self._joiner.feed(item.data)))
+        if reasoned or self._parser.in_reasoning:
+            self._reasoning_tokens += len(item.ids)
+        return deltas
 
     def _read(self, text: str) -> str:
         self._text.append(text)
         return text
 
-    def _engine_request(self, prompt: Prompt) -> Request:
+    def _engine_request(self, prompt: Prompt, grammar: str) -> Request:
         asked = self._request
         sampling = sampling_of(asked, self._defaults)
         return Request(
@@ -214,4 +258,5 @@ class LocalTurn:
             cache_owner=asked.cache_owner,
             shared_tokens=prompt.shared,
             stop=asked.options.stop,
+            grammar=grammar,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, Tag
+from pydantic import ConfigDict, Field, Tag, model_validator
 
 from server.schemas.common import Given, JsonObject, one_of
+from server.schemas.json_schema import require_strict
 
 
 class TextFormat(Given):
@@ -30,6 +31,12 @@ class JsonSchema(Given):
     description: str | None = None
     schema_: JsonObject | None = Field(None, alias="schema")
     strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _enforceable(self) -> Self:
+        if self.strict and self.schema_ is not None:
+            require_strict(self.schema_, f"response_format '{self.name}'")
+        return self
 
 
 class JsonSchemaFormat(Given):

@@ -12,6 +12,7 @@ from pydantic import Field, Tag, ValidationInfo, field_validator, model_validato
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from server.schemas.common import Given, JsonObject, Metadata, one_of
+from server.schemas.json_schema import require_strict
 
 FunctionName = Annotated[str, Field(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")]
 
@@ -79,6 +80,12 @@ class Function(Given):
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _enforceable(self) -> Self:
+        if self.strict and self.parameters is not None:
+            require_strict(self.parameters, f"function '{self.name}'")
+        return self
 
     def stored(self) -> JsonObject:
         described = {} if self.description is None else {"description": self.description}

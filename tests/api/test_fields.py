@@ -408,7 +408,11 @@ RANKED = {"ranker": "default_2024_08_21", "score_threshold": 0.0, "hybrid_search
 SHOWN_SEARCH = {"type": "file_search", "file_search": {"ranking_options": RANKED}}
 SCHEMA_FORMAT = {
     "type": "json_schema",
-    "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": True},
+    "json_schema": {
+        "name": "n",
+        "schema": {"type": "object", "additionalProperties": False},
+        "strict": True,
+    },
 }
 RESOURCES = {"code_interpreter": {"file_ids": ["file-1"]}}
 SAMPLING = [("temperature", 0.25, 0.25), ("temperature", 1, 1.0), ("top_p", 0.5, 0.5)]

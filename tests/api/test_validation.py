@@ -589,7 +589,46 @@ LIMITS: list[Row] = [
     ),
 ]
 
-ROWS = [*MISSING, *UNKNOWN, *WRONG_TYPES, *WRONG_VALUES, *LIMITS]
+OPEN = {"type": "object", "properties": {"a": {"type": "string", "minLength": 1}}}
+CLOSED = {**OPEN, "required": ["a"], "additionalProperties": False}
+
+
+def form(schema: dict[str, Any]) -> dict[str, Any]:
+    """A strict response format."""
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "shape", "schema": schema, "strict": True},
+    }
+
+
+STRICT: list[Row] = [
+    (
+        ASSISTANT,
+        assistant(tools=[search(), function(strict=True, parameters=OPEN)]),
+        "Invalid schema for function 'f': In context=(), 'additionalProperties' is required to be "
+        "supplied and to be false.",
+        "tools[1].function.parameters",
+        "invalid_function_parameters",
+    ),
+    (
+        RUN,
+        run(tools=[function(strict=True, parameters=CLOSED)]),
+        "Invalid schema for function 'f': In context=('properties', 'a'), 'minLength' is not "
+        "permitted.",
+        "tools[0].function.parameters",
+        "invalid_function_parameters",
+    ),
+    (
+        BOTH,
+        run(response_format=form({"type": "array"})),
+        "Invalid schema for response_format 'shape': schema must be a JSON Schema of "
+        "'type: \"object\"', got 'type: \"array\"'.",
+        "response_format",
+        None,
+    ),
+]
+
+ROWS = [*MISSING, *UNKNOWN, *WRONG_TYPES, *WRONG_VALUES, *LIMITS, *STRICT]
 
 
 @pytest.mark.parametrize(
@@ -624,6 +663,7 @@ def test_a_fault_is_told_as_the_hosted_api_tells_it(
         (RUN, run(model=None, instructions=None, additional_messages=None, tools=None)),
         (RUN, run(truncation_strategy=None, tool_choice=None, response_format=None)),
         (RUN, run(tool_choice={"type": "file_search"})),
+        (RUN, run(tools=[function(parameters=OPEN), function(name="g", strict=True)])),
         (BOTH, run(thread={"messages": [message()]}, tool_resources=None)),
         (SUBMIT, {"tool_outputs": [{"tool_call_id": "c"}], "stream": None}),
     ],

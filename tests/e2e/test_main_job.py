@@ -75,6 +75,64 @@ def test_conversation(client: openai.OpenAI) -> None:
     assert roles == ["assistant", "user"] * 3
 
 
+CHOICE: dict[str, object] = {
+    "type": "object",
+    "properties": {
+        "colour": {"type": "string", "enum": ["red", "green"]},
+        "count": {"type": "integer", "minimum": 1, "maximum": 9},
+    },
+    "required": ["colour", "count"],
+    "additionalProperties": False,
+}
+
+
+def test_an_answer_with_a_form(client: openai.OpenAI) -> None:
+    """Even a tiny model that would say hello answers with JSON of the schema."""
+    assistant = client.beta.assistants.create(
+        model="gpt-4o",
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "choice", "schema": CHOICE, "strict": True},
+        },
+    )
+    run = client.beta.threads.create_and_run_poll(
+        assistant_id=assistant.id, thread={"messages": [{"role": "user", "content": "Hello!"}]}
+    )
+    assert run.status == "completed", run.last_error
+    (message,) = client.beta.threads.messages.list(run.thread_id, run_id=run.id)
+    answer = json.loads(message.content[0].text.value)
+    assert answer.keys() == {"colour", "count"}
+    assert answer["colour"] in ("red", "green")
+    assert 1 <= answer["count"] <= 9
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "choose"}}], ids=str
+)
+def test_a_call_that_must_be_made(client: openai.OpenAI, choice: Any) -> None:
+    """To a greeting the model calls a function, with valid arguments, since it has to."""
+    choose = {"type": "function", "function": {"name": "choose", "parameters": CHOICE}}
+    assistant = client.beta.assistants.create(model="gpt-4o", tools=[choose])
+    run = client.beta.threads.create_and_run_poll(
+        assistant_id=assistant.id,
+        thread={"messages": [{"role": "user", "content": "Hello!"}]},
+        tool_choice=choice,
+        parallel_tool_calls=False,
+    )
+    assert run.status == "requires_action", run.last_error
+    (call,) = run.required_action.submit_tool_outputs.tool_calls
+    assert call.function.name == "choose"
+    arguments = json.loads(call.function.arguments)
+    assert arguments["colour"] in ("red", "green")
+    assert 1 <= arguments["count"] <= 9
+    run = client.beta.threads.runs.submit_tool_outputs_and_poll(
+        run_id=run.id,
+        thread_id=run.thread_id,
+        tool_outputs=[{"tool_call_id": call.id, "output": "done"}],
+    )
+    assert run.status in ("requires_action", "completed"), run.last_error
+
+
 def test_tool_round(client: openai.OpenAI) -> None:
     """The model calls a function with what the user named, and tells what came back."""
     assistant = client.beta.assistants.create(model="gpt-4o", tools=[WEATHER])

@@ -63,10 +63,12 @@ def copy_vocabulary(writer: gguf.GGUFWriter, path: Path, pre: str | None = None)
     writer.add_token_list(of("ggml.tokens"))
     writer.add_token_types(of("ggml.token_type"))
     writer.add_token_merges(of("ggml.merges"))
-    writer.add_bos_token_id(of("ggml.bos_token_id"))
     writer.add_eos_token_id(of("ggml.eos_token_id"))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(of("chat_template"))
+    if "tokenizer.ggml.bos_token_id" in fields:  # not every vocabulary has one
+        writer.add_bos_token_id(of("ggml.bos_token_id"))
+    if "tokenizer.chat_template" in fields:
+        writer.add_chat_template(of("chat_template"))
     return len(of("ggml.tokens"))
 
 

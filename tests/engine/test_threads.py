@@ -20,8 +20,8 @@ def test_a_large_stack_is_the_vocabularys_alone(monkeypatch: pytest.MonkeyPatch)
         return start(name, target)
 
     monkeypatch.setattr(worker, "_start", noted)
-    worker._start_vocabulary(lambda: None).join()
-    assert sizes == [worker._VOCABULARY_STACKS[0]]
+    worker._start_deep("deep", lambda: None).join()
+    assert sizes == [worker._DEEP_STACKS[0]]
     assert threading.stack_size() == 0
 
 
@@ -41,6 +41,6 @@ def test_where_a_large_stack_cannot_be_had_a_smaller_one_is_used(
 
     monkeypatch.setattr(worker, "_start", start_with_little)
     ran = threading.Event()
-    worker._start_vocabulary(ran.set).join()
+    worker._start_deep("deep", ran.set).join()
     assert ran.is_set()
-    assert tried == [*worker._VOCABULARY_STACKS, 0]
+    assert tried == [*worker._DEEP_STACKS, 0]

@@ -1,0 +1,160 @@
+"""JSON Schemas made usable: what can be enforced while a model writes is kept, the rest let go.
+
+For schemas that nobody promised to keep to the letter. Knows no grammar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from server.schemas.json_schema import (
+    COUNTS,
+    FORMATS,
+    LISTED,
+    MOST_STEPS_DOWN,
+    NAMED,
+    NUMBERS,
+    TYPES,
+    are_small_multiples,
+    circular,
+    deepest,
+    is_bound,
+    is_composed,
+    is_count,
+    is_plain_pattern,
+    is_small_multiple,
+    resolve,
+    walk,
+)
+
+JsonObject = dict[str, Any]
+
+LARGEST: Final = 500_000  # bytes; beyond that nothing of a schema is enforced
+
+_BOUNDS: Final = (
+    ("minItems", "maxItems"),
+    ("minLength", "maxLength"),
+    ("minimum", "maximum"),
+    ("minimum", "exclusiveMaximum"),
+    ("exclusiveMinimum", "maximum"),
+    ("exclusiveMinimum", "exclusiveMaximum"),
+)
+
+
+def usable(schema: Mapping[str, Any]) -> JsonObject:
+    """A schema that accepts whatever the given one does, and can be enforced.
+
+    Of an object that says which properties it has, and nothing of others, no others are accepted.
+    """
+    text = orjson.dumps(schema)
+    if len(text) > LARGEST:
+        return {}
+    loosened: JsonObject = orjson.loads(text)
+    nodes = [node.schema for node in walk(loosened) if isinstance(node.schema, dict)]
+    for node in nodes:
+        _loosen(node)
+    _let_go_of_references(loosened, nodes)
+    if deepest(loosened) > MOST_STEPS_DOWN:
+        return {}
+    if any(map(is_composed, nodes)):
+        _let_go_of_factors(nodes)
+    else:
+        for node in filter(_declares_all, nodes):
+            node.setdefault("additionalProperties", False)
+    return loosened
+
+
+def _let_go_of_references(root: JsonObject, nodes: list[JsonObject]) -> None:
+    """Those that lead nowhere, or back to themselves."""
+    for node in nodes:
+        if "$ref" in node and not isinstance(resolve(root, node["$ref"]), dict):
+            del node["$ref"]
+    for found in circular(root):
+        found.schema.pop("$ref", None)
+
+
+def _let_go_of_factors(nodes: list[JsonObject]) -> None:
+    """All, where they are too much together: which ones will meet is not looked for."""
+    if not are_small_multiples(nodes):
+        for node in nodes:
+            node.pop("multipleOf", None)
+
+
+def _loosen(node: JsonObject) -> None:
+    if isinstance(node.get("items"), list):  # as it was written before prefixItems
+        node["prefixItems"] = node.pop("items")
+    for key in list(node):
+        keeps = _KEPT.get(key)
+        if keeps is None or not keeps(node[key]):
+            del node[key]
+    for low, high in _BOUNDS:
+        if low in node and high in node and node[low] > node[high]:
+            del node[low], node[high]
+    if len(node.get("patternProperties", {})) > 1:  # they may overlap
+        del node["patternProperties"]
+        node.pop("additionalProperties", None)
+    if node.get("additionalProperties") is False and _undeclared(node):
+        del node["additionalProperties"]
+    if "pattern" in node and "format" in node:
+        del node["format"]
+
+
+def _declares_all(node: JsonObject) -> bool:
+    """Whether its properties seem to be all that it is to have."""
+    return "properties" in node and "patternProperties" not in node and not _undeclared(node)
+
+
+def _undeclared(node: JsonObject) -> set[str]:
+    return set(node.get("required", ())) - set(node.get("properties", ()))
+
+
+def _is_schema(value: object) -> bool:
+    return isinstance(value, dict | bool)
+
+
+def _are_schemas(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_schema, value.values()))
+
+
+def _are_plain_patterns(value: object) -> bool:
+    return isinstance(value, dict) and _are_schemas(value) and all(map(is_plain_pattern, value))
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _are_types(value: object) -> bool:
+    kinds = value if isinstance(value, list) else [value]
+    return bool(kinds) and all(kind in TYPES for kind in kinds)
+
+
+def _is_choice(value: object) -> bool:
+    return isinstance(value, list) and bool(value)
+
+
+def _is_list_of_schemas(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_schema, value))
+
+
+_KEPT: Final[dict[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(NAMED, _are_schemas),
+    **dict.fromkeys(LISTED, _is_list_of_schemas),
+    **dict.fromkeys(NUMBERS, is_bound),
+    **dict.fromkeys(COUNTS, is_count),
+    **dict.fromkeys(("minLength", "maxLength"), is_count),
+    **dict.fromkeys(("items", "additionalProperties"), _is_schema),
+    "patternProperties": _are_plain_patterns,
+    "required": _are_names,
+    "type": _are_types,
+    "enum": _is_choice,
+    "const": lambda value: True,
+    "$ref": lambda value: isinstance(value, str),
+    "pattern": is_plain_pattern,
+    "format": lambda value: isinstance(value, str) and value in FORMATS,
+    "multipleOf": is_small_multiple,
+}
+"""What is kept of a schema, and what it must look like for that."""

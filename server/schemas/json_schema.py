@@ -1,0 +1,453 @@
+"""JSON Schemas as clients give them: walked without recursion, and held to the strict subset.
+
+Refusals are in the hosted API's words where those are known. What a schema is enforced with is not
+known here, only what cannot be enforced by anybody in reasonable time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import unquote
+
+from pydantic_core import PydanticCustomError
+
+Schema = Mapping[str, Any]
+Path = tuple[str, ...]
+
+TYPES: Final = ("string", "number", "integer", "boolean", "object", "array", "null")
+FORMATS: Final = frozenset(
+    ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
+)
+NUMBERS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+COUNTS: Final = ("minItems", "maxItems")
+
+# Where other schemas stand in a schema: by name, in a list, alone.
+NAMED: Final = ("properties", "patternProperties", "$defs", "definitions")
+LISTED: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+ALONE: Final = ("items", "additionalProperties")
+UNNAMED_ROOT: Final = ("anyOf", "oneOf", "allOf", "enum", "not")
+
+ANNOTATIONS: Final = ("$schema", "$comment", "title", "description")
+DEFINITIONS: Final = ("$defs", "definitions")
+REFERENCES: Final = ("$ref", *DEFINITIONS)
+CHOICES: Final = ("anyOf", "enum", "const")
+PARTS: Final = ("properties", "required", "additionalProperties", "items", *COUNTS)
+VALUES: Final = ("type", "pattern", "format", "multipleOf", *NUMBERS)
+ASSERTIONS: Final = frozenset(("multipleOf", "properties", "patternProperties", "items"))
+PERMITTED: Final = frozenset((*VALUES, *PARTS, *CHOICES, *REFERENCES, *ANNOTATIONS))
+
+MOST_SCHEMAS: Final = 50_000
+MOST_PROPERTIES: Final = 5_000
+MOST_LEVELS: Final = 10
+MOST_STEPS_DOWN: Final = 200  # along references, too: what reads schemas calls itself at each
+MOST_CHARACTERS: Final = 120_000
+MOST_ENUM_VALUES: Final = 1_000
+MOST_REPEATS: Final = 100_000
+LARGEST_BOUND: Final = 10**16
+# Beyond these, an automaton that checks them as text comes in is too large.
+LARGEST_MULTIPLE: Final = 10_000
+LONGEST_PATTERN: Final = 1_000
+MOST_PATTERN_STEPS: Final = 10_000
+
+
+class SchemaRefused(Exception):
+    """The schema cannot be enforced; the text says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A schema, and where it stands in another. `level` counts the objects that it lies in."""
+
+    schema: Any
+    parent: Node | None = None
+    steps: Path = ()
+    level: int = 0
+
+    @property
+    def path(self) -> Path:
+        """Put together only when it is told: schemas may be deep."""
+        steps: list[str] = []
+        node: Node | None = self
+        while node is not None:
+            steps += reversed(node.steps)
+            node = node.parent
+        return tuple(reversed(steps))
+
+
+def walk(schema: Any) -> Iterator[Node]:
+    """The schema itself and all within it, from the outside, in their order."""
+    waiting = [Node(schema)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(reversed(list(_within(node))))
+
+
+def _within(node: Node) -> Iterator[Node]:
+    if not isinstance(node.schema, dict):
+        return
+    for key, value in node.schema.items():
+        level = node.level + (key == "properties")
+        if key in NAMED and isinstance(value, dict):
+            for name, part in value.items():
+                yield Node(part, node, (key, name), level)
+        elif (key in LISTED or key == "items") and isinstance(value, list):
+            for place, part in enumerate(value):
+                yield Node(part, node, (key, str(place)), level)
+        elif key in ALONE and isinstance(value, dict):
+            yield Node(value, node, (key,), level)
+
+
+def resolve(root: Schema, reference: Any) -> Any:
+    """What a reference within the schema points at; None if there is nothing."""
+    if not isinstance(reference, str) or not re.fullmatch("#(/.*)?", reference, re.DOTALL):
+        return None
+    found: Any = root
+    for part in unquote(reference).split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict):
+            found = found.get(name)
+        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        else:
+            return None
+    return found
+
+
+def circular(root: Schema) -> list[Node]:
+    """The schemas whose reference leads back to themselves, with no text in between."""
+    found: list[Node] = []
+    seen: set[int] = set()
+    for start in walk(root):
+        if isinstance(start.schema, dict) and id(start.schema) not in seen:
+            _follow(root, start, seen, found)
+    return found
+
+
+def _follow(root: Schema, start: Node, seen: set[int], found: list[Node]) -> None:
+    """Depth first, along what says something of the same value."""
+    trail = [(start, _alike(root, start))]
+    on_trail = {id(start.schema)}
+    seen.add(id(start.schema))
+    while trail:
+        node, ways = trail[-1]
+        following = next(ways, None)
+        if following is None:
+            trail.pop()
+            on_trail.discard(id(node.schema))
+        elif id(following.schema) in on_trail:
+            found.append(node)
+        elif id(following.schema) not in seen:
+            seen.add(id(following.schema))
+            on_trail.add(id(following.schema))
+            trail.append((following, _alike(root, following)))
+
+
+def _alike(root: Schema, node: Node) -> Iterator[Node]:
+    target = resolve(root, node.schema.get("$ref"))
+    if isinstance(target, dict):
+        yield Node(target, node)
+    for key in ("anyOf", "oneOf", "allOf"):
+        members = node.schema.get(key)
+        for place, member in enumerate(members if isinstance(members, list) else ()):
+            if isinstance(member, dict):
+                yield Node(member, node, (key, str(place)))
+
+
+def deepest(root: Schema) -> int:
+    """How many schemas one is in at most, going into each once, along references, too."""
+    seen = {id(root)}
+    trail = [_further(root, Node(root))]
+    most = 1
+    while trail:
+        following = next(trail[-1], None)
+        if following is None:
+            trail.pop()
+        elif id(following.schema) not in seen:
+            seen.add(id(following.schema))
+            trail.append(_further(root, following))
+            most = max(most, len(trail))
+    return most
+
+
+def _further(root: Schema, node: Node) -> Iterator[Node]:
+    yield from (part for part in _within(node) if part.steps[0] not in DEFINITIONS)
+    if isinstance(node.schema, dict):
+        target = resolve(root, node.schema.get("$ref"))
+        if isinstance(target, dict):
+            yield Node(target, node)
+
+
+def are_small_multiples(schemas: Iterable[Schema]) -> bool:
+    """Whether a number that has to be a multiple of all of theirs can still be told by little."""
+    factors = [Fraction(repr(schema["multipleOf"])) for schema in schemas if "multipleOf" in schema]
+    numerator = math.lcm(*(factor.numerator for factor in factors))
+    denominator = math.lcm(*(factor.denominator for factor in factors))
+    return max(numerator, denominator) <= LARGEST_MULTIPLE
+
+
+def is_composed(schema: Schema) -> bool:
+    """Whether it is met together with others: what they say of one value adds up."""
+    choices = schema.keys() & {"anyOf", "oneOf", "allOf", "$ref"}
+    return "allOf" in choices or bool(choices and schema.keys() & ASSERTIONS)
+
+
+def check_strict(schema: Schema) -> None:
+    """Whether the model can be held to it. Raises SchemaRefused."""
+    _check_root(schema)
+    nodes = list(islice(walk(schema), MOST_SCHEMAS + 1))
+    _check_size(nodes)
+    for node in nodes:
+        if problem := _problem(schema, node):
+            raise SchemaRefused(f"In context={node.path}, {problem}")
+    schemas = [node.schema for node in nodes]
+    if any(map(is_composed, schemas)) and not are_small_multiples(schemas):
+        raise SchemaRefused(f"the factors of 'multipleOf' together exceed {LARGEST_MULTIPLE}.")
+    if (steps := deepest(schema)) > MOST_STEPS_DOWN:
+        raise SchemaRefused(f"{steps} levels of references exceeds limit of {MOST_STEPS_DOWN}.")
+    for node in circular(schema):
+        raise SchemaRefused(
+            f"In context={node.path}, the reference '{node.schema['$ref']}' leads back to itself."
+        )
+
+
+def require_strict(schema: Schema, owner: str) -> None:
+    """For validators: the same check, of a schema that belongs to something with a name."""
+    try:
+        check_strict(schema)
+    except SchemaRefused as refusal:
+        context = {"owner": owner, "problem": str(refusal)}
+        text = "Invalid schema for {owner}: {problem}"
+        raise PydanticCustomError("schema_refused", text, context) from refusal
+
+
+def _check_root(schema: Schema) -> None:
+    kind = schema.get("type")
+    if kind != "object":
+        told = '"None"' if kind is None else f'"{kind}"'
+        raise SchemaRefused(
+            f"schema must be a JSON Schema of 'type: \"object\"', got 'type: {told}'."
+        )
+    if not schema.keys().isdisjoint(UNNAMED_ROOT):
+        raise SchemaRefused(
+            "schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' "
+            "at the top level."
+        )
+
+
+def _check_size(nodes: list[Node]) -> None:
+    schemas = [node.schema for node in nodes if isinstance(node.schema, dict)]
+    named = [value for schema in schemas for key in NAMED if (value := schema.get(key))]
+    names = [name for value in named if isinstance(value, dict) for name in value]
+    enums = [schema["enum"] for schema in schemas if isinstance(schema.get("enum"), list)]
+    consts = [schema["const"] for schema in schemas if "const" in schema]
+    values = [value for enum in enums for value in enum]
+    counts = [
+        (len(nodes), MOST_SCHEMAS, "schemas within the schema"),
+        (
+            sum(len(s["properties"]) for s in schemas if isinstance(s.get("properties"), dict)),
+            MOST_PROPERTIES,
+            "object properties",
+        ),
+        (max(node.level for node in nodes), MOST_LEVELS, "levels of nesting"),
+        (len(values), MOST_ENUM_VALUES, "enum values"),
+        (
+            sum(len(text) for text in [*names, *values, *consts] if isinstance(text, str)),
+            MOST_CHARACTERS,
+            "characters of names and values",
+        ),
+    ]
+    for count, most, what in counts:
+        if count > most:
+            raise SchemaRefused(f"{count} {what} exceeds limit of {most}.")
+
+
+def _problem(root: Schema, node: Node) -> str | None:
+    schema = node.schema
+    if not isinstance(schema, dict):
+        return f"{schema!r} is not of type 'object'."
+    if unknown := next((key for key in schema if key not in PERMITTED), None):
+        return f"'{unknown}' is not permitted."
+    if "$ref" in schema:
+        return _problem_of_reference(root, schema, is_root=node.parent is None)
+    types = schema.get("type")
+    kinds = types if isinstance(types, list) else [types]
+    if types is not None and (not kinds or any(kind not in TYPES for kind in kinds)):
+        return f"{types!r} is not valid under any of the given schemas."
+    if types is None and schema.keys().isdisjoint({"anyOf", "enum", "const"}):
+        return "schema must have a 'type' key."
+    return (
+        (_problem_of_object(schema) if "object" in kinds else None)
+        or (_problem_of_array(schema) if "array" in kinds else None)
+        or _problem_of_choice(schema)
+        or _problem_of_text(schema)
+        or _problem_of_numbers(schema)
+    )
+
+
+def _problem_of_reference(root: Schema, schema: Schema, *, is_root: bool) -> str | None:
+    beside = sorted(key for key in schema if key != "$ref")
+    if beside and not is_root:
+        return f"$ref cannot have keywords {{{', '.join(map(repr, beside))}}}."
+    if not isinstance(resolve(root, schema["$ref"]), dict):
+        return f"reference to '{schema['$ref']}' was not found in the schema."
+    return None
+
+
+def _problem_of_object(schema: Schema) -> str | None:
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if schema.get("additionalProperties") is not False:
+        return "'additionalProperties' is required to be supplied and to be false."
+    if not isinstance(properties, dict):
+        return f"{properties!r} is not of type 'object'."
+    if not isinstance(required, list):
+        return f"{required!r} is not of type 'array'."
+    rule = (
+        "'required' is required to be supplied and to be an array including every key in "
+        "properties."
+    )
+    for name in properties:
+        if name not in required:
+            return f"{rule} Missing '{name}'."
+    for name in required:
+        if name not in properties:
+            return f"{rule} Extra required key '{name}' supplied."
+    return None
+
+
+def _problem_of_array(schema: Schema) -> str | None:
+    if "items" not in schema:
+        return "array schema missing items."
+    if not isinstance(schema["items"], dict):
+        return f"{schema['items']!r} is not of type 'object'."
+    for key in COUNTS:
+        if key in schema and not is_count(schema[key]):
+            return f"'{key}' must be an integer from 0 to {MOST_REPEATS}."
+    if schema.get("minItems", 0) > schema.get("maxItems", math.inf):
+        return "'minItems' is greater than 'maxItems'."
+    return None
+
+
+def _problem_of_choice(schema: Schema) -> str | None:
+    for key in ("anyOf", "enum"):
+        if key in schema and not isinstance(schema[key], list):
+            return f"{schema[key]!r} is not of type 'array'."
+        if key in schema and not schema[key]:
+            return f"'{key}' has no members."
+    return None
+
+
+def _problem_of_text(schema: Schema) -> str | None:
+    if "pattern" in schema and not is_plain_pattern(schema["pattern"]):
+        return (
+            f"'pattern' {schema['pattern']!r} is not a regular expression that can be enforced: "
+            "without look-around, back-references and large repetitions."
+        )
+    if "format" in schema and schema["format"] not in FORMATS:
+        return f"format {schema['format']!r} is not permitted."
+    return None
+
+
+def _problem_of_numbers(schema: Schema) -> str | None:
+    for key in NUMBERS:
+        if key in schema and not is_bound(schema[key]):
+            return f"'{key}' must be a number below {LARGEST_BOUND:.0e}."
+    if "multipleOf" in schema and not is_small_multiple(schema["multipleOf"]):
+        return f"'multipleOf' must be a number with a short decimal form, up to {LARGEST_MULTIPLE}."
+    return None
+
+
+def is_count(value: Any) -> bool:
+    """Of repetitions that a grammar can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_REPEATS
+
+
+def is_bound(value: Any) -> bool:
+    """Of a number, written with so few digits that it can be compared digit by digit."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < LARGEST_BOUND
+
+
+def is_small_multiple(value: Any) -> bool:
+    """A factor whose multiples are told from other numbers by few remainders."""
+    if not is_bound(value) or value <= 0:
+        return False
+    factor = Fraction(repr(value))
+    return factor.numerator <= LARGEST_MULTIPLE and factor.denominator <= LARGEST_MULTIPLE
+
+
+_Part = tuple[str | None, str]
+
+_PATTERN_PARTS: Final = re.compile(
+    r"(?P<class>\[\^?\]?(?:\\.|[^\]\\])*\])"
+    r"|(?P<escape>\\(?:[pP]\{[^}]*\}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.))"
+    r"|(?P<repeat>\{\d+(?:,\d*)?\})"
+    r"|(?P<open>\((?:\?(?::|P?<[A-Za-z_]\w*>)|(?!\?)))"
+    r"|(?P<other>.)",
+    re.DOTALL,
+)
+_BEYOND: Final = re.compile(r"\\[bBAZzGkK0-9]")  # escapes that look around or back
+_SET: Final = re.compile(r"\[.*(?:\[|&&|--|~~|\|\||\\b)", re.DOTALL)  # not a class everywhere
+_PROPERTY: Final = re.compile(r"\\[pP]\{[^}]*\}")
+
+
+def is_plain_pattern(pattern: Any) -> bool:
+    """A regular expression in the narrow sense, of bearable size."""
+    if not isinstance(pattern, str) or len(pattern) > LONGEST_PATTERN:
+        return False
+    parts = [(part.lastgroup, part[0]) for part in _PATTERN_PARTS.finditer(pattern)]
+    if any(map(_goes_beyond, parts)) or not _anchors_fit(parts):
+        return False
+    try:
+        re.compile(_PROPERTY.sub("p", pattern).replace("(?<", "(?P<"))
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return _steps(parts) <= MOST_PATTERN_STEPS
+
+
+def _goes_beyond(part: _Part) -> bool:
+    """What looks around or back, or is read in more than one way."""
+    kind, text = part
+    if kind == "escape":
+        return _BEYOND.match(text) is not None
+    if kind == "class":
+        return _SET.match(text) is not None
+    return kind == "other" and text in ("{", "(")
+
+
+def _anchors_fit(parts: list[_Part]) -> bool:
+    """Whether they stand at the ends of whole alternatives."""
+    depth = 0
+    edge: _Part = ("other", "|")
+    for before, (kind, text), after in zip([edge, *parts], parts, [*parts[1:], edge], strict=False):
+        depth += (kind == "open") - ((kind, text) == ("other", ")"))
+        neighbour = {"^": before, "$": after}.get(text) if kind == "other" else None
+        if neighbour is not None and (depth > 0 or neighbour != edge):
+            return False
+    return True
+
+
+def _steps(parts: list[_Part]) -> int:
+    """How many characters it has once its repetitions are written out."""
+    outer: list[int] = []
+    total = last = 0
+    for kind, text in parts:
+        if kind == "open":
+            outer.append(total)
+            total = last = 0
+        elif text == ")" and kind == "other" and outer:
+            last, total = total, outer.pop() + total
+        elif kind == "repeat":
+            times = max(int(number) for number in re.findall(r"\d+", text))
+            total += last * (times - 1)
+            last *= times
+        else:
+            last = 1
+            total += 1
+    return total

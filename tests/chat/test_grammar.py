@@ -1,0 +1,301 @@
+"""The grammar of a turn: what may be written under it, token by token, and what may not."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+
+from server.bundled import bundled_path
+from server.chat.dialects import HERMES, HERMES_LAYOUT
+from server.chat.grammar import AnswerForm, Thoughts, answer_form, turn_grammar
+from server.chat.layout import CallLayout
+from server.chat.turn import TurnParser
+from server.chat.values import ToolSpec
+from tests.engine.grammar_vocabulary import GrammarVocabulary, grammar_vocabulary
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Rome"]}, "days": {"type": "integer", "maximum": 9}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WEATHER = ToolSpec("weather", "The weather", CITY)
+WEATHER_MAP = ToolSpec("weather_map", "A map", {"type": "object", "properties": {}})
+TIME = ToolSpec("time", "What time it is")
+TOOLS = [WEATHER, WEATHER_MAP, TIME]
+
+# How others write calls: with a section, with tags that no text can be, without any marker.
+SECTIONED = CallLayout(
+    before="<|call|>function\n",
+    between="<|sep|>",
+    after="<|end|>",
+    section_open="<|calls|>",
+    section_close="<|done|>",
+)
+LISTED = CallLayout(
+    before='{"name": "',
+    between='", "arguments": ',
+    after="}",
+    section_open="[TOOL_CALLS][",
+    section_close="]",
+    separator=", ",
+)
+BARE = CallLayout(before='{"name": "', between='", "parameters": ', after="}", separator="; ")
+TAGGED = CallLayout(
+    before="<tool_call>\n<function=",
+    between=">\n",
+    after="</function>\n</tool_call>",
+    separator="\n",
+    arguments="tagged",
+)
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> GrammarVocabulary:
+    """The bundled model's, where `<tool_call>` is a token that is no text."""
+    return grammar_vocabulary(bundled_path("models/tiny-assistant.gguf"))
+
+
+def hermes(name: str, arguments: str) -> str:
+    """A call as the Hermes family writes it."""
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+PARIS = hermes("weather", '{"city": "Paris"}')
+ROME = hermes("weather", '{"city": "Rome", "days": 3}')
+CLOCK = hermes("time", "{}")
+
+
+def test_nothing_is_said_of_a_turn_that_is_free() -> None:
+    """Without tools or a form there is no grammar; nor for calls that nobody can write."""
+    assert turn_grammar(HERMES_LAYOUT, []) == ""
+    assert turn_grammar(None, TOOLS) == ""
+    assert turn_grammar(None, TOOLS, must_call=True) == ""
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["as tokens", "as text"])
+def test_a_turn_that_must_call_is_calls(vocabulary: GrammarVocabulary, apart: bool) -> None:
+    """One or several of the functions that are offered, with valid arguments, and nothing else."""
+    tags = vocabulary.tags if apart else {}
+    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, must_call=True, tags=tags)
+    can = partial(vocabulary.accepts, spelled=not apart)
+    assert can(grammar, PARIS)
+    assert can(grammar, f"{PARIS}\n{ROME}\n{CLOCK}")
+    assert can(grammar, hermes("weather", '{"city":"Rome","days":3}'))
+    assert can(grammar, hermes("weather_map", "{}"))
+    assert not can(grammar, "")
+    assert not can(grammar, "Hello!")
+    assert not can(grammar, f"Let me see. {PARIS}")
+    assert not can(grammar, f"{PARIS}\nThere.")
+    assert not can(grammar, hermes("weathe", "{}"))
+    assert not can(grammar, hermes("weather", "{}"))
+    assert not can(grammar, hermes("weather", '{"city": "London"}'))
+    assert not can(grammar, hermes("weather", '{"city": "Rome", "days": 10}'))
+    assert not can(grammar, hermes("weather", '{"city": "Rome", "wind": 1}'))
+    assert not can(grammar, hermes("time", '{"zone": 1}'))
+
+
+def test_one_call_only(vocabulary: GrammarVocabulary) -> None:
+    """Where calls are not to be made side by side."""
+    tags = vocabulary.tags
+    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, must_call=True, parallel=False, tags=tags)
+    assert vocabulary.accepts(grammar, CLOCK)
+    assert not vocabulary.accepts(grammar, f"{CLOCK}\n{CLOCK}")
+
+
+def test_text_is_free_until_a_call_begins(vocabulary: GrammarVocabulary) -> None:
+    """From its marker on, there must be a valid call, and after the calls the end."""
+    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, tags=vocabulary.tags)
+    for text in ("", "Hello!", '{"name": "x"}', "a < b", "<tool", "Line\n\nline", PARIS):
+        assert vocabulary.accepts(grammar, text), text
+    assert vocabulary.accepts(grammar, f"Let me see.\n{PARIS}\n{CLOCK}")
+    assert not vocabulary.accepts(grammar, f"Let me see.\n{hermes('unknown', '{}')}")
+    assert not vocabulary.accepts(grammar, "Let me see.\n<tool_call>")
+    assert not vocabulary.accepts(grammar, "<tool_call>\nThat is how I call.</tool_call>")
+    assert not vocabulary.accepts(grammar, f"{PARIS}\nThere.")
+
+
+def test_a_marker_is_not_spelled_out_in_text(vocabulary: GrammarVocabulary) -> None:
+    """A call that is no call to the grammar would be one to whoever reads the turn."""
+    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, tags=vocabulary.tags)
+    rules = vocabulary.begin(grammar)
+    for letter in "<tool_call":
+        rules.accept(vocabulary.letter(letter))
+    assert not vocabulary.allows(rules, vocabulary.letter(">"))
+    assert vocabulary.allows(rules, vocabulary.letter("-"))
+
+
+@pytest.mark.parametrize("layout", [HERMES_LAYOUT, SECTIONED, LISTED, BARE], ids=str)
+def test_layouts(vocabulary: GrammarVocabulary, layout: CallLayout) -> None:
+    """What stands around calls is the layout's, whether a vocabulary has tokens for it or not."""
+
+    def call(name: str, arguments: str) -> str:
+        return f"{layout.before}{name}{layout.between}{arguments}{layout.after}"
+
+    def turn(*calls: str) -> str:
+        return layout.section_open + layout.separator.join(calls) + layout.section_close
+
+    paris, clock = call("weather", '{"city": "Paris"}'), call("time", "{}")
+    forced = turn_grammar(layout, TOOLS, must_call=True, tags=vocabulary.tags)
+    free = turn_grammar(layout, TOOLS, tags=vocabulary.tags)
+    for grammar in (forced, free):
+        assert vocabulary.accepts(grammar, turn(paris))
+        assert vocabulary.accepts(grammar, turn(paris, clock))
+        assert not vocabulary.accepts(grammar, turn(call("weather", "{}")))
+        assert not vocabulary.accepts(grammar, turn(paris) + " There.")
+    assert vocabulary.accepts(free, "Let me see. " + turn(paris, clock))
+    assert vocabulary.accepts(free, "Let me see.")
+    assert not vocabulary.accepts(forced, "Let me see. " + turn(paris))
+
+
+def tagged(name: str, **parameters: str) -> str:
+    """A call whose arguments are blocks."""
+    blocks = "".join(
+        f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in parameters.items()
+    )
+    return f"<tool_call>\n<function={name}>\n{blocks}</function>\n</tool_call>"
+
+
+def test_tagged_arguments(vocabulary: GrammarVocabulary) -> None:
+    """A block a parameter: text as it is, anything else as JSON that its schema allows."""
+    parameters = {
+        "type": "object",
+        "properties": {
+            "city": {"enum": ["Paris", "Rome"]},
+            "note": {"type": "string"},
+            "days": {"$ref": "#/$defs/days"},
+            "places": {"type": "array", "items": {"type": "string"}, "maxItems": 2},
+        },
+        "required": ["city", "note"],
+        "$defs": {"days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    }
+    tools = [ToolSpec("trip", None, parameters), ToolSpec("free", None, {"type": "object"}), TIME]
+    grammar = turn_grammar(TAGGED, tools, must_call=True, tags=vocabulary.tags)
+    can = vocabulary.accepts
+    assert can(grammar, tagged("trip", city="Rome", note='two\nlines, <b> & "quotes"'))
+    assert can(grammar, tagged("trip", city="Rome", note="", places='["a", "b"]'))
+    assert can(grammar, tagged("time") + "\n" + tagged("free", any="thing", and_more="2"))
+    assert not can(grammar, tagged("trip", city="London", note=""))
+    assert not can(grammar, tagged("trip", city="Rome"))
+    assert not can(grammar, tagged("trip", note="", city="Rome"))
+    assert not can(grammar, tagged("trip", city="Rome", note="", places='["a", "b", "c"]'))
+    assert not can(grammar, tagged("trip", city="Rome", note="", other="1"))
+    assert not can(grammar, tagged("time", zone="1"))
+
+
+def test_a_form_rules_the_whole_answer(vocabulary: GrammarVocabulary) -> None:
+    """The JSON of its schema, in the order of its keys, without white space that nobody needs."""
+    form = AnswerForm(CITY, strict=True)
+    grammar = turn_grammar(HERMES_LAYOUT, [], form=form, tags=vocabulary.tags)
+    assert vocabulary.accepts(grammar, '{"city": "Paris", "days": 3}')
+    assert vocabulary.accepts(grammar, '{"city":"Paris","days":3}')
+    assert not vocabulary.accepts(grammar, '{"days": 3, "city": "Paris"}')
+    assert not vocabulary.accepts(grammar, '{"city":  "Paris"}')
+    assert not vocabulary.begins(grammar, " {")
+    assert not vocabulary.accepts(grammar, '{"city": "Paris"} ')
+    assert not vocabulary.accepts(grammar, "Paris")
+
+
+def test_a_form_and_functions(vocabulary: GrammarVocabulary) -> None:
+    """The answer has its form, or there are calls; both would be neither."""
+    form = AnswerForm({"type": "object"})
+    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, form=form, tags=vocabulary.tags)
+    assert vocabulary.accepts(grammar, '{"any": ["thing", 1, null]}')
+    assert vocabulary.accepts(grammar, PARIS)
+    assert not vocabulary.accepts(grammar, f'{{"any": 1}}{PARIS}')
+    assert not vocabulary.accepts(grammar, "Hello!")
+    forced = turn_grammar(HERMES_LAYOUT, TOOLS, must_call=True, form=form, tags=vocabulary.tags)
+    assert not vocabulary.accepts(forced, '{"any": 1}')
+
+
+def test_what_response_formats_ask_for() -> None:
+    """As runs have them; an object is one in any case."""
+    schema = {"name": "x", "schema": CITY, "strict": True}
+    assert answer_form(None) is None
+    assert answer_form({"type": "text"}) is None
+    assert answer_form({"type": "json_object"}) == AnswerForm({"type": "object"})
+    assert answer_form({"type": "json_schema", "json_schema": schema}) == AnswerForm(CITY, True)
+    bare = {"type": "json_schema", "json_schema": {"name": "x"}}
+    assert answer_form(bare) == AnswerForm({"type": "object"})
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["as tokens", "as text"])
+def test_reasoning_is_free(vocabulary: GrammarVocabulary, apart: bool) -> None:
+    """Up to its end, which must come; then the turn is what it has to be."""
+    think, done = ("<tools>", "</tools>") if apart else ("<reflect>", "</reflect>")
+    tags = vocabulary.tags
+    begun = Thoughts(think, done, begun=True)
+    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, must_call=True, thoughts=begun, tags=tags)
+    assert vocabulary.accepts(grammar, f"Well, {{}} ...{done}{PARIS}")
+    assert vocabulary.accepts(grammar, f"{done}\n\n{PARIS}")
+    assert not vocabulary.accepts(grammar, f"Well{done}")
+    assert not vocabulary.accepts(grammar, PARIS)
+    may = turn_grammar(HERMES_LAYOUT, TOOLS, thoughts=Thoughts(think, done), tags=tags)
+    assert vocabulary.accepts(may, f"{think}\nWell.\n{done}\n\nHello!")
+    assert vocabulary.accepts(may, PARIS)
+    form = AnswerForm(CITY)
+    answer = turn_grammar(None, [], form=form, thoughts=Thoughts(think, done), tags=tags)
+    assert vocabulary.accepts(answer, '{"city": "Paris"}')
+    # One that has no token to begin with would lose its answer to a word that it never learned.
+    assert vocabulary.accepts(answer, f'{think}Well.{done}{{"city": "Paris"}}') == apart
+
+
+AWKWARD = {
+    "look-around": {"pattern": "(?=a)b", "type": "string"},
+    "not": {"not": {"type": "string"}, "type": "integer"},
+    "unknown format": {"type": "string", "format": "phone"},
+    "elsewhere": {"$ref": "https://example.invalid/schema"},
+    "nowhere": {"$ref": "#/$defs/none"},
+    "itself": {"$ref": "#/properties/value"},
+    "both ways": {"minimum": 3, "maximum": 1},
+    "huge factor": {"type": "integer", "multipleOf": 123456789},
+    "no choice": {"enum": []},
+    "old tuple": {"type": "array", "items": [{"type": "integer"}], "maxItems": 1},
+}
+
+
+@pytest.mark.parametrize("shape", AWKWARD.values(), ids=AWKWARD.keys())
+def test_what_cannot_be_enforced_is_let_go(
+    vocabulary: GrammarVocabulary, shape: dict[str, Any]
+) -> None:
+    """In a schema that is not strict, and nothing else of it."""
+    parameters = {
+        "type": "object",
+        "properties": {"value": shape, "n": {"type": "integer"}},
+        "required": ["n"],
+    }
+    grammar = turn_grammar(HERMES_LAYOUT, [ToolSpec("f", None, parameters)], must_call=True)
+    can = partial(vocabulary.accepts, spelled=True)
+    assert can(grammar, hermes("f", '{"n": 1}'))
+    assert not can(grammar, hermes("f", '{"n": "1"}'))
+
+
+def test_a_loose_grammar_holds_to_strict_schemas_only(vocabulary: GrammarVocabulary) -> None:
+    """It is what remains where the engine cannot do with the whole."""
+    tools = [WEATHER, ToolSpec("trip", None, CITY, strict=True)]
+    grammar = turn_grammar(HERMES_LAYOUT, tools, must_call=True, tags=vocabulary.tags, loose=True)
+    assert vocabulary.accepts(grammar, hermes("weather", '{"any": "thing"}'))
+    assert not vocabulary.accepts(grammar, hermes("trip", '{"any": "thing"}'))
+    assert vocabulary.accepts(grammar, hermes("trip", '{"city": "Rome"}'))
+
+
+def test_whoever_reads_the_turn_finds_the_calls(vocabulary: GrammarVocabulary) -> None:
+    """Any way through the grammar is read as calls of offered functions with JSON arguments."""
+    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, must_call=True, tags=vocabulary.tags)
+    read = 0
+    for seed in range(40):
+        if (text := vocabulary.written(grammar, seed)) is None:
+            continue
+        parser = TurnParser(HERMES, [tool.name for tool in TOOLS])
+        parser.feed(text)
+        parser.finish()
+        assert parser.text == ""
+        assert parser.calls
+        for _, name, arguments in parser.calls:
+            assert name in {tool.name for tool in TOOLS}
+            assert isinstance(json.loads(arguments), dict)
+        read += 1
+    assert read > 20

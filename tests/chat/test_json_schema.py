@@ -1,0 +1,141 @@
+"""Schemas that nobody promised to keep: what is enforced of them, and what is let go."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import jsonschema
+import pytest
+
+from server.chat.json_schema import LARGEST, usable
+from tests.engine.shapes import root_shape
+
+STRING = {"type": "string"}
+
+
+def kept(shape: dict[str, Any]) -> dict[str, Any]:
+    """What is left of a shape where it stands as a property."""
+    left: dict[str, Any] = usable({"properties": {"a": shape}})["properties"]["a"]
+    return left
+
+
+@pytest.mark.parametrize(
+    ("shape", "left"),
+    [
+        ({"type": "string", "title": "A", "default": "x", "examples": ["y"]}, STRING),
+        ({"type": "string", "pattern": "(?=a)b"}, STRING),
+        ({"type": "string", "pattern": "a+"}, {"type": "string", "pattern": "a+"}),
+        ({"type": "string", "format": "phone"}, STRING),
+        ({"type": "string", "minLength": 10**9}, STRING),
+        ({"type": "string", "minLength": 3, "maxLength": 2}, STRING),
+        ({"type": "text"}, {}),
+        ({"type": ["string", "null"]}, {"type": ["string", "null"]}),
+        ({"enum": []}, {}),
+        ({"enum": "abc"}, {}),
+        ({"const": None}, {"const": None}),
+        ({"not": STRING, "if": {}, "then": {}}, {}),
+        ({"minimum": 3, "maximum": 2}, {}),
+        ({"minimum": 1e300, "maximum": 2}, {"maximum": 2}),
+        ({"exclusiveMinimum": True, "minimum": 1}, {"minimum": 1}),
+        ({"multipleOf": 123456789}, {}),
+        ({"multipleOf": 0.01}, {"multipleOf": 0.01}),
+        ({"$ref": "https://example.invalid/"}, {}),
+        ({"$ref": "#/$defs/none"}, {}),
+        ({"$ref": "#/properties/a"}, {}),
+        ({"$ref": "#"}, {"$ref": "#"}),
+        ({"items": [STRING, {}]}, {"prefixItems": [STRING, {}]}),
+        ({"required": "a", "properties": []}, {}),
+        ({"properties": {"b": 3}}, {}),
+        ({"anyOf": []}, {}),
+        ({"anyOf": [STRING, "x"]}, {}),
+        ({"patternProperties": {"a": {}, "b": {}}, "additionalProperties": False}, {}),
+        ({"patternProperties": {"(?=a)": {}}}, {}),
+    ],
+    ids=str,
+)
+def test_what_is_left(shape: dict[str, Any], left: dict[str, Any]) -> None:
+    """All that can be enforced, and nothing else."""
+    assert kept(shape) == left
+
+
+def test_declared_properties_are_all_there_are() -> None:
+    """A weak model would make up others; whoever wants them says so."""
+    assert usable({"properties": {"a": {}}})["additionalProperties"] is False
+    assert usable({"properties": {"a": {}}, "additionalProperties": True}) == {
+        "properties": {"a": {}},
+        "additionalProperties": True,
+    }
+    assert "additionalProperties" not in usable({"type": "object"})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]},
+        {"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}, {}]},
+        {"properties": {"a": {}}, "$ref": "#/$defs/b", "$defs": {"b": {"properties": {"b": {}}}}},
+    ],
+    ids=str,
+)
+def test_properties_that_are_declared_in_several_places(schema: dict[str, Any]) -> None:
+    """None of them knows all, so none excludes others."""
+    assert usable(schema) == schema
+
+
+def test_what_must_be_there_may_be_there() -> None:
+    """A property that is required and not declared would have no place otherwise."""
+    left = usable({"properties": {}, "required": ["a"], "additionalProperties": False})
+    assert left == {"properties": {}, "required": ["a"]}
+
+
+def test_the_schema_that_was_given_stays_as_it_is() -> None:
+    """It is stored, and shown."""
+    given = {"properties": {"a": {"title": "A"}}}
+    usable(given)
+    assert given == {"properties": {"a": {"title": "A"}}}
+
+
+def test_too_large_a_schema_is_not_enforced() -> None:
+    """Whatever is in it."""
+    assert usable({"enum": ["x" * LARGEST]}) == {}
+
+
+def test_hostile_schemas_take_no_time() -> None:
+    """Chains and rings of references, and many of them."""
+
+    def ring(length: int) -> dict[str, Any]:
+        parts = {f"d{n}": {"$ref": f"#/$defs/d{(n + 1) % length}"} for n in range(length)}
+        return {"$defs": parts, "properties": {"a": {"$ref": "#/$defs/d0"}}}
+
+    begun = time.monotonic()
+    assert usable(ring(5000)) == {}
+    assert time.monotonic() - begun < 1
+    opened = usable(ring(50))["$defs"].values()
+    assert sum(1 for part in opened if part == {}) == 1
+
+
+def test_long_chains_are_not_enforced() -> None:
+    """What reads schemas would call itself too often."""
+    links = {f"d{n}": {"properties": {"x": {"$ref": f"#/$defs/d{n + 1}"}}} for n in range(1000)}
+    schema = {"properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": {**links, "d1000": {}}}
+    assert usable(schema) == {}
+    links["d90"] = {}
+    assert usable(schema | {"$defs": links})["properties"] == {"a": {"$ref": "#/$defs/d0"}}
+
+
+def test_factors_that_add_up_are_let_go() -> None:
+    """Each alone would do."""
+    factors = [{"multipleOf": 9973}, {"multipleOf": 9967}]
+    assert usable({"anyOf": factors}) == {"anyOf": factors}
+    assert usable({"type": "integer", "allOf": factors}) == {"type": "integer", "allOf": [{}, {}]}
+
+
+def test_nothing_is_refused_that_was_valid() -> None:
+    """Closed objects aside, what is usable accepts whatever the schema did."""
+    for seed in range(200):
+        schema = root_shape(random.Random(seed), strict=False)
+        assert jsonschema.Draft202012Validator.check_schema(schema) is None
+        left = usable(schema)
+        assert left == schema

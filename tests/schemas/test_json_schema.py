@@ -1,0 +1,252 @@
+"""The strict subset of JSON Schema: what is in it, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from server.schemas.json_schema import SchemaRefused, check_strict, is_plain_pattern
+
+REQUIRED = (
+    "'required' is required to be supplied and to be an array including every key in properties."
+)
+CLOSED = "'additionalProperties' is required to be supplied and to be false."
+
+
+def object_of(**properties: Any) -> dict[str, Any]:
+    """A strict object with these properties."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def refusal(schema: dict[str, Any]) -> str:
+    """Why it is refused."""
+    with pytest.raises(SchemaRefused) as refused:
+        check_strict(schema)
+    return str(refused.value)
+
+
+WHOLE = {
+    **object_of(
+        name={"type": "string", "description": "Its name", "title": "Name"},
+        code={"type": "string", "pattern": "^[A-Z]{2}[0-9]{4}$"},
+        when={"type": "string", "format": "date-time"},
+        size={"type": "number", "minimum": 0, "exclusiveMaximum": 10, "multipleOf": 0.25},
+        kind={"enum": ["a", "b", None]},
+        fixed={"const": 3},
+        note={"type": ["string", "null"]},
+        tags={"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 4},
+        parent={"anyOf": [{"$ref": "#"}, {"type": "null"}]},
+        place={"$ref": "#/$defs/place"},
+        old={"$ref": "#/definitions/old~1place"},
+    ),
+    "$schema": "http://json-schema.org/draft-07/schema#",
+    "$defs": {"place": object_of(x={"type": "integer"})},
+    "definitions": {"old/place": object_of(y={"type": "boolean"})},
+}
+
+
+def test_the_whole_subset_is_taken() -> None:
+    """Types, choices, references, recursion, bounds, patterns and formats."""
+    check_strict(WHOLE)
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "open": ({"type": "object", "properties": {}, "required": []}, f"In context=(), {CLOSED}"),
+    "open inside": (
+        object_of(a={"type": "object", "properties": {}}),
+        f"In context=('properties', 'a'), {CLOSED}",
+    ),
+    "not required": (
+        {**object_of(a={"type": "string"}, b={"type": "string"}), "required": ["a"]},
+        f"In context=(), {REQUIRED} Missing 'b'.",
+    ),
+    "required too much": (
+        {**object_of(a={"type": "string"}), "required": ["a", "b"]},
+        f"In context=(), {REQUIRED} Extra required key 'b' supplied.",
+    ),
+    "no keyword of ours": (
+        object_of(a={"type": "string", "minLength": 1}),
+        "In context=('properties', 'a'), 'minLength' is not permitted.",
+    ),
+    "deep within": (
+        object_of(a={"type": "array", "items": {"anyOf": [{"type": "null", "default": None}]}}),
+        "In context=('properties', 'a', 'items', 'anyOf', '0'), 'default' is not permitted.",
+    ),
+    "in a definition": (
+        {**object_of(), "$defs": {"x": {"type": "string", "not": {}}}},
+        "In context=('$defs', 'x'), 'not' is not permitted.",
+    ),
+    "no type": (object_of(a={}), "In context=('properties', 'a'), schema must have a 'type' key."),
+    "no such type": (
+        object_of(a={"type": "text"}),
+        "In context=('properties', 'a'), 'text' is not valid under any of the given schemas.",
+    ),
+    "no schema": (
+        object_of(a=True),
+        "In context=('properties', 'a'), True is not of type 'object'.",
+    ),
+    "no items": (
+        object_of(a={"type": "array"}),
+        "In context=('properties', 'a'), array schema missing items.",
+    ),
+    "beside a reference": (
+        {**object_of(a={"$ref": "#/$defs/b", "description": "B"}), "$defs": {"b": {"const": 1}}},
+        "In context=('properties', 'a'), $ref cannot have keywords {'description'}.",
+    ),
+    "nowhere": (
+        object_of(a={"$ref": "#/$defs/b"}),
+        "In context=('properties', 'a'), reference to '#/$defs/b' was not found in the schema.",
+    ),
+    "elsewhere": (
+        object_of(a={"$ref": "https://example.invalid/x"}),
+        "In context=('properties', 'a'), reference to 'https://example.invalid/x' was not found "
+        "in the schema.",
+    ),
+    "a choice at the root": (
+        {**object_of(), "anyOf": [object_of()]},
+        "schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' "
+        "at the top level.",
+    ),
+    "a list at the root": (
+        {"type": "array", "items": object_of()},
+        "schema must be a JSON Schema of 'type: \"object\"', got 'type: \"array\"'.",
+    ),
+    "nothing at the root": (
+        {},
+        "schema must be a JSON Schema of 'type: \"object\"', got 'type: \"None\"'.",
+    ),
+    "no format of ours": (
+        object_of(a={"type": "string", "format": "phone"}),
+        "In context=('properties', 'a'), format 'phone' is not permitted.",
+    ),
+    "no members": (
+        object_of(a={"enum": []}),
+        "In context=('properties', 'a'), 'enum' has no members.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("schema", "told"), FAULTS.values(), ids=FAULTS.keys())
+def test_the_first_fault_is_told_with_its_place(schema: dict[str, Any], told: str) -> None:
+    """In the hosted API's words, from the outside in."""
+    assert refusal(schema) == told
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"type": "string", "pattern": "(?=a)b"},
+        {"type": "string", "pattern": "(a{1000}){1000}"},
+        {"type": "string", "pattern": 7},
+        {"type": "integer", "multipleOf": 123456789},
+        {"type": "number", "multipleOf": 0},
+        {"type": "number", "maximum": 1e300},
+        {"type": "number", "minimum": "3"},
+        {"type": "array", "items": {"type": "null"}, "minItems": 10**9},
+        {"type": "array", "items": {"type": "null"}, "minItems": 3, "maxItems": 2},
+        {"type": "array", "items": [{"type": "null"}]},
+        {"enum": "abc"},
+        {"type": []},
+        {"type": "object", "properties": [], "additionalProperties": False},
+        {"type": "object", "required": {}, "additionalProperties": False},
+    ],
+    ids=str,
+)
+def test_what_nobody_could_enforce_is_refused(shape: dict[str, Any]) -> None:
+    """Wherever it stands."""
+    assert refusal(object_of(a=shape)).startswith("In context=('properties', 'a'), ")
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Objects in objects."""
+    schema: dict[str, Any] = object_of(a={"type": "string"})
+    for _ in range(levels - 1):
+        schema = object_of(a=schema)
+    return schema
+
+
+def chain(length: int, last: str) -> dict[str, Any]:
+    """Definitions that refer to one another, in a row, and the last one to another place."""
+    names = [f"d{number}" for number in range(length)]
+    refs = [*(f"#/$defs/{name}" for name in names[1:]), last]
+    defs = {name: {"$ref": ref} for name, ref in zip(names, refs, strict=True)}
+    return {**object_of(a={"$ref": "#/$defs/d0"}), "$defs": defs}
+
+
+def test_sizes_are_limited() -> None:
+    """Levels of objects, properties, values of enums, characters: each up to its limit."""
+    check_strict(nested(10))
+    assert refusal(nested(11)) == "11 levels of nesting exceeds limit of 10."
+    many = {f"p{number}": {"type": "null"} for number in range(5001)}
+    assert refusal(object_of(**many)) == "5001 object properties exceeds limit of 5000."
+    enum = object_of(a={"enum": list(range(1001))})
+    assert refusal(enum) == "1001 enum values exceeds limit of 1000."
+    long = object_of(a={"const": "x" * 120_000})
+    assert refusal(long) == "120001 characters of names and values exceeds limit of 120000."
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        nested(20_000),
+        chain(4_000, "#/$defs/d0"),
+        chain(4_000, "#"),
+        object_of(
+            a={
+                "type": "integer",
+                "multipleOf": 9973,
+                "anyOf": [{"type": "integer", "multipleOf": 9967}],
+            }
+        ),
+        {**object_of(a={"$ref": "#/$defs/b"}), "$defs": {"b": {"anyOf": [{"$ref": "#/$defs/b"}]}}},
+        object_of(a={"type": "array", "items": {"type": "null"}, "maxItems": 10**12}),
+        object_of(a={"type": "string", "pattern": "((" * 400 + "a{9}" + "){9})" * 400}),
+    ],
+    ids=[
+        "levels",
+        "long cycle",
+        "long chain",
+        "factors",
+        "cycle in a choice",
+        "repeats",
+        "repeats in a pattern",
+    ],
+)
+def test_hostile_schemas_are_refused_at_once(schema: dict[str, Any]) -> None:
+    """Whatever their depth: nothing here calls itself."""
+    begun = time.monotonic()
+    refusal(schema)
+    assert time.monotonic() - begun < 1
+
+
+def test_a_cycle_is_told_with_its_place() -> None:
+    """One that says nothing on its way; others are lists and trees."""
+    assert refusal(chain(3, "#/$defs/d0")) == (
+        "In context=('properties', 'a'), the reference '#/$defs/d0' leads back to itself."
+    )
+    check_strict(chain(3, "#"))
+
+
+PLAIN = ["", "a+b*c?", "^[^@]+@[^@]+$", r"\d{3}-\d{4}", r"^\p{L}+$", "^a$|^b$", "(?<year>[0-9]+)"]
+PLAIN += ["(?:ab){2,}", r"[\w-]{8}-[\w-]{4}", r"\/\.\-", "[]a]", "a{0,1000}"]
+NOT_PLAIN = ["(?=a)", "(?!a)b", "(?<=a)b", r"(a)\1", r"\bword\b", "a$b", "a^b", "(^a)b", "[a-z"]
+NOT_PLAIN += ["a{3,2}", "(a{200}){200}", "x{", "[[:alpha:]]", "[a&&b]", "(", "a**", "x" * 1001]
+
+
+@pytest.mark.parametrize("pattern", PLAIN)
+def test_plain_patterns(pattern: str) -> None:
+    """Regular in the narrow sense, and read alike by all that read them."""
+    assert is_plain_pattern(pattern)
+
+
+@pytest.mark.parametrize("pattern", NOT_PLAIN, ids=lambda pattern: pattern[:20])
+def test_patterns_that_are_more_than_plain(pattern: str) -> None:
+    """They look around, refer back, are no patterns, or are too large."""
+    assert not is_plain_pattern(pattern)
