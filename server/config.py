@@ -129,6 +129,7 @@ class RunsSettings(Section):
     expires_after: Positive = 600
     sweep_interval: Seconds = 1.0
     completion_cap: Positive = 2048
+    tool_rounds: Positive = 100
     worker_deaths: Positive = 2
     restarts: Count = 5
 

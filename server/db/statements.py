@@ -101,6 +101,12 @@ def spent(*names: str) -> Select[Any]:
     return select(*sums, func.count()).where(*(c[name] == bindparam(name) for name in names))
 
 
+ROUNDS = select(func.count()).where(
+    _step.c.run_id == bindparam("run"),
+    _step.c.type == "tool_calls",
+    _step.c.status == "completed",
+)
+
 # Newest first, in the order of an index.
 TURNS_SINCE = (
     select(_turn)

@@ -297,6 +297,10 @@ class Steps(Store):
         wanted = {"thread": thread_id, "oldest": after_message}
         return self.connection.execute(statements.ANSWERED_CALLS, wanted).all()
 
+    def rounds(self, run_id: str) -> int:
+        """How often the run has called tools and was answered."""
+        return self.connection.execute(statements.ROUNDS, {"run": run_id}).scalar_one()
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:

@@ -20,24 +20,36 @@ class CompletionBudgetSpent(Exception):
     """The run's earlier turns wrote as many tokens as it may write."""
 
 
+class TooManyRounds(Exception):
+    """The run calls tools again and again."""
+
+
 class ContextBuilder:
     """Loads what a run's next turn is asked with."""
 
-    def __init__(self, db: Database, *, completion_cap: int) -> None:
+    def __init__(self, db: Database, *, completion_cap: int, tool_rounds: int = 100) -> None:
         self._db = db
         self._completion_cap = completion_cap
+        self._tool_rounds = tool_rounds
 
     async def build(self, run: Record, model: Model) -> TurnRequest:
-        """The run's next turn. Raises CompletionBudgetSpent, InvalidPrompt."""
-        budget, units, written, common = await self._db.read(lambda tx: self._load(tx, run, model))
+        """The run's next turn. Raises CompletionBudgetSpent, TooManyRounds, InvalidPrompt.
+
+        A choice of tools that forces a call does so until there was one.
+        """
+        loaded = await self._db.read(lambda tx: self._load(tx, run, model))
+        budget, units, written, common, rounds = loaded
         if budget.completion <= 0:
             raise CompletionBudgetSpent
+        if rounds >= self._tool_rounds:
+            raise TooManyRounds(f"The run called tools {rounds} times and came to no answer.")
+        choice = run.tool_choice if run.tool_choice == "none" or not rounds else "auto"
         return TurnRequest(
             run.instructions,
             units,
             budget,
-            tools=tool_specs(run.tools, run.tool_choice),
-            must_call=run.tool_choice not in (None, "auto", "none"),
+            tools=tool_specs(run.tools, choice),
+            must_call=choice not in (None, "auto", "none"),
             parallel_tool_calls=run.parallel_tool_calls,
             response_format=_asked_format(run.response_format),
             reasoning_effort=run.reasoning_effort,
@@ -52,7 +64,7 @@ class ContextBuilder:
 
     def _load(
         self, tx: Tx, run: Record, model: Model
-    ) -> tuple[Budget, list[Unit], list[WrittenTurn], str]:
+    ) -> tuple[Budget, list[Unit], list[WrittenTurn], str, int]:
         context = model.chat.context
         spent = tx.turns.spent_by_run(run.id)
         own = run.max_completion_tokens
@@ -65,7 +77,7 @@ class ContextBuilder:
         written = [] if model.local is None else written_turns(tx, run.thread_id, placed, budget)
         assistant = tx.assistants.by_id(run.assistant_id)
         common = assistant.instructions if assistant is not None else None
-        return budget, units, written, common or ""
+        return budget, units, written, common or "", tx.steps.rounds(run.id)
 
 
 def placed_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Placed]:

@@ -19,7 +19,7 @@ from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
 from server.engine.protocol import EndpointLost, EngineCrashed, EngineError, RateLimited
 from server.ids import IdSource
-from server.runs.context import CompletionBudgetSpent, ContextBuilder
+from server.runs.context import CompletionBudgetSpent, ContextBuilder, TooManyRounds
 from server.runs.deltas import MessageDeltas, StepDeltas
 from server.runs.events import EventBus
 from server.runs.models import Model
@@ -132,6 +132,8 @@ class RunExecution:
             await self._generate()
         except CompletionBudgetSpent:
             return Ending("incomplete", None, incomplete_reason="max_completion_tokens")
+        except TooManyRounds as error:
+            return self._failed(_error("server_error", error))
         except InvalidPrompt as error:
             return self._failed(_error("invalid_prompt", error))
         except PromptBudgetUnmet:

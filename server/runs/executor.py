@@ -47,6 +47,7 @@ class ExecutorSettings:
     expires_after: int = 600
     sweep_interval: float = 1.0
     completion_cap: int = 2048
+    tool_rounds: int = 100
     worker_deaths: int = 2
     restarts: int = 5
 
@@ -77,7 +78,9 @@ class RunExecutor:
         self._settings = settings
         self._metrics = metrics
         self._progress = Progress(Announcer(bus))
-        self._context = ContextBuilder(db, completion_cap=settings.completion_cap)
+        self._context = ContextBuilder(
+            db, completion_cap=settings.completion_cap, tool_rounds=settings.tool_rounds
+        )
         self._permits = Counter({m.id: m.chat.slots for m in catalog.models.values()})
         self._running: dict[str, RunExecution] = {}
         self._tasks: set[asyncio.Task[None]] = set()

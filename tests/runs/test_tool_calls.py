@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from server.engine.scripted import encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.engine.scripted import ScriptedEngine, encode
 from tests.covering import covers
 from tests.runs.story import (
     HELLO,
     WEATHER,
     Json,
     Story,
+    begin_story,
     calls_of,
     granted,
     refusal,
     text_of,
     written,
 )
+from tests.support import live_server
 
 TIME: Json = {"type": "function", "function": {"name": "get_time"}}
 ROME, OSLO = '{"city": "Rome"}', '{"city": "Oslo"}'
@@ -73,6 +80,46 @@ async def test_two_rounds(story: Story) -> None:
     assert prompt.index("Oslo") < prompt.index("snow")
     spent = sum(step["usage"]["total_tokens"] for step in steps)
     assert run["usage"]["total_tokens"] == spent
+
+
+async def test_a_run_that_calls_for_ever_is_stopped(tmp_path: Path) -> None:
+    """After as many rounds as the settings allow it fails and says why; the thread goes on."""
+    engine = ScriptedEngine()
+    async with (
+        live_server(tmp_path, engine, runs__tool_rounds=3) as server,
+        begin_story(server, engine) as story,
+    ):
+        for _ in range(3):
+            engine.says(written(("get_weather", ROME)))
+        run = await story.run()
+        for _ in range(3):
+            assert run["status"] == "requires_action"
+            granted(await story.submit(run, "sunny"))
+            run = await story.settled(run)
+        assert run["status"] == "failed"
+        assert run["last_error"] == {
+            "code": "server_error",
+            "message": "The run called tools 3 times and came to no answer.",
+        }
+        assert len(engine.requests) == 3
+        assert [step["status"] for step in await story.steps(run)] == ["completed"] * 3
+        assert (await story.run())["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "get_weather"}}], ids=str
+)
+async def test_a_forced_call_is_forced_once(story: Story, choice: Any) -> None:
+    """Before it answers the user: with the output at hand, it may answer, or call what it likes."""
+    story.engine.says(written(("get_weather", ROME)))
+    story.engine.says("It is sunny.")
+    run = await story.run(tools=[WEATHER, TIME], tool_choice=choice)
+    granted(await story.submit(run, "sunny"))
+    assert (await story.settled(run))["status"] == "completed"
+    forced, free = (request.grammar for request in story.engine.requests)
+    assert "TEXT" not in forced
+    assert "TEXT" in free
+    assert "get_time" in free
 
 
 @covers("POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", "tool_outputs", "error")
