@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.bundled import bundled_path
-from server.chat.dialects import HERMES, HERMES_LAYOUT
+from server.chat.dialects import HERMES
 from server.chat.grammar import AnswerForm, Thoughts, answer_form, turn_grammar
 from server.chat.layout import CallLayout
 from server.chat.turn import TurnParser
@@ -71,7 +71,7 @@ CLOCK = hermes("time", "{}")
 
 def test_nothing_is_said_of_a_turn_that_is_free() -> None:
     """Without tools or a form there is no grammar; nor for calls that nobody can write."""
-    assert turn_grammar(HERMES_LAYOUT, []) == ""
+    assert turn_grammar(HERMES.layout, []) == ""
     assert turn_grammar(None, TOOLS) == ""
     assert turn_grammar(None, TOOLS, must_call=True) == ""
 
@@ -80,7 +80,7 @@ def test_nothing_is_said_of_a_turn_that_is_free() -> None:
 def test_a_turn_that_must_call_is_calls(vocabulary: GrammarVocabulary, apart: bool) -> None:
     """One or several of the functions that are offered, with valid arguments, and nothing else."""
     tags = vocabulary.tags if apart else {}
-    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, must_call=True, tags=tags)
+    grammar = turn_grammar(HERMES.layout, TOOLS, must_call=True, tags=tags)
     can = partial(vocabulary.accepts, spelled=not apart)
     assert can(grammar, PARIS)
     assert can(grammar, f"{PARIS}\n{ROME}\n{CLOCK}")
@@ -101,14 +101,14 @@ def test_a_turn_that_must_call_is_calls(vocabulary: GrammarVocabulary, apart: bo
 def test_one_call_only(vocabulary: GrammarVocabulary) -> None:
     """Where calls are not to be made side by side."""
     tags = vocabulary.tags
-    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, must_call=True, parallel=False, tags=tags)
+    grammar = turn_grammar(HERMES.layout, TOOLS, must_call=True, parallel=False, tags=tags)
     assert vocabulary.accepts(grammar, CLOCK)
     assert not vocabulary.accepts(grammar, f"{CLOCK}\n{CLOCK}")
 
 
 def test_text_is_free_until_a_call_begins(vocabulary: GrammarVocabulary) -> None:
     """From its marker on, there must be a valid call, and after the calls the end."""
-    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, tags=vocabulary.tags)
+    grammar = turn_grammar(HERMES.layout, TOOLS, tags=vocabulary.tags)
     for text in ("", "Hello!", '{"name": "x"}', "a < b", "<tool", "Line\n\nline", PARIS):
         assert vocabulary.accepts(grammar, text), text
     assert vocabulary.accepts(grammar, f"Let me see.\n{PARIS}\n{CLOCK}")
@@ -120,7 +120,7 @@ def test_text_is_free_until_a_call_begins(vocabulary: GrammarVocabulary) -> None
 
 def test_a_marker_is_not_spelled_out_in_text(vocabulary: GrammarVocabulary) -> None:
     """A call that is no call to the grammar would be one to whoever reads the turn."""
-    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, tags=vocabulary.tags)
+    grammar = turn_grammar(HERMES.layout, TOOLS, tags=vocabulary.tags)
     rules = vocabulary.begin(grammar)
     for letter in "<tool_call":
         rules.accept(vocabulary.letter(letter))
@@ -128,7 +128,7 @@ def test_a_marker_is_not_spelled_out_in_text(vocabulary: GrammarVocabulary) -> N
     assert vocabulary.allows(rules, vocabulary.letter("-"))
 
 
-@pytest.mark.parametrize("layout", [HERMES_LAYOUT, SECTIONED, LISTED, BARE], ids=str)
+@pytest.mark.parametrize("layout", [HERMES.layout, SECTIONED, LISTED, BARE], ids=str)
 def test_layouts(vocabulary: GrammarVocabulary, layout: CallLayout) -> None:
     """What stands around calls is the layout's, whether a vocabulary has tokens for it or not."""
 
@@ -189,7 +189,7 @@ def test_tagged_arguments(vocabulary: GrammarVocabulary) -> None:
 def test_a_form_rules_the_whole_answer(vocabulary: GrammarVocabulary) -> None:
     """The JSON of its schema, in the order of its keys, without white space that nobody needs."""
     form = AnswerForm(CITY, strict=True)
-    grammar = turn_grammar(HERMES_LAYOUT, [], form=form, tags=vocabulary.tags)
+    grammar = turn_grammar(HERMES.layout, [], form=form, tags=vocabulary.tags)
     assert vocabulary.accepts(grammar, '{"city": "Paris", "days": 3}')
     assert vocabulary.accepts(grammar, '{"city":"Paris","days":3}')
     assert not vocabulary.accepts(grammar, '{"days": 3, "city": "Paris"}')
@@ -202,12 +202,12 @@ def test_a_form_rules_the_whole_answer(vocabulary: GrammarVocabulary) -> None:
 def test_a_form_and_functions(vocabulary: GrammarVocabulary) -> None:
     """The answer has its form, or there are calls; both would be neither."""
     form = AnswerForm({"type": "object"})
-    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, form=form, tags=vocabulary.tags)
+    grammar = turn_grammar(HERMES.layout, TOOLS, form=form, tags=vocabulary.tags)
     assert vocabulary.accepts(grammar, '{"any": ["thing", 1, null]}')
     assert vocabulary.accepts(grammar, PARIS)
     assert not vocabulary.accepts(grammar, f'{{"any": 1}}{PARIS}')
     assert not vocabulary.accepts(grammar, "Hello!")
-    forced = turn_grammar(HERMES_LAYOUT, TOOLS, must_call=True, form=form, tags=vocabulary.tags)
+    forced = turn_grammar(HERMES.layout, TOOLS, must_call=True, form=form, tags=vocabulary.tags)
     assert not vocabulary.accepts(forced, '{"any": 1}')
 
 
@@ -228,12 +228,12 @@ def test_reasoning_is_free(vocabulary: GrammarVocabulary, apart: bool) -> None:
     think, done = ("<tools>", "</tools>") if apart else ("<reflect>", "</reflect>")
     tags = vocabulary.tags
     begun = Thoughts(think, done, begun=True)
-    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, must_call=True, thoughts=begun, tags=tags)
+    grammar = turn_grammar(HERMES.layout, TOOLS, must_call=True, thoughts=begun, tags=tags)
     assert vocabulary.accepts(grammar, f"Well, {{}} ...{done}{PARIS}")
     assert vocabulary.accepts(grammar, f"{done}\n\n{PARIS}")
     assert not vocabulary.accepts(grammar, f"Well{done}")
     assert not vocabulary.accepts(grammar, PARIS)
-    may = turn_grammar(HERMES_LAYOUT, TOOLS, thoughts=Thoughts(think, done), tags=tags)
+    may = turn_grammar(HERMES.layout, TOOLS, thoughts=Thoughts(think, done), tags=tags)
     assert vocabulary.accepts(may, f"{think}\nWell.\n{done}\n\nHello!")
     assert vocabulary.accepts(may, PARIS)
     form = AnswerForm(CITY)
@@ -267,7 +267,7 @@ def test_what_cannot_be_enforced_is_let_go(
         "properties": {"value": shape, "n": {"type": "integer"}},
         "required": ["n"],
     }
-    grammar = turn_grammar(HERMES_LAYOUT, [ToolSpec("f", None, parameters)], must_call=True)
+    grammar = turn_grammar(HERMES.layout, [ToolSpec("f", None, parameters)], must_call=True)
     can = partial(vocabulary.accepts, spelled=True)
     assert can(grammar, hermes("f", '{"n": 1}'))
     assert not can(grammar, hermes("f", '{"n": "1"}'))
@@ -276,7 +276,7 @@ def test_what_cannot_be_enforced_is_let_go(
 def test_a_loose_grammar_holds_to_strict_schemas_only(vocabulary: GrammarVocabulary) -> None:
     """It is what remains where the engine cannot do with the whole."""
     tools = [WEATHER, ToolSpec("trip", None, CITY, strict=True)]
-    grammar = turn_grammar(HERMES_LAYOUT, tools, must_call=True, tags=vocabulary.tags, loose=True)
+    grammar = turn_grammar(HERMES.layout, tools, must_call=True, tags=vocabulary.tags, loose=True)
     assert vocabulary.accepts(grammar, hermes("weather", '{"any": "thing"}'))
     assert not vocabulary.accepts(grammar, hermes("trip", '{"any": "thing"}'))
     assert vocabulary.accepts(grammar, hermes("trip", '{"city": "Rome"}'))
@@ -284,7 +284,7 @@ def test_a_loose_grammar_holds_to_strict_schemas_only(vocabulary: GrammarVocabul
 
 def test_whoever_reads_the_turn_finds_the_calls(vocabulary: GrammarVocabulary) -> None:
     """Any way through the grammar is read as calls of offered functions with JSON arguments."""
-    grammar = turn_grammar(HERMES_LAYOUT, TOOLS, must_call=True, tags=vocabulary.tags)
+    grammar = turn_grammar(HERMES.layout, TOOLS, must_call=True, tags=vocabulary.tags)
     read = 0
     for seed in range(40):
         if (text := vocabulary.written(grammar, seed)) is None:

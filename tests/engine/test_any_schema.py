@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from server.bundled import bundled_path
-from server.chat.dialects import HERMES, HERMES_LAYOUT
+from server.chat.dialects import HERMES
 from server.chat.grammar import AnswerForm, turn_grammar
 from server.chat.turn import TurnParser
 from server.chat.values import ToolSpec
@@ -116,7 +116,7 @@ async def test_every_call_has_its_parameters(nonsense: Nonsense) -> None:
         shapes = {f"f{n}": root_shape(dice, strict=n == 0) for n in range(3)}
         tools = [ToolSpec(name, None, shape, name == "f0") for name, shape in shapes.items()]
         tags = nonsense.engine.info.tags
-        grammar = turn_grammar(HERMES_LAYOUT, tools, must_call=True, tags=tags)
+        grammar = turn_grammar(HERMES.layout, tools, must_call=True, tags=tags)
         said = await nonsense.says(grammar, seed)
         parser = TurnParser(HERMES, shapes)
         parser.feed(said.data.decode("utf-8", "replace"))
