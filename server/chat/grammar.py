@@ -71,13 +71,15 @@ def turn_grammar(
     must_call: bool = False,
     parallel: bool = True,
     form: AnswerForm | None = None,
+    frame: tuple[str, str] = ("", ""),
     thoughts: Thoughts | None = None,
     tags: Mapping[str, int] | None = None,
     loose: bool = False,
 ) -> str:
     """The grammar of a turn; empty if the model may write what it likes.
 
-    Without a layout there are no calls. `tags` are the tokens that are no text. What is loose has
+    Without a layout there are no calls. An answer may stand in its `frame`, if its family has one.
+    `tags` are the tokens that are no text. What is loose has
     calls and JSON where they are to be, but holds to no schema that is not strict.
     """
     grammar = _Grammar(tags or {}, loose=loose)
@@ -85,11 +87,12 @@ def turn_grammar(
     if calls and must_call:
         turn = grammar.marked(calls)
     elif calls and form:
-        turn = f"{grammar.answer(form)} | {grammar.marked(calls)}"
+        turn = f"{grammar.framed(frame, grammar.answer(form))} | {grammar.marked(calls)}"
     elif calls:
-        turn = f"TEXT | {grammar.found_in_text(calls)}"
+        found = grammar.found_in_text(calls)
+        turn = f"{grammar.framed(frame, 'TEXT')} | {found}"
     elif form:
-        turn = grammar.answer(form)
+        turn = grammar.framed(frame, grammar.answer(form))
     else:
         return ""
     grammar.rule("start", grammar.after_thoughts(thoughts, grammar.rule("turn", turn)))
@@ -168,6 +171,13 @@ class _Grammar:
         """The calls with their marker."""
         return f"{self.literal(calls.marker)} {calls.rest}"
 
+    def framed(self, frame: tuple[str, str], answer: str) -> str:
+        """The answer, with or without what its family puts around it."""
+        if not any(frame):
+            return answer
+        opening, close = map(self.literal, frame)
+        return f"{answer} | {opening} {answer} {close}"
+
     def found_in_text(self, calls: _Calls) -> str:
         """The calls after whatever was said: once their marker is written, they must follow."""
         self.rule("ANY", "/(?s:.*)/")
@@ -181,11 +191,11 @@ class _Grammar:
 
     def after_thoughts(self, thoughts: Thoughts | None, turn: str) -> str:
         """The turn after reasoning, where the model is in it or has a token to begin it with."""
-        if thoughts is None or not (thoughts.begun or thoughts.open in self._tags):
+        if thoughts is None or not (thoughts.begun or self._tag.match(thoughts.open)):
             return turn
         self.rule("ANY", "/(?s:.*)/")
         self.rule("GAP", r"/\n{1,2}/")
-        if thoughts.close in self._tags:
+        if self._tag.match(thoughts.close):
             thought = self.rule("thought", f"ANY {self.literal(thoughts.close)}")
         else:
             thought = self.rule("thought[lazy]", f"ANY {_quoted(thoughts.close)}")

@@ -227,6 +227,7 @@ class LocalTurn:
             must_call=asked.must_call,
             parallel=asked.parallel_tool_calls,
             form=answer_form(asked.response_format),
+            frame=(dialect.answer_open, dialect.answer_close),
             thoughts=Thoughts(dialect.reasoning_open, dialect.reasoning_close, prompt.in_reasoning),
             tags=self._engine.info.tags,
             loose=self._loose,

@@ -243,6 +243,25 @@ def test_reasoning_is_free(vocabulary: GrammarVocabulary, apart: bool) -> None:
     assert vocabulary.accepts(answer, f'{think}Well.{done}{{"city": "Paris"}}') == apart
 
 
+def test_an_answer_may_stand_in_its_frame(vocabulary: GrammarVocabulary) -> None:
+    """Text or JSON, beside calls or alone; and reasoning may begin and end with several tokens."""
+    frame = ("<tools>final", "</tools>")
+    tags = vocabulary.tags
+    auto = turn_grammar(HERMES.layout, TOOLS, frame=frame, tags=tags)
+    for text in ("Hello!", "<tools>finalHello!</tools>", PARIS, f"Hello!{PARIS}"):
+        assert vocabulary.accepts(auto, text)
+    for text in ("<tools>Hello!</tools>", "<tools>finalHello!", f"<tools>final{PARIS}</tools>"):
+        assert not vocabulary.accepts(auto, text)
+    thoughts = Thoughts("<tools>analysis", "</tools>Well:")
+    form = AnswerForm(CITY)
+    answer = turn_grammar(None, [], form=form, frame=frame, thoughts=thoughts, tags=tags)
+    said = '{"city": "Paris"}'
+    for text in (said, f"<tools>final{said}</tools>"):
+        assert vocabulary.accepts(answer, text)
+        assert vocabulary.accepts(answer, f"<tools>analysisHm.</tools>Well:{text}")
+    assert not vocabulary.accepts(answer, f"<tools>analysisHm.</tools>{said}")
+
+
 AWKWARD = {
     "look-around": {"pattern": "(?=a)b", "type": "string"},
     "not": {"not": {"type": "string"}, "type": "integer"},

@@ -114,18 +114,19 @@ DEEPSEEK_V31 = Dialect(
     sign="<｜tool▁call▁begin｜>",
 )
 
-# gpt-oss. Its models spell a header in several ways; the layout's is that of its template. The end
-# of a call ends the turn.
+# gpt-oss. Its models spell a header in several ways, its template in another; the layout's is the
+# one that they were trained on. The end of a call ends the turn.
 HARMONY = Dialect(
     "harmony",
     CallLayout(
-        before=" to=functions.",
-        between="<|channel|>commentary json<|message|>",
+        before="<|channel|>commentary to=functions.",
+        between=" <|constrain|>json<|message|>",
         after="",
         separator="<|call|><|start|>assistant",
     ),
     form="harmony",
     call_open=" to=functions.",
+    answer_open="<|channel|>final<|message|>",
     reasoning_open="<|channel|>analysis<|message|>",
     reasoning_close="<|end|><|start|>assistant",
     silent=("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|call|>"),
@@ -145,6 +146,8 @@ COMMAND_R = Dialect(
     ),
     call_open="<|START_ACTION|>",
     call_close="<|END_ACTION|>",
+    answer_open="<|START_RESPONSE|>",
+    answer_close="<|END_RESPONSE|>",
     reasoning_open="<|START_THINKING|>",
     reasoning_close="<|END_THINKING|>",
     silent=("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
