@@ -154,7 +154,7 @@ class EngineSection(Section):
     threads: PositiveOrAuto = None
     batch: Positive = 512
     prefill_chunk_busy: Positive = 64
-    idle_cells: Count = 256
+    idle_cells: Count = 0
     cache_ram_bytes: CountOrAuto = None
     cache_disk_bytes: Count = 4 * 2**30
     top_k: Count = 40

@@ -16,7 +16,7 @@ class EngineSettings:
     threads: int | None = None
     batch: int = 512  # tokens in one decode step
     prefill_chunk_busy: int = 64  # fewest prompt tokens in a step beside live streams
-    idle_cells: int = 256  # tokens of idle threads that stay in the context beside live ones
+    idle_cells: int = 0  # tokens of idle threads that stay in the context beside live ones
     cache_ram_bytes: int | None = None  # snapshots in memory
     cache_disk_bytes: int = 4 << 30  # snapshots in files
     gpu_layers: int = -1  # -1 is all of them
