@@ -196,14 +196,14 @@ class LocalTurn:
                 generation = None
             except PromptTooLong as error:
                 raise PromptBudgetUnmet from error
-            except InvalidRequest as error:
-                raise InvalidPrompt(str(error)) from error
             except GrammarRefused as error:
                 if self._loose or self._tokens:
-                    raise
+                    raise InvalidPrompt(str(error)) from error
                 log.warning("grammar_refused", extra={"cause": str(error)})
                 self._loose = True
                 generation = await self._begun(prompt)
+            except InvalidRequest as error:
+                raise InvalidPrompt(str(error)) from error
         rest = self._parser.feed(self._read(self._joiner.finish()))
         for delta in (*rest, *self._parser.finish()):
             yield delta

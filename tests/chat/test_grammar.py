@@ -308,7 +308,7 @@ def test_whoever_reads_the_turn_finds_the_calls(vocabulary: GrammarVocabulary) -
     for seed in range(40):
         if (text := vocabulary.written(grammar, seed)) is None:
             continue
-        parser = TurnParser(HERMES, [tool.name for tool in TOOLS])
+        parser = TurnParser(HERMES, TOOLS)
         parser.feed(text)
         parser.finish()
         assert parser.text == ""

@@ -118,7 +118,7 @@ async def test_every_call_has_its_parameters(nonsense: Nonsense) -> None:
         tags = nonsense.engine.info.tags
         grammar = turn_grammar(HERMES.layout, tools, must_call=True, tags=tags)
         said = await nonsense.says(grammar, seed)
-        parser = TurnParser(HERMES, shapes)
+        parser = TurnParser(HERMES, tools)
         parser.feed(said.data.decode("utf-8", "replace"))
         parser.finish()
         assert parser.text == ""

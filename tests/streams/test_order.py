@@ -314,7 +314,9 @@ async def test_expired(tmp_path: Path, clock: ManualClock) -> None:
 
 async def test_stored_tools_are_those_that_were_told(story: Story) -> None:
     """A stream and the REST answers show the same run, tools and all."""
-    other: Json = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}
+    shape = {**WEATHER["function"]["parameters"], "required": ["city"]}
+    strict = {"parameters": {**shape, "additionalProperties": False}, "strict": True}
+    other: Json = {**WEATHER, "function": {**WEATHER["function"], **strict}}
     told = await story.stream(tools=[other], tool_choice="none")
     run = await story.now(told[0].data)
     assert told[-2].data == run
