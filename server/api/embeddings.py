@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -25,12 +24,8 @@ router = APIRouter(prefix="/v1/embeddings", route_class=WireRoute)
 async def create(body: schemas.CreateEmbedding, caller: Caller, server: Server) -> Response:
     model_id, model = _require(server, body.model)
     try:
-        async with AsyncExitStack() as stack:
-            async with asyncio.timeout(PATIENCE):
-                await stack.enter_async_context(server.pool.using(model_id))
+        async with server.pool.using(model_id, PATIENCE):
             found = await model.embed(body.texts())
-    except TimeoutError as problem:
-        raise errors.Unavailable("Other models are using the memory that it needs.") from problem
     except Unreadable as problem:
         raise errors.InvalidRequest(str(problem), "input") from problem
     except EngineUnavailable as problem:

@@ -75,6 +75,7 @@ class _Place:
     bytes: int = 0  # of the memory for all; its own from before it is loaded until it is gone
     failed_loads: int = 0
     users: int = 0
+    waiting: int = 0  # for it to be open
     idle_since: float = 0.0
     waits_since: float | None = None  # for a place in memory
     moving: asyncio.Task[None] | None = None  # into memory, or out of it
@@ -181,12 +182,15 @@ class ModelPool:
             self._tell()
 
     @contextlib.asynccontextmanager
-    async def using(self, model_id: str) -> AsyncIterator[None]:
-        """Use a model, which is loaded first if need be. Raises EngineUnavailable."""
+    async def using(self, model_id: str, patience: float | None = None) -> AsyncIterator[None]:
+        """Use a model, which is loaded first if need be, and when others had their turn.
+
+        Raises EngineUnavailable, also if that takes longer than `patience` seconds.
+        """
+        if not self.open(model_id):
+            await self._admitted_within(patience, self._places[model_id])
         self.enter(model_id)
         try:
-            if not self.ready(model_id):
-                await self._loaded(self._places[model_id])
             yield
         finally:
             self.leave(model_id)
@@ -221,10 +225,21 @@ class ModelPool:
             place.state = "unloaded"
             await place.model.unload()
 
-    async def _loaded(self, place: _Place) -> None:
-        """Return once it is ready. A failure from before does not count; it is tried again."""
+    async def _admitted_within(self, patience: float | None, place: _Place) -> None:
+        place.waiting += 1
+        try:
+            async with asyncio.timeout(patience):
+                await self._admitted(place)
+        except TimeoutError as late:
+            raise EngineUnavailable("Other models are using the memory that it needs.") from late
+        finally:
+            place.waiting -= 1
+            self._tell()
+
+    async def _admitted(self, place: _Place) -> None:
+        """Return once it is open. A failure from before does not count; it is tried again."""
         before = place.failed_loads
-        while place.state != "ready":
+        while not self.open(place.id):
             self._bring(place)
             await self._news.wait()
             if place.failed_loads > before:
@@ -289,7 +304,7 @@ class ModelPool:
         return sum(p.bytes for p in self._places.values() if p.moving and p.state == "unloaded")
 
     def _is_wanted(self, place: _Place) -> bool:
-        return place.users > 0 or place.id in self._wanted
+        return place.users > 0 or place.waiting > 0 or place.id in self._wanted
 
     def _may_go(self, place: _Place) -> bool:
         done = not self._is_wanted(place) or (place is self._yielding and place.users == 0)

@@ -411,3 +411,33 @@ async def test_closing_ends_loads_that_are_on_their_way() -> None:
         await closing
         assert on.models["a"].log[-1] == "unloaded"
         assert on.models["c"].log == ["loads"]
+
+
+async def test_new_users_wait_for_one_that_waited_for_its_turn() -> None:
+    """However many come: those that are there end, the other model is loaded, then theirs again."""
+    async with bench(a=50, b=60) as on:
+        await on.use("a")
+        on.pool.enter("a")
+        other = asyncio.create_task(on.use("b"))
+        await settle()
+        on.clock.advance(TURN)
+        on.pool.sweep()
+        late = asyncio.create_task(on.use("a"))
+        await settle()
+        on.pool.leave("a")
+        await on.until("b", "ready")
+        await other
+        await late
+        assert on.models["a"].log.count("loaded") == 2
+
+
+async def test_patience_ends() -> None:
+    """Whoever waits for a place no longer than so long is told why there was none."""
+    async with bench(a=80, b=80) as on:
+        await on.use("a")
+        on.pool.enter("a")
+        with pytest.raises(EngineUnavailable) as refusal:
+            async with on.pool.using("b", 0.01):
+                pass
+        assert str(refusal.value) == "Other models are using the memory that it needs."
+        on.pool.leave("a")
