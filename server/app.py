@@ -19,7 +19,17 @@ from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 
 from server import __version__
-from server.api import assistants, embeddings, health, messages, models, runs, steps, threads
+from server.api import (
+    assistants,
+    chat_completions,
+    embeddings,
+    health,
+    messages,
+    models,
+    runs,
+    steps,
+    threads,
+)
 from server.api.body import BodyLimits
 from server.api.context import RequestContext
 from server.api.deps import Services
@@ -42,6 +52,7 @@ from server.engine.pool import ModelPool
 from server.engine.protocol import Engine
 from server.ids import IdSource, RandomIds
 from server.metrics import Metrics
+from server.runs.completions import Completions
 from server.runs.events import EventBus
 from server.runs.executor import ExecutorSettings, RunExecutor
 
@@ -52,6 +63,7 @@ ROUTERS = (
     messages.router,
     steps.router,
     models.router,
+    chat_completions.router,
     embeddings.router,
     health.router,
 )
@@ -129,8 +141,12 @@ async def running(
         executor = RunExecutor(db, bus, catalog, pool, cache, clock, ids, limits, metrics)
         await executor.start()
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
-        _watch(metrics, bus, executor, pool, engines)
-        yield Services(db, bus, catalog, pool, executor, metrics, clock, settings.streams)
+        completions = Completions(catalog, pool, ids, completion_cap=limits.completion_cap)
+        stack.push_async_callback(completions.stop, 0.0)
+        _watch(metrics, bus, executor, completions, pool, engines)
+        yield Services(
+            db, bus, catalog, pool, executor, completions, metrics, clock, settings.streams
+        )
 
 
 def listen(host: str, port: int, send_buffer: int) -> socket.socket:
@@ -198,7 +214,8 @@ async def serve(app: FastAPI, listener: socket.socket, stop: asyncio.Event, grac
     await asyncio.wait({answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     app.state.ready = False
-    await app.state.services.executor.stop(grace)
+    services: Services = app.state.services
+    await asyncio.gather(services.executor.stop(grace), services.completions.stop(grace))
     server.stop()
     await answering
 
@@ -219,6 +236,7 @@ def _watch(
     metrics: Metrics,
     bus: EventBus,
     executor: RunExecutor,
+    completions: Completions,
     pool: ModelPool,
     engines: Mapping[str, Engine],
 ) -> None:
@@ -230,3 +248,6 @@ def _watch(
     metrics.watch_models(lambda: {name: values(name, engine) for name, engine in engines.items()})
     metrics.watch("assistants_open_streams", "Streams being read.", lambda: bus.open_streams)
     metrics.watch("assistants_running_runs", "Runs being executed.", lambda: executor.running)
+    metrics.watch(
+        "assistants_open_completions", "Chat completions being written.", lambda: completions.open
+    )

@@ -52,6 +52,16 @@ class Gone(WireError):
     """It existed, and cannot be had any more."""
 
 
+class ClientGone(WireError):
+    """The caller hung up: nobody reads this."""
+
+
+class TooMany(WireError):
+    """Not now: more is asked for than is taken."""
+
+    type = "requests"
+
+
 class ServerFault(WireError):
     """A fault of ours."""
 
@@ -87,6 +97,16 @@ def makes_embeddings_only(name: str) -> InvalidRequest:
 
 def makes_no_embeddings(name: str) -> InvalidRequest:
     return InvalidRequest(f"The model '{name}' writes text; it makes no embeddings.", "model")
+
+
+def context_exceeded(context: int) -> InvalidRequest:
+    """The hosted API also told the prompt's length, which is not known of one that is too long."""
+    return InvalidRequest(
+        f"This model's maximum context length is {context} tokens. However, your messages "
+        "resulted in more tokens. Please reduce the length of the messages.",
+        "messages",
+        "context_length_exceeded",
+    )
 
 
 def no_such_tool(name: str) -> InvalidRequest:

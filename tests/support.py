@@ -95,6 +95,7 @@ async def live_server(
                 yield LiveServer(f"http://127.0.0.1:{port}", services, settings, engines)
             finally:
                 await services.executor.stop(0.0)
+                await services.completions.stop(0.0)
                 http.stop()
                 await task
 

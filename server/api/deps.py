@@ -14,6 +14,7 @@ from server.config import StreamsSettings
 from server.db.database import Database
 from server.engine.pool import ModelPool
 from server.metrics import Metrics
+from server.runs.completions import Completions
 from server.runs.events import EventBus
 from server.runs.executor import RunExecutor
 from server.runs.lifecycle import Lifecycle
@@ -29,6 +30,7 @@ class Services:
     catalog: Catalog
     pool: ModelPool
     executor: RunExecutor
+    completions: Completions
     metrics: Metrics
     clock: Clock
     streams: StreamsSettings

@@ -29,6 +29,8 @@ STATUS: dict[type[errors.WireError], int] = {
     errors.Gone: 410,
     errors.TooLarge: 413,
     errors.TooSlow: 400,
+    errors.TooMany: 429,
+    errors.ClientGone: 499,  # nginx's, for the log and the metrics
     errors.ServerFault: 500,
     errors.Unavailable: 503,
 }
@@ -50,8 +52,12 @@ def handle_errors(app: FastAPI) -> None:
 
 
 def error_response(error: errors.WireError, headers: dict[str, str] | None = None) -> Response:
-    body = schemas.Error(message=error.message, type=error.type, param=error.param, code=error.code)
-    return wire(schemas.ErrorBody(error=body), STATUS[type(error)], headers)
+    return wire(error_body(error), STATUS[type(error)], headers)
+
+
+def error_body(error: errors.WireError) -> schemas.ErrorBody:
+    told = schemas.Error(message=error.message, type=error.type, param=error.param, code=error.code)
+    return schemas.ErrorBody(error=told)
 
 
 async def _wire_error(_: Request, error: Exception) -> Response:

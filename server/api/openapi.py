@@ -57,5 +57,11 @@ BETA_HEADER = {
     "schema": {"type": "string", "const": "assistants=v2"},
 }
 STREAMING = frozenset(
-    {"createRun", "createThreadAndRun", "submitToolOuputsToRun", "streamRunEvents"}
+    {
+        "createChatCompletion",
+        "createRun",
+        "createThreadAndRun",
+        "streamRunEvents",
+        "submitToolOuputsToRun",
+    }
 )

@@ -1,11 +1,13 @@
-"""A subscription as a response of server-sent events."""
+"""A subscription, or a chat completion, as a response of server-sent events."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
-from sse_starlette import EventSourceResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Message, Receive, Scope, Send
 
 from server.api.context import send_of_server
@@ -22,15 +24,30 @@ def event_stream(
 
     A reader that takes nothing for `stuck_after` seconds is dropped; its run goes on.
     """
-    return _EventStream(subscription, settings.stuck_after, numbered=numbered)
+    chunks = subscription.chunks(numbered=numbered)
+    return _EventStream(chunks, settings.stuck_after, ping=0)  # the bus pings
+
+
+def chunk_stream(
+    chunks: AsyncGenerator[bytes, None], settings: StreamsSettings, when_over: Callable[[], None]
+) -> EventSourceResponse:
+    """Pre-encoded bytes for one reader. `when_over` is called when it has them all, or is gone."""
+    return _ChunkStream(
+        chunks,
+        settings.stuck_after,
+        when_over,
+        ping=settings.ping,
+        ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+    )
 
 
 class _EventStream(EventSourceResponse):
     """There is a send for nearly every token: all sends of a stream share one timer."""
 
-    def __init__(self, subscription: Subscription, patience: float, *, numbered: bool) -> None:
-        chunks = subscription.chunks(numbered=numbered)
-        super().__init__(chunks, sep="\n", ping=0)  # the bus pings
+    def __init__(
+        self, chunks: AsyncGenerator[bytes, None], patience: float, **options: Any
+    ) -> None:
+        super().__init__(chunks, sep="\n", **options)
         self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._sending_since: float | None = None
@@ -62,3 +79,21 @@ class _EventStream(EventSourceResponse):
             limit.reschedule(now)
         else:
             self._timer = self._loop.call_at(since + self._patience, self._watch, limit)
+
+
+class _ChunkStream(_EventStream):
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes, None],
+        patience: float,
+        when_over: Callable[[], None],
+        **options: Any,
+    ) -> None:
+        super().__init__(chunks, patience, **options)
+        self._when_over = when_over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._when_over()

@@ -127,6 +127,11 @@ def _unknown(fault: Fault, param: str) -> InvalidRequest:
     return InvalidRequest(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
 
 
+def _unrecognized(fault: Fault, _: str) -> InvalidRequest:
+    """Chat completions say it of their own keys in words that are older than all others."""
+    return InvalidRequest(fault["msg"])
+
+
 def _of_wrong_type(fault: Fault, param: str) -> InvalidRequest:
     is_metadata = fault["type"] == "dict_type" and param.endswith("metadata")
     expected = "a metadata object" if is_metadata else EXPECTED[fault["type"]]
@@ -143,12 +148,12 @@ def _not_a_choice(fault: Fault, param: str) -> InvalidRequest:
 
 
 def _no_union_member(fault: Fault, param: str) -> InvalidRequest:
-    value, types = fault["input"], fault["ctx"]["types"].split()
+    value, types, key = fault["input"], fault["ctx"]["types"].split(), fault["ctx"]["key"]
     if not isinstance(value, dict) or not types:
         return wrong_type(param, fault["ctx"]["expected"], value)
-    if "type" not in value:
-        return missing(f"{param}.type")
-    return wrong_choice(f"{param}.type", types, value["type"])
+    if key not in value:
+        return missing(f"{param}.{key}")
+    return wrong_choice(f"{param}.{key}", types, value[key])
 
 
 def _too_long(fault: Fault, param: str) -> InvalidRequest:
@@ -270,5 +275,6 @@ RULES: dict[str, Callable[[Fault, str], InvalidRequest]] = {
     "string_too_short": _empty_string,
     "too_long": _too_long,
     "too_short": _empty_array,
+    "unrecognized": _unrecognized,
     "url_format": _wrong_url,
 }

@@ -51,7 +51,7 @@ class ContextBuilder:
             tools=tool_specs(run.tools, choice),
             must_call=choice not in (None, "auto", "none"),
             parallel_tool_calls=run.parallel_tool_calls,
-            response_format=_asked_format(run.response_format),
+            response_format=asked_format(run.response_format),
             reasoning_effort=run.reasoning_effort,
             temperature=run.temperature,
             top_p=run.top_p,
@@ -180,6 +180,6 @@ def _written(turn: Record) -> WrittenTurn:
     )
 
 
-def _asked_format(stored: Any) -> dict[str, Any] | None:
+def asked_format(stored: Any) -> dict[str, Any] | None:
     """The form that the answer must have; None if any text will do."""
     return stored if isinstance(stored, dict) and stored["type"] != "text" else None

@@ -25,11 +25,15 @@ class InvalidPrompt(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Tokens this turn may still take. `prompt` is the run's own limit, None if it has none."""
+    """Tokens this turn may still take. `prompt` is the run's own limit, None if it has none.
+
+    A prompt that is `whole` is taken as it is or refused: the answer gets what it leaves.
+    """
 
     prompt: int | None
     completion: int
     context: int
+    whole: bool = False
 
     @property
     def reserve(self) -> int:
@@ -39,7 +43,7 @@ class Budget:
     @property
     def prompt_limit(self) -> int:
         """The longest prompt."""
-        room = self.context - self.reserve
+        room = self.context - (1 if self.whole else self.reserve)
         return room if self.prompt is None else min(room, self.prompt)
 
     def room_after(self, prompt: int) -> int:

@@ -6,6 +6,7 @@ endpoint finds too long is shortened and sent again.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
@@ -38,12 +39,16 @@ class UpstreamLimits:
 
 
 class UpstreamModel:
-    """Takes turns at an endpoint. What it learns of the model's tokens holds for all of them."""
+    """Takes turns at an endpoint: at most `slots` at once, while more than that wait.
+
+    What it learns of the model's tokens holds for all of them.
+    """
 
     def __init__(self, endpoint: ChatEndpoint, limits: UpstreamLimits) -> None:
         self._endpoint = endpoint
         self._limits = limits
         self._estimate = TokenEstimate()
+        self._free = asyncio.Semaphore(limits.slots)
 
     @property
     def slots(self) -> int:
@@ -54,7 +59,8 @@ class UpstreamModel:
         return self._limits.context
 
     def turn(self, request: TurnRequest) -> UpstreamTurn:
-        return UpstreamTurn(self._endpoint, self._limits.limit_field, self._estimate, request)
+        field = self._limits.limit_field
+        return UpstreamTurn(self._endpoint, field, self._estimate, self._free, request)
 
     def forget(self, owner: str) -> None:
         """Nothing of a conversation is kept here."""
@@ -68,11 +74,13 @@ class UpstreamTurn:
         endpoint: ChatEndpoint,
         limit_field: LimitField,
         estimate: TokenEstimate,
+        free: asyncio.Semaphore,
         request: TurnRequest,
     ) -> None:
         self._endpoint = endpoint
         self._limit_field = limit_field
         self._estimate = estimate
+        self._free = free
         self._request = request
         self._cancelled = False
         self._answer: Answer | None = None
@@ -107,6 +115,11 @@ class UpstreamTurn:
             self._answer.cancel()
 
     async def __aiter__(self) -> AsyncIterator[TurnDelta]:
+        async with self._free:
+            async for delta in self._taken():
+                yield delta
+
+    async def _taken(self) -> AsyncIterator[TurnDelta]:
         units = self._fitting()
         while not self._cancelled:
             try:

@@ -7,6 +7,7 @@ have the order of the wire's keys, and it validates from a row's attributes.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, Protocol, Self, TypeVar
 
@@ -98,13 +99,18 @@ def member_of(value: Any) -> str | None:
     return f"<{type}>"
 
 
-def one_of(*types: str, expected: str = "an object") -> Any:
-    """A union whose object members name themselves in `type`, one of `types`."""
+def one_of(
+    *types: str,
+    expected: str = "an object",
+    key: str = "type",
+    member: Callable[[Any], str | None] = member_of,
+) -> Any:
+    """A union whose object members name themselves in `key`, one of `types`."""
     discriminator = Discriminator(
-        member_of,
+        member,
         custom_error_type="no_union_member",
         custom_error_message="Expected {expected}",
-        custom_error_context={"expected": expected, "types": " ".join(types)},
+        custom_error_context={"expected": expected, "types": " ".join(types), "key": key},
     )
     return Field(discriminator=discriminator)
 

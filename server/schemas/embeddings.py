@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
-from server.schemas.common import Given, Shown
+from server.schemas.common import Given, Shown, one_of
 
 MOST_TEXTS = 2048
 
@@ -42,12 +42,7 @@ class CreateEmbedding(Given):
             Field(min_length=1, max_length=MOST_TEXTS, fail_fast=True),
             Tag("<arrays>"),
         ],
-        Discriminator(
-            _kind,
-            custom_error_type="no_union_member",
-            custom_error_message="Expected {expected}",
-            custom_error_context={"expected": "one of a string or an array", "types": ""},
-        ),
+        one_of(expected="one of a string or an array", member=_kind),
     ]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None

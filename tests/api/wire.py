@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ KEYS = {
     "assistant": "id object created_at name description model instructions tools top_p temperature "
     "reasoning_effort tool_resources metadata response_format",
     "assistant.deleted": "id object deleted",
+    "chat.completion": "id object created model choices usage service_tier system_fingerprint",
     "embedding": "object index embedding",
     "list": "object data first_id last_id has_more",
     "model": "id object created owned_by context_length state error",
@@ -40,15 +41,17 @@ WITHOUT_PAGES = {"model": "object data", "embedding": "object data model usage"}
 USAGE = (
     "prompt_tokens completion_tokens total_tokens prompt_token_details completion_tokens_details"
 )
+CHAT_USAGE = USAGE.replace("prompt_token_details", "prompt_tokens_details")
 PREFIXES = {
-    "assistant": "asst",
-    "assistant.deleted": "asst",
-    "thread": "thread",
-    "thread.deleted": "thread",
-    "thread.message": "msg",
-    "thread.message.deleted": "msg",
-    "thread.run": "run",
-    "thread.run.step": "step",
+    "assistant": "asst_",
+    "assistant.deleted": "asst_",
+    "chat.completion": "chatcmpl-",
+    "thread": "thread_",
+    "thread.deleted": "thread_",
+    "thread.message": "msg_",
+    "thread.message.deleted": "msg_",
+    "thread.run": "run_",
+    "thread.run.step": "step_",
 }
 HELLO = {"role": "user", "content": "Hello!"}
 
@@ -103,9 +106,10 @@ def assert_objects(value: Any) -> None:
             continue
         assert " ".join(each) == KEYS[kind]
         if kind in PREFIXES:
-            assert re.fullmatch(PREFIXES[kind] + "_[A-Za-z0-9]{24}", each["id"])
+            assert re.fullmatch(PREFIXES[kind] + "[A-Za-z0-9]{24}", each["id"])
         if each.get("usage"):
-            assert " ".join(each["usage"]) == USAGE
+            usage = CHAT_USAGE if kind == "chat.completion" else USAGE
+            assert " ".join(each["usage"]) == usage
         if kind == "list":
             ids = [item["id"] for item in each["data"]]
             assert (each["first_id"], each["last_id"]) == ((ids or [None])[0], (ids or [None])[-1])
@@ -172,7 +176,7 @@ class World:
         if "assistant_id" in smallest:
             smallest["assistant_id"] = self.assistant_id
         if body.get("tool_choice"):
-            smallest["tools"] = CHOOSABLE
+            smallest["tools"] = CHOOSABLE[:4] if route == CHAT else CHOOSABLE
         if path == "/v1/assistants/{assistant_id}":
             assistant = await self.create("/v1/assistants", {"model": "gpt-4o"})
             path = f"/v1/assistants/{assistant['id']}"
@@ -187,6 +191,7 @@ class World:
 
 SMALLEST: dict[str, Json] = {
     "POST /v1/assistants": {"model": "gpt-4o"},
+    "POST /v1/chat/completions": {"model": "gpt-4o", "messages": [HELLO]},
     "POST /v1/embeddings": {"model": "letters", "input": "x"},
     "POST /v1/threads/runs": {"assistant_id": "", "thread": {"messages": [HELLO]}},
     "POST /v1/threads/{thread_id}/messages": HELLO,
@@ -207,14 +212,20 @@ CHOOSABLE: list[Json] = [
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a nested schema is reached: a route, a path in its body, and its smallest form."""
+    """Where a nested schema is reached: a route, a path in its body, and its smallest form.
+
+    What is around the value is as plain as the path, unless `around` says otherwise.
+    """
 
     route: str
     path: str
     smallest: Json
+    around: Callable[[Any], Json] | None = None
 
     def body(self, value: Any) -> Json:
         """The rest of a body that has `value` at the path."""
+        if self.around is not None:
+            return self.around(value)
         for key in reversed(re.findall(r"\w+", self.path)):
             if key == "0":
                 value = [value]
@@ -227,6 +238,7 @@ class Place:
 
 
 TYPED = ("function", "image_file", "image_url", "json_schema", "static")
+CHAT = "POST /v1/chat/completions"
 ASSISTANTS = "POST /v1/assistants"
 ASSISTANT = "POST /v1/assistants/{assistant_id}"
 THREADS = "POST /v1/threads"
@@ -239,6 +251,8 @@ BOTH = "POST /v1/threads/runs"
 SUBMIT = "POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs"
 
 NAMED = {"name": "f"}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLS = {"role": "assistant", "tool_calls": [CALL]}
 STORES = "tool_resources.file_search.vector_stores[0]"
 CHUNKS = {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
 PLACES = {
@@ -280,6 +294,70 @@ PLACES = {
     "ToolOutput": Place(SUBMIT, "tool_outputs[0]", {"tool_call_id": "call_1"}),
     "ToolResources": Place(THREAD, "tool_resources", {}),
     "TruncationStrategy": Place(RUNS, "truncation_strategy", {"type": "auto"}),
+}
+
+
+def told(*before: Json) -> Callable[[Any], Json]:
+    """A body whose last message is the value."""
+    return lambda message: {"messages": [*before, message]}
+
+
+def in_content(role: str) -> Callable[[Any], Json]:
+    """A body with a message of one part, the value."""
+    return lambda part: {"messages": [{"role": role, "content": [part]}]}
+
+
+def called(call: Any) -> Json:
+    """A body with a message of one call, the value."""
+    return {"messages": [{"role": "assistant", "tool_calls": [call]}]}
+
+
+def called_function(function: Any) -> Json:
+    """A body with a message of one call, of a function that is the value."""
+    return called({**CALL, "function": function})
+
+
+PLACES |= {
+    "AssistantMessage": Place(
+        CHAT,
+        "messages[0]",
+        {"role": "assistant", "content": "No.", "refusal": "No."},
+        told(),
+    ),
+    "ChatImagePart": Place(
+        CHAT,
+        "messages[0].content[0]",
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+        in_content("user"),
+    ),
+    "ChatRefusalPart": Place(
+        CHAT,
+        "messages[0].content[0]",
+        {"type": "refusal", "refusal": "No."},
+        in_content("assistant"),
+    ),
+    "ChatSamplingOptions": Place(CHAT, "x_sampling", {}),
+    "ChatTextPart": Place(
+        CHAT, "messages[0].content[0]", {"type": "text", "text": "x"}, in_content("user")
+    ),
+    "MadeCall": Place(CHAT, "messages[0].tool_calls[0]", CALL, called),
+    "MadeFunction": Place(
+        CHAT,
+        "messages[0].tool_calls[0].function",
+        {"name": "f", "arguments": "{}"},
+        called_function,
+    ),
+    "StreamOptions": Place(
+        CHAT, "stream_options", {}, lambda value: {"stream": True, "stream_options": value}
+    ),
+    "SystemMessage": Place(CHAT, "messages[0]", {"role": "system", "content": "x"}, told()),
+    "ToolMessage": Place(
+        CHAT,
+        "messages[1]",
+        {"role": "tool", "tool_call_id": "call_1", "content": "x"},
+        told(CALLS),
+    ),
+    "UserMessage": Place(CHAT, "messages[0]", {"role": "user", "content": "x"}, told()),
 }
 
 

@@ -222,6 +222,10 @@ RUN_KEYS = (
     "max_completion_tokens truncation_strategy tool_choice parallel_tool_calls response_format"
 )
 BODIES = {
+    "POST /chat/completions": "messages model store metadata user safety_identifier "
+    "prompt_cache_key stream stream_options n max_tokens max_completion_tokens tools tool_choice "
+    "parallel_tool_calls response_format reasoning_effort temperature top_p seed presence_penalty "
+    "frequency_penalty logit_bias stop logprobs top_logprobs",
     "POST /embeddings": "model input encoding_format dimensions user",
     "POST /assistants": "model name description instructions reasoning_effort tools "
     "tool_resources metadata temperature top_p response_format",

@@ -30,6 +30,8 @@ const collapsed = (names) => names.filter((name, at) => name !== names[at - 1]);
 const textOf = (message) => message.content.map((part) => part.text.value).join("");
 const at = (run) => ({ thread_id: run.thread_id });
 
+const asking = (says) => ({ model: "gpt-4o", messages: [{ role: "user", content: says }] });
+
 async function started(client, says = "Hello!", assistant = {}) {
   const { id } = await client.beta.assistants.create({ model: "gpt-4o", ...assistant });
   const thread = await client.beta.threads.create({ messages: [{ role: "user", content: says }] });
@@ -219,6 +221,47 @@ const onScript = {
     const ended = await client.beta.threads.runs.poll(run.id, at(run));
     const messages = await client.beta.threads.messages.list(run.thread_id, { run_id: run.id });
     return [ended.status, messages.data.map(textOf)];
+  },
+
+  async chatStreamed(client) {
+    const text = "One, 二, ☃ and four.";
+    const stream = client.chat.completions.stream({
+      ...asking(`say ${text}`),
+      stream_options: { include_usage: true },
+    });
+    const pieces = [];
+    stream.on("content", (delta) => pieces.push(delta));
+    const final = await stream.finalChatCompletion();
+    assert.equal(pieces.join(""), text);
+    assert.equal((await client.chat.completions.create(asking(`say ${text}`))).usage.total_tokens,
+      final.usage.total_tokens);
+    return [final.choices[0].message.content, final.choices[0].finish_reason];
+  },
+
+  async chatTools(client) {
+    const cities = [];
+    const weather = ({ city }) => {
+      cities.push(city);
+      return `sunny in ${city}`;
+    };
+    const runner = client.chat.completions.runTools({
+      ...asking(`${LISBON}\n${PORTO}`),
+      stream: true,
+      tools: [{ type: "function", function: { ...WEATHER.function, parse: JSON.parse, function: weather } }],
+    });
+    return [await runner.finalContent(), cities, runner.messages.map(({ role }) => role)];
+  },
+
+  async chatRefused(client) {
+    const pieces = [];
+    try {
+      const stream = await client.chat.completions.create({ ...asking("say Well, I\nfail"), stream: true });
+      for await (const chunk of stream) pieces.push(chunk.choices[0].delta.content ?? "");
+    } catch (error) {
+      assert(error instanceof OpenAI.APIError);
+      return [pieces.join(""), error.error.message];
+    }
+    throw new Error("there was no error");
   },
 };
 

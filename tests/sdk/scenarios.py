@@ -15,10 +15,11 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from inspect import iscoroutinefunction as is_async
-from typing import Any
+from typing import Any, Literal
 
 import openai
 from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
 from recording import AsyncRecorder, Recorder, checked, collapsed
 
 OPTIONS: dict[str, Any] = {"api_key": "local", "max_retries": 0, "timeout": 30.0}
@@ -644,6 +645,102 @@ async def many_at_once(client: AsyncOpenAI) -> Any:
         return handler.texts[0]
 
     return await asyncio.gather(*map(answer, range(20)))
+
+
+class Verdict(BaseModel):
+    good: bool
+    grade: Literal[1, 2, 3]
+
+
+class GetWeather(BaseModel):
+    city: str
+
+
+def asking(says: str) -> Any:
+    """A plain call's model and its one message."""
+    return {"model": "gpt-4o", "messages": [{"role": "user", "content": says}]}
+
+
+@on_model
+def chat_created(client: OpenAI) -> Any:
+    """A plain call is answered, and its tokens add up."""
+    answer = checked(client.chat.completions.create(**asking("Hello!"), max_completion_tokens=64))
+    (choice,) = answer.choices
+    assert choice.message.content.strip()
+    assert choice.finish_reason in ("stop", "length")
+    assert answer.usage.prompt_tokens + answer.usage.completion_tokens == answer.usage.total_tokens
+    return [answer.object, answer.model, choice.message.role, answer.system_fingerprint[:3]]
+
+
+@on_model
+def chat_parsed(client: OpenAI) -> Any:
+    """`parse` gives an object of the program's own class, whatever the model would rather say."""
+    answer = client.chat.completions.parse(
+        **asking("Is this good?"), response_format=Verdict, max_completion_tokens=64
+    )
+    message = answer.choices[0].message
+    assert message.parsed == Verdict.model_validate_json(message.content)
+    return [type(message.parsed).__name__, message.refusal]
+
+
+@on_script
+def chat_streamed(client: OpenAI) -> Any:
+    """Plainly and with the helper, the pieces are the text; the usage comes last."""
+    text = "One, 二, \N{SNOWMAN} and four."
+    usage = {"include_usage": True}
+    *chunks, last = map(
+        checked,
+        client.chat.completions.create(**asking(f"say {text}"), stream=True, stream_options=usage),
+    )
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks]
+    assert "".join(pieces) == text
+    with client.chat.completions.stream(**asking(f"say {text}"), stream_options=usage) as stream:
+        kinds = collapsed([event.type for event in stream if event.type != "chunk"])
+        final = stream.get_final_completion()
+    assert final.usage == last.usage
+    return [kinds, final.choices[0].message.content, final.choices[0].finish_reason]
+
+
+@on_script
+def chat_tools(client: OpenAI) -> Any:
+    """A call is parsed, answered, and its output told: the answer itself goes back as it came."""
+    tools = [openai.pydantic_function_tool(GetWeather, name="get_weather")]
+    messages: list[Any] = [{"role": "user", "content": f"{LISBON}\n{PORTO}"}]
+    with client.chat.completions.stream(model="gpt-4o", messages=messages, tools=tools) as stream:
+        kinds = collapsed([event.type for event in stream if event.type != "chunk"])
+        asked = stream.get_final_completion().choices[0]
+    calls = asked.message.tool_calls or []
+    messages.append(asked.message)
+    messages += [
+        {"role": "tool", "tool_call_id": call.id, "content": f"{number}: sunny"}
+        for number, call in enumerate(calls)
+    ]
+    answer = checked(client.chat.completions.create(model="gpt-4o", messages=messages, tools=tools))
+    cities = [call.function.parsed_arguments.city for call in calls]
+    return [kinds, asked.finish_reason, cities, answer.choices[0].message.content]
+
+
+@on_script
+def chat_refused(client: OpenAI) -> Any:
+    """What is wrong is told as an error, also in the middle of a stream."""
+    create = client.chat.completions.create
+    unknown = refusal(lambda: create(**{**asking("say Hi."), "model": "no-such-model"}))
+    foreign = refusal(lambda: create(**asking("say Hi."), extra_body={"foo": 1}))
+    read: list[str] = []
+    try:
+        chunks = create(**asking("say Well, I\nfail"), stream=True)
+        read.extend(chunk.choices[0].delta.content or "" for chunk in chunks)
+    except openai.APIError as error:
+        return [unknown, foreign, "".join(read), error.message]
+    raise AssertionError("there was no error")
+
+
+@on_script
+async def chat_many_at_once(client: AsyncOpenAI) -> Any:
+    """Plain calls that run beside each other do not mix."""
+    create = client.chat.completions.create
+    answers = await asyncio.gather(*(create(**asking(f"say I am {n}.")) for n in range(20)))
+    return [answer.choices[0].message.content for answer in answers]
 
 
 def play(scenario: Scenario, client: OpenAI) -> dict[str, Any]:
