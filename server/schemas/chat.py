@@ -24,8 +24,7 @@ from server.schemas.sampling import (
     LogitBias,
     Penalty,
     Seed,
-    StopString,
-    StopStrings,
+    Stop,
 )
 from server.schemas.tools import FunctionChoice, FunctionTool
 
@@ -170,10 +169,6 @@ ChatResponseFormat = Annotated[
     | Annotated[JsonObjectFormat, Tag("<json_object>")]
     | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
     one_of("json_object", "json_schema", "text"),
-]
-Stop = Annotated[
-    Annotated[StopString, Tag("<string>")] | Annotated[StopStrings, Tag("<array>")],
-    one_of(expected="one of a string or array of strings"),
 ]
 ChatFinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 CompletionLimit = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
