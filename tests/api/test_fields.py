@@ -161,7 +161,7 @@ def timeless(answer: Json) -> Json:
 
 def unnamed(stream: str) -> str:
     """The chunks of a stream without what differs between two equal requests."""
-    return re.sub(r'"id":"chatcmpl-\w+","created":\d+', "", stream)
+    return re.sub(r'"id":"chatcmpl-\w+"|"created":\d+', "", stream)
 
 
 @dataclass(frozen=True, slots=True)
