@@ -6,41 +6,11 @@ import json
 from dataclasses import replace
 
 from server.chat.conversation import json_object
-from server.chat.dialects import (
-    COMMAND_R,
-    DEEPSEEK,
-    DEEPSEEK_V31,
-    GEMMA,
-    GRANITE,
-    HARMONY,
-    HERMES,
-    JSON,
-    LLAMA,
-    MISTRAL,
-    MISTRAL_LIST,
-    PHI,
-    QWEN_CODER,
-    Dialect,
-)
+from server.chat.dialects import DEEPSEEK, DIALECTS, GRANITE, JSON, PHI, Dialect
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
 from server.chat.values import ChatMessage, ToolCall, ToolSpec
 
-# In the order in which they are tried: what has markers of its own before what has none.
-WRITTEN = (
-    QWEN_CODER,
-    HERMES,
-    MISTRAL,
-    MISTRAL_LIST,
-    DEEPSEEK,
-    DEEPSEEK_V31,
-    HARMONY,
-    COMMAND_R,
-    PHI,
-    GRANITE,
-    GEMMA,
-    LLAMA,
-)
 # Of some families whose templates do not write calls down: what stands in their source.
 SHOWN = ((PHI, "<|/tool|>"), (GRANITE, "<|tool_call|>"), (DEEPSEEK, "<｜tool▁call▁begin｜>"))
 REASONING = (("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>"))
@@ -62,7 +32,8 @@ def dialect_for(template: ChatTemplate, chosen: Dialect | None = None) -> Dialec
     if chosen is not None:
         return _with_reasoning(chosen, template)
     written = calls_written(template, 1)
-    found = [dialect for dialect in WRITTEN if _is_written_in(dialect, written)]
+    families = (dialect for dialect in DIALECTS.values() if dialect is not JSON)
+    found = [dialect for dialect in families if _is_written_in(dialect, written)]
     found += [dialect for dialect, sign in SHOWN if sign in template.source]
     return _with_reasoning((*found, JSON)[0], template)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from server.chat.json_schema import usable
-from server.chat.layout import CallLayout
+from server.chat.layout import TAG_CLOSE, TAG_NAMED, TAG_OPEN, CallLayout
 from server.chat.values import ToolSpec
 
 Schema = Mapping[str, Any]
@@ -22,10 +22,6 @@ MOST_CALLS: Final = 128  # of one turn
 
 ANYTHING: Final[Schema] = {"type": "object"}
 NOTHING: Final[Schema] = {"type": "object", "properties": {}, "additionalProperties": False}
-
-# How one parameter is written where arguments are tagged blocks.
-_TAG: Final = "<parameter={}>\n"
-_TAG_END: Final = "\n</parameter>\n"
 
 # A weak model writes white space for ever where it may: one space at most, as in JSON's two usual
 # forms. The second is for those that nobody has checked.
@@ -221,12 +217,12 @@ class _Grammar:
         shared = {key: known[key] for key in ("$defs", "definitions") if key in known}
         for place, (name, shape) in enumerate(properties.items()):
             value = self._value(shape, shared, strict=strict)
-            rule = self.rule(f"{owner}_{place}", f"{_quoted(_TAG.format(name))} {value}")
+            rule = self.rule(f"{owner}_{place}", f"{_quoted(TAG_OPEN + name + TAG_NAMED)} {value}")
             yield rule if name in required else f"{rule}?"
 
     def _tagged_freely(self, schema: Schema) -> Iterator[str]:
         if schema.get("additionalProperties", True) is not False:
-            opening, end = map(_quoted, _TAG.split("{}"))
+            opening, end = map(_quoted, (TAG_OPEN, TAG_NAMED))
             name = self.rule("NAME", r"/[^>\n]+/")
             yield f"({opening} {name} {end} {self._told()})*"
 
@@ -235,15 +231,15 @@ class _Grammar:
         shape = schema if isinstance(schema, dict) else {}
         choices = shape.get("enum", [shape["const"]] if "const" in shape else None)
         if choices and all(isinstance(choice, str) for choice in choices):
-            return f"({' | '.join(map(_quoted_or_nothing, choices))}) {_quoted(_TAG_END)}"
+            return f"({' | '.join(map(_quoted_or_nothing, choices))}) {_quoted(TAG_CLOSE)}"
         if _may_be_text(shape):
             return self._told()
-        return f"{self.json({**shape, **shared}, strict=strict)} {_quoted(_TAG_END)}"
+        return f"{self.json({**shape, **shared}, strict=strict)} {_quoted(TAG_CLOSE)}"
 
     def _told(self) -> str:
         """Whatever text, up to the end of its block."""
         self.rule("ANY", "/(?s:.*)/")
-        return self.rule("told[lazy]", f"ANY {_quoted(_TAG_END)}")
+        return self.rule("told[lazy]", f"ANY {_quoted(TAG_CLOSE)}")
 
 
 def _may_be_text(schema: Schema) -> bool:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Where arguments are tagged blocks, what stands before, between and after a parameter's name and
+# its value.
+TAG_OPEN, TAG_NAMED, TAG_CLOSE = "<parameter=", ">\n", "\n</parameter>\n"
+
 
 @dataclass(frozen=True, slots=True)
 class CallLayout:

@@ -7,35 +7,28 @@ JSON's own quotes are taken, too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
+from server.chat.markers import overlap
 from server.chat.named import FIELD, LONGEST_FIELD
-from server.chat.scanner import SCALAR, SPACE, Scan
+from server.chat.scanner import SCALAR, SPACE, Scan, Scanner, quoted
 
 HEAD = "call:"
 QUOTE = '<|"|>'
 CLOSES = {"{": "}", "[": "]"}
 
 
-class LooseScanner:
+class LooseScanner(Scanner):
     """Gives out the arguments as JSON while they are written."""
 
     def __init__(self) -> None:
-        self.name: str | None = None
-        self.has_arguments = False
+        super().__init__()
         self._state: Callable[[str], Scan] = self._head
         self._open: list[str] = []  # what closes the objects and lists that are open
         self._text = ""  # of a head, a key, a word, or what may be a quote
-        self._ready: list[str] = []
 
     def feed(self, character: str) -> Scan:
         return self._state(character)
-
-    def take(self) -> str:
-        text = "".join(self._ready)
-        self._ready.clear()
-        return text
 
     def spill(self) -> bool:
         return self.has_arguments
@@ -73,11 +66,11 @@ class LooseScanner:
         return self._state(character)
 
     def _key(self, character: str) -> Scan:
-        quoted = self._text.startswith('"') and (len(self._text) < 2 or self._text[-1] != '"')
-        if character != ":" or quoted:
+        in_quotes = self._text.startswith('"') and (len(self._text) < 2 or self._text[-1] != '"')
+        if character != ":" or in_quotes:
             return self._more(character)
         key = self._text.strip().replace(QUOTE, "").strip('"')
-        self._ready.append(f"{_quoted(key)}: ")
+        self._ready.append(f"{quoted(key)}: ")
         return self._go(self._value)
 
     def _value(self, character: str) -> Scan:
@@ -113,16 +106,12 @@ class LooseScanner:
         """Given out as it is written, but for what may be the quote that ends it."""
         self._text += character
         if self._text.endswith(QUOTE):
-            self._ready.append(_quoted(self._text.removesuffix(QUOTE))[1:])
+            self._ready.append(quoted(self._text.removesuffix(QUOTE))[1:])
             return self._go(self._behind)
-        kept = next((n for n in range(len(QUOTE) - 1, 0, -1) if self._may_end(n)), 0)
-        free = len(self._text) - kept
-        self._ready.append(_quoted(self._text[:free])[1:-1])
+        free = len(self._text) - overlap(self._text, QUOTE)
+        self._ready.append(quoted(self._text[:free])[1:-1])
         self._text = self._text[free:]
         return Scan.MORE
-
-    def _may_end(self, length: int) -> bool:
-        return len(self._text) >= length and QUOTE.startswith(self._text[-length:])
 
     def _json_string(self, character: str) -> Scan:
         """As it is written; `_text` is what a backslash stands before."""
@@ -138,7 +127,7 @@ class LooseScanner:
         if character not in (",", *self._open[-1:]):
             return self._more(character)
         word = self._text.strip()
-        self._ready.append(word if SCALAR.fullmatch(word) else _quoted(word))
+        self._ready.append(word if SCALAR.fullmatch(word) else quoted(word))
         return self._behind(character)
 
     def _behind(self, character: str) -> Scan:
@@ -152,7 +141,3 @@ class LooseScanner:
     def _leave(self) -> Scan:
         self._ready.append(self._open.pop())
         return self._go(self._behind) if self._open else Scan.DONE
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

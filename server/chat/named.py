@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import re
 
-from server.chat.scanner import JsonValue, Scan
+from server.chat.scanner import JsonValue, Scan, Scanner
 
 FIELD = re.compile(r"\s*[\w.:-]*")
 LONGEST_FIELD = 128  # of a name, or of what else stands before the arguments
 
 
-class NamedScanner:
+class NamedScanner(Scanner):
     """A head of fields, ended by a separator each, and then an object."""
 
     def __init__(self, separators: tuple[str, ...], name_field: int) -> None:
-        self.name: str | None = None
-        self.has_arguments = False
+        super().__init__()
         self._separators = separators
         self._name_field = name_field
         self._head = ""
         self._fields: list[str] = []
         self._value = JsonValue()
-        self._ready: list[str] = []
 
     def feed(self, character: str) -> Scan:
         return self._argument(character) if self.has_arguments else self._in_head(character)
-
-    def take(self) -> str:
-        text = "".join(self._ready)
-        self._ready.clear()
-        return text
 
     def spill(self) -> bool:
         return self.has_arguments

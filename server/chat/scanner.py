@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Protocol
 
 from server.chat.conversation import json_object
 
@@ -29,22 +29,34 @@ class Scan(Enum):
     BAD = auto()  # no JSON
 
 
-class Scanner(Protocol):
+class Scanner(ABC):
     """Reads one call. `name` is set once it is known, and arguments are then given out by `take`.
 
-    `take` gives the JSON text of the arguments since it was last asked.
+    Who reads puts their JSON text into `_ready`.
     """
 
-    name: str | None
-    has_arguments: bool
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self.has_arguments = False
+        self._ready: list[str] = []
 
+    @abstractmethod
     def feed(self, character: str) -> Scan: ...
 
-    def take(self) -> str: ...
+    def take(self) -> str:
+        """The JSON text of the arguments since this was last asked."""
+        text = "".join(self._ready)
+        self._ready.clear()
+        return text
 
+    @abstractmethod
     def spill(self) -> bool:
         """Give out arguments that are no JSON as they are; whether it was in them."""
-        ...
+
+
+def quoted(text: str) -> str:
+    """The text as a JSON string."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 class JsonValue:
@@ -145,7 +157,7 @@ class JsonValue:
         return self._end()
 
 
-class CallScanner:
+class CallScanner(Scanner):
     """The object of a call, which may be the first of a list.
 
     Arguments are given out as they are written, once they turn out to be an object; where a model
@@ -154,23 +166,16 @@ class CallScanner:
     """
 
     def __init__(self, *, plain: bool = False) -> None:
+        super().__init__()
         self._plain = plain
-        self.name: str | None = None
-        self.has_arguments = False
         self._state: Callable[[str], Scan] = self._start
         self._value = JsonValue()
         self._held: list[str] = []  # of a key, or of a value that is wanted whole
-        self._ready: list[str] = []
         self._key: str | None = None
         self._streams = False
 
     def feed(self, character: str) -> Scan:
         return self._state(character)
-
-    def take(self) -> str:
-        text = "".join(self._ready)
-        self._ready.clear()
-        return text
 
     def spill(self) -> bool:
         if self._key != ARGUMENTS:

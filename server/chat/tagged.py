@@ -16,10 +16,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from server.chat.scanner import Scan
+from server.chat.layout import TAG_CLOSE, TAG_OPEN
+from server.chat.markers import held
+from server.chat.scanner import Scan, Scanner, quoted
 
-FUNCTION, PARAMETER = "<function=", "<parameter="
-PARAMETER_END, FUNCTION_END = "</parameter>", "</function>"
+FUNCTION, FUNCTION_END = "<function=", "</function>"
+PARAMETER, PARAMETER_END = TAG_OPEN, TAG_CLOSE.strip()  # models may leave the line breaks out
+VALUE_ENDS = (PARAMETER_END, f"\n{PARAMETER_END}")
 LONGEST_NAME = 128
 MOST_PARTS = 64  # of a schema that are looked at to know one parameter's types
 # As Python spells them: templates write earlier arguments so, and models repeat it.
@@ -31,22 +34,20 @@ Types = frozenset[str]
 ANYTHING: Types = frozenset()
 
 
-class TaggedScanner:
+class TaggedScanner(Scanner):
     """Reads one block. `schemas` are those of the functions that may be called.
 
     `wrapper_end` closes what the block stands in, and so the block, too.
     """
 
     def __init__(self, schemas: Schemas, wrapper_end: str) -> None:
-        self.name: str | None = None
-        self.has_arguments = False
+        super().__init__()
         self._schemas = schemas
         self._wrapper_end = wrapper_end
         self._schema: Mapping[str, Any] = {}
         self._text = ""
         self._state: Callable[[], Scan] = self._before_function
         self._types = ANYTHING
-        self._ready: list[str] = []
         self._parts: list[str] = []  # of a value that is given out once it is whole
         self._separator = ""
         self._streams = False
@@ -54,11 +55,6 @@ class TaggedScanner:
     def feed(self, character: str) -> Scan:
         self._text += character
         return self._state()
-
-    def take(self) -> str:
-        text = "".join(self._ready)
-        self._ready.clear()
-        return text
 
     def spill(self) -> bool:
         return False
@@ -101,7 +97,7 @@ class TaggedScanner:
         self._types = types_of(self._schema, key)
         self._streams = self._types == {"string"}
         quote = '"' if self._streams else ""
-        self._ready.append(f"{self._separator}{_quoted(key)}: {quote}")
+        self._ready.append(f"{self._separator}{quoted(key)}: {quote}")
         self._separator = ", "
         return self._go(self._first_line)
 
@@ -118,9 +114,9 @@ class TaggedScanner:
     def _value(self) -> Scan:
         if self._text.endswith(PARAMETER_END):
             return self._end_value(self._text.removesuffix(PARAMETER_END).removesuffix("\n"))
-        free = len(self._text) - _held(self._text)
+        free = len(self._text) - held(self._text, VALUE_ENDS)
         if self._streams:
-            self._ready.append(_quoted(self._text[:free])[1:-1])
+            self._ready.append(quoted(self._text[:free])[1:-1])
         else:
             self._parts.append(self._text[:free])
         self._text = self._text[free:]
@@ -128,22 +124,11 @@ class TaggedScanner:
 
     def _end_value(self, rest: str) -> Scan:
         if self._streams:
-            self._ready.append(_quoted(rest)[1:])
+            self._ready.append(quoted(rest)[1:])
         else:
             self._ready.append(json_of("".join([*self._parts, rest]), self._types))
             self._parts.clear()
         return self._go(self._between_parameters)
-
-
-def _held(text: str) -> int:
-    """How many characters at the end may belong to the closing tag."""
-    end = f"\n{PARAMETER_END}"
-    longest = range(min(len(text), len(end) - 1), 0, -1)
-    return next((n for n in longest if _ends_like_tag(text[-n:])), 0)
-
-
-def _ends_like_tag(text: str) -> bool:
-    return f"\n{PARAMETER_END}".startswith(text) or PARAMETER_END.startswith(text)
 
 
 def json_of(value: str, types: Types) -> str:
@@ -153,9 +138,9 @@ def json_of(value: str, types: Types) -> str:
     try:
         kind = _kind(json.loads(spelled, parse_constant=_refused))
     except (ValueError, RecursionError):
-        return _quoted(value)
+        return quoted(value)
     fits = not types or kind in types or (kind == "integer" and "number" in types)
-    return spelled if fits else _quoted(value)
+    return spelled if fits else quoted(value)
 
 
 def _refused(name: str) -> None:
@@ -213,7 +198,3 @@ def _referred(reference: str, root: Mapping[str, Any]) -> Any:
     for step in reference.removeprefix("#/").split("/"):
         part = part.get(step) if isinstance(part, Mapping) else None
     return part
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

@@ -14,8 +14,7 @@ from itertools import groupby
 from server.chat.choice import calls_written, reads
 from server.chat.conversation import function_object, json_object
 from server.chat.dialects import JSON, Dialect
-from server.chat.layout import CallLayout
-from server.chat.tagged import PARAMETER, PARAMETER_END
+from server.chat.layout import TAG_CLOSE, TAG_NAMED, TAG_OPEN, CallLayout
 from server.chat.template import ChatTemplate
 from server.chat.values import ChatMessage, Piece, ToolCall, ToolSpec
 
@@ -176,10 +175,10 @@ def _tagged_arguments(arguments: str) -> list[Piece]:
     for key, value in (json_object(arguments) or {}).items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         pieces += [
-            Piece(PARAMETER, is_template=True),
+            Piece(TAG_OPEN, is_template=True),
             Piece(key, is_template=False),
-            Piece(">\n", is_template=True),
+            Piece(TAG_NAMED, is_template=True),
             Piece(text, is_template=False),
-            Piece(f"\n{PARAMETER_END}\n", is_template=True),
+            Piece(TAG_CLOSE, is_template=True),
         ]
     return pieces

@@ -206,21 +206,22 @@ JSON = Dialect(
     bare="{",
 )
 
+# In the order in which they are tried: what has markers of its own before what has none.
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
-        HERMES,
         QWEN_CODER,
+        HERMES,
         MISTRAL,
         MISTRAL_LIST,
         DEEPSEEK,
         DEEPSEEK_V31,
         HARMONY,
         COMMAND_R,
-        LLAMA,
         PHI,
         GRANITE,
         GEMMA,
+        LLAMA,
         JSON,
     )
 }
