@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -55,29 +55,23 @@ class ChatImagePart(Given):
     image_url: JsonObject
 
 
-Texts = Annotated[
+Part = TypeVar("Part")
+Content = Annotated[
     Annotated[str, Tag("<string>")]
-    | Annotated[list[ChatTextPart], Field(min_length=1, fail_fast=True), Tag("<array>")],
+    | Annotated[list[Part], Field(min_length=1, fail_fast=True), Tag("<array>")],
     one_of(expected="one of a string or array of objects"),
 ]
 UserPart = Annotated[
     Annotated[ChatImagePart, Tag("<image_url>")] | Annotated[ChatTextPart, Tag("<text>")],
     one_of("image_url", "text"),
 ]
-UserContent = Annotated[
-    Annotated[str, Tag("<string>")]
-    | Annotated[list[UserPart], Field(min_length=1, fail_fast=True), Tag("<array>")],
-    one_of(expected="one of a string or array of objects"),
-]
 AssistantPart = Annotated[
     Annotated[ChatRefusalPart, Tag("<refusal>")] | Annotated[ChatTextPart, Tag("<text>")],
     one_of("refusal", "text"),
 ]
-AssistantContent = Annotated[
-    Annotated[str, Tag("<string>")]
-    | Annotated[list[AssistantPart], Field(min_length=1, fail_fast=True), Tag("<array>")],
-    one_of(expected="one of a string or array of objects"),
-]
+Texts = Content[ChatTextPart]
+UserContent = Content[UserPart]
+AssistantContent = Content[AssistantPart]
 
 
 class Returned(Given):
