@@ -11,6 +11,7 @@ import hashlib
 import sys
 from collections import deque
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -230,6 +231,11 @@ class ModelVocabulary:
         return tokenizer
 
     def specials(self) -> list[Special]:
+        return self._specials
+
+    @cached_property
+    def _specials(self) -> list[Special]:
+        """Found by asking for every token, which takes a while with a large vocabulary."""
         return [special for token in range(self.size) if (special := self._special(token))]
 
     def tokenize(self, text: str, *, special: bool = False, around: bool = False) -> list[int]:
