@@ -27,26 +27,26 @@ class TooManyRounds(Exception):
 class ContextBuilder:
     """Loads what a run's next turn is asked with."""
 
-    def __init__(self, db: Database, *, completion_cap: int, tool_rounds: int = 100) -> None:
+    def __init__(self, db: Database, *, completion_cap: int, tool_rounds: int) -> None:
         self._db = db
         self._completion_cap = completion_cap
         self._tool_rounds = tool_rounds
 
     async def build(self, run: Record, model: Model) -> TurnRequest:
-        """The run's next turn. Raises CompletionBudgetSpent, TooManyRounds, InvalidPrompt.
+        """The run's next turn. Raises CompletionBudgetSpent, TooManyRounds, InvalidPrompt."""
+        return await self._db.read(lambda tx: self._asked(tx, run, model))
 
-        A choice of tools that forces a call does so until there was one.
-        """
-        loaded = await self._db.read(lambda tx: self._load(tx, run, model))
-        budget, units, written, common, rounds = loaded
-        if budget.completion <= 0:
-            raise CompletionBudgetSpent
-        if rounds >= self._tool_rounds:
-            raise TooManyRounds(f"The run called tools {rounds} times and came to no answer.")
-        choice = run.tool_choice if run.tool_choice == "none" or not rounds else "auto"
+    def _asked(self, tx: Tx, run: Record, model: Model) -> TurnRequest:
+        budget = self._budget(tx, run, model)
+        choice = self._choice(tx, run)
+        placed = placed_units(tx, run, model.id, limit=budget.context)
+        # What an endpoint is sent is text.
+        written = [] if model.local is None else written_turns(tx, run.thread_id, placed, budget)
+        assistant = tx.assistants.by_id(run.assistant_id)
+        common = assistant.instructions if assistant is not None else None
         return TurnRequest(
             run.instructions,
-            units,
+            [unit for _, unit in placed],
             budget,
             tools=tool_specs(run.tools, choice),
             must_call=choice not in (None, "auto", "none"),
@@ -56,28 +56,27 @@ class ContextBuilder:
             temperature=run.temperature,
             top_p=run.top_p,
             options=SamplingOptions(**(run.x_sampling or {})),
-            common_instructions=common,
+            common_instructions=common or "",
             cache_scope=run.project_id,
             cache_owner=run.thread_id,
             written=written,
         )
 
-    def _load(
-        self, tx: Tx, run: Record, model: Model
-    ) -> tuple[Budget, list[Unit], list[WrittenTurn], str, int]:
-        context = model.chat.context
+    def _budget(self, tx: Tx, run: Record, model: Model) -> Budget:
         spent = tx.turns.spent_by_run(run.id)
         own = run.max_completion_tokens
         completion = self._completion_cap if own is None else own - spent.completion
+        if completion <= 0:
+            raise CompletionBudgetSpent
         prompt = run.max_prompt_tokens and max(0, run.max_prompt_tokens - spent.prompt)
-        budget = Budget(prompt, completion, context)
-        placed = placed_units(tx, run, model.id, limit=context)
-        units = [unit for _, unit in placed]
-        # What an endpoint is sent is text.
-        written = [] if model.local is None else written_turns(tx, run.thread_id, placed, budget)
-        assistant = tx.assistants.by_id(run.assistant_id)
-        common = assistant.instructions if assistant is not None else None
-        return budget, units, written, common or "", tx.steps.rounds(run.id)
+        return Budget(prompt, completion, model.chat.context)
+
+    def _choice(self, tx: Tx, run: Record) -> Any:
+        """Of tools. One that forces a call does so until there was one."""
+        rounds = tx.steps.rounds(run.id)
+        if rounds >= self._tool_rounds:
+            raise TooManyRounds(f"The run called tools {rounds} times and came to no answer.")
+        return run.tool_choice if run.tool_choice == "none" or not rounds else "auto"
 
 
 def placed_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Placed]:

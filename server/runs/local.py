@@ -149,7 +149,7 @@ class LocalTurn:
         self._cancelled = False
         self._prompt: Prompt | None = None
         self._generation: Generation | None = None
-        self._parser = TurnParser(dialect, request.tools)
+        self._parser: TurnParser  # once it is known where the turn begins
         self._joiner = Utf8Joiner()
         self._loose = False  # whether the engine refused a grammar of all schemas
         self._tokens: list[int] = []
@@ -185,8 +185,8 @@ class LocalTurn:
 
     async def __aiter__(self) -> AsyncIterator[TurnDelta]:
         prompt = self._prompt = await self._prompts.build(self._request)
-        if prompt.in_reasoning:
-            self._parser = TurnParser(self._dialect, self._request.tools, in_reasoning=True)
+        tools, in_reasoning = self._request.tools, prompt.in_reasoning
+        self._parser = TurnParser(self._dialect, tools, in_reasoning=in_reasoning)
         generation = await self._begun(prompt)
         while generation is not None:
             try:
