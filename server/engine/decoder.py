@@ -53,6 +53,7 @@ class Decoder:
         self._unwanted = set[int]()  # numbers whose cancellation is on its way
         self._report = _Report()
         self._waits = False  # there was nothing to decode in the last step, and no news since
+        self.steady = False  # all that is known of was being written before the last step, too
 
     @property
     def idle(self) -> bool:
@@ -152,14 +153,19 @@ class Decoder:
         self._scheduler.expect(len(tokens), self._clock() - started)
         self._backend.cut(0, 0)
 
-    def step(self) -> Step:
-        """One decode step, or none if nothing is left to decode."""
+    def step(self, meanwhile: Callable[[], None] = lambda: None) -> Step:
+        """One decode step, or none if nothing is left to decode.
+
+        `meanwhile` is called once the model has computed, so that what it causes in other processes
+        runs beside the sampling, which needs one core.
+        """
         started = self._clock()
         self._scheduler.admit()
         shares = self._scheduler.plan()
         if shares:
-            self._decode(shares)
+            self._decode(shares, meanwhile)
         self._waits = not shares and (self._store.fetching or bool(self._unready))
+        self.steady = self._is_steady(shares)
         report, self._report = self._report, _Report()
         return Step(
             tokens=tuple(report.tokens),
@@ -173,13 +179,22 @@ class Decoder:
             stored_bytes=self._store.on_disk,
         )
 
-    def _decode(self, shares: list[Share]) -> None:
+    def _is_steady(self, shares: list[Share]) -> bool:
+        report, scheduler = self._report, self._scheduler
+        if report.ends or report.failures or scheduler.waiting or self._unready:
+            return False
+        return bool(shares) and all(share.sequence.completion_tokens > 1 for share in shares)
+
+    def _decode(self, shares: list[Share], meanwhile: Callable[[], None]) -> None:
         rows = self._batch.fill(map(_part, shares))
         started = self._clock()
         masks = self._masks.begin(s.sequence.constraint if s.completes else None for s in shares)
-        match self._run(shares):
+        outcome = self._run(shares)
+        seconds = self._clock() - started
+        meanwhile()
+        match outcome:
             case Outcome.DONE:
-                self._scheduler.observe(shares, self._clock() - started)
+                self._scheduler.observe(shares, seconds)
                 self._advance(shares, rows, masks)
             case Outcome.ABORTED:
                 self._take_back(shares)

@@ -23,7 +23,7 @@ from llguidance import LLTokenizer
 from server.engine.backend import Logits, Outcome, State
 from server.engine.batch import Batch, Part
 from server.engine.gguf import NotGGUF, parts_of, read_gguf
-from server.engine.machine import available_memory, physical_cores
+from server.engine.machine import available_memory, computes_on_gpu, physical_cores
 from server.engine.protocol import ModelInfo
 from server.engine.settings import EngineSettings
 from server.engine.sizing import LARGEST_DEFAULT_CONTEXT, LARGEST_TEXT, demand
@@ -298,6 +298,7 @@ class LlamaBackend:
         self._model = model
         self.slots = self._spare = settings.slots  # one more, to save a part of a slot from
         self.rolls_back = model.rolls_back
+        self.takes_all_cores = _threads(settings) >= physical_cores() and not computes_on_gpu()
         self.vocabulary = model.vocabulary.size
         self.ends_turn = model.vocabulary.ends_turn
         self.text = model.vocabulary.text
@@ -407,8 +408,7 @@ class LlamaBackend:
         parameters.n_ctx = cells
         parameters.n_batch = parameters.n_ubatch = max(settings.batch, self.slots)
         parameters.n_seq_max = parameters.n_outputs_max = self.slots + 1
-        threads = settings.threads or physical_cores()
-        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.n_threads = parameters.n_threads_batch = _threads(settings)
         parameters.kv_unified = True
         # llama.cpp reuses what has left a window either way: a full cache could not be cut, too.
         parameters.swa_full = False
@@ -465,8 +465,7 @@ class LlamaEmbedder:
         parameters = _c.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = len(self._batch.tokens)
         parameters.n_seq_max = self.slots
-        threads = settings.threads or physical_cores()
-        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.n_threads = parameters.n_threads_batch = _threads(settings)
         parameters.kv_unified = parameters.embeddings = parameters.no_perf = True
         parameters.type_k, parameters.type_v = _cache_types(settings)
         if not settings.flash_attention:
@@ -521,6 +520,10 @@ def gpu_memory() -> int:
             ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
             found += free.value
     return found
+
+
+def _threads(settings: EngineSettings) -> int:
+    return settings.threads or physical_cores()
 
 
 def _shares(settings: EngineSettings) -> Any:
