@@ -8,8 +8,6 @@ from server.chat.values import ChatMessage, ToolCall, ToolSpec
 
 JsonObject = dict[str, object]
 
-NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}}
-
 
 def message_body(message: ChatMessage) -> JsonObject:
     """One message. An assistant that only calls has no content."""
@@ -45,7 +43,7 @@ def _tool_body(tool: ToolSpec) -> JsonObject:
     function: JsonObject = {"name": tool.name}
     if tool.description is not None:
         function["description"] = tool.description
-    function["parameters"] = NO_PARAMETERS if tool.parameters is None else tool.parameters
+    function["parameters"] = tool.schema
     if tool.strict:
         function["strict"] = True
     return {"type": "function", "function": function}

@@ -28,7 +28,6 @@ SCHEMA_WORDS = frozenset(
     }
 )
 TYPE_WORDS = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
-NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
 def tool_object(tool: ToolSpec, mark: Mark) -> dict[str, Any]:
@@ -36,11 +35,10 @@ def tool_object(tool: ToolSpec, mark: Mark) -> dict[str, Any]:
 
 
 def function_object(tool: ToolSpec, mark: Mark) -> dict[str, Any]:
-    schema = NO_PARAMETERS if tool.parameters is None else tool.parameters
     return {
         "name": mark(tool.name),
         "description": mark(tool.description or ""),
-        "parameters": _marked(schema, mark, SCHEMA_WORDS),
+        "parameters": _marked(tool.schema, mark, SCHEMA_WORDS),
     }
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from server.chat.json_schema import usable
 from server.chat.layout import TAG_CLOSE, TAG_NAMED, TAG_OPEN, CallLayout
+from server.chat.parameter import Parameter, parameter_of, schema_of
 from server.chat.values import ToolSpec
 
 Schema = Mapping[str, Any]
@@ -68,13 +69,15 @@ def turn_grammar(
     parallel: bool = True,
     form: AnswerForm | None = None,
     frame: tuple[str, str] = ("", ""),
+    remark: tuple[str, str] = ("", ""),
     thoughts: Thoughts | None = None,
     tags: Mapping[str, int] | None = None,
     loose: bool = False,
 ) -> str:
     """The grammar of a turn; empty if the model may write what it likes.
 
-    Without a layout there are no calls. An answer may stand in its `frame`, if its family has one.
+    Without a layout there are no calls. An answer may stand in its `frame`, if its family has one,
+    and words before calls in that of a `remark`.
     `tags` are the tokens that are no text. What is loose has
     calls and JSON where they are to be, but holds to no schema that is not strict.
     """
@@ -85,7 +88,7 @@ def turn_grammar(
     elif calls and form:
         turn = f"{grammar.framed(frame, grammar.answer(form))} | {grammar.marked(calls)}"
     elif calls:
-        found = grammar.found_in_text(calls)
+        found = grammar.found_in_text(calls, remark)
         turn = f"{grammar.framed(frame, 'TEXT')} | {found}"
     elif form:
         turn = grammar.framed(frame, grammar.answer(form))
@@ -174,7 +177,7 @@ class _Grammar:
         opening, close = map(self.literal, frame)
         return f"{answer} | {opening} {answer} {close}"
 
-    def found_in_text(self, calls: _Calls) -> str:
+    def found_in_text(self, calls: _Calls, remark: tuple[str, str]) -> str:
         """The calls after whatever was said: once their marker is written, they must follow."""
         self.rule("ANY", "/(?s:.*)/")
         self.rule("MARKER", _quoted(calls.marker))
@@ -183,7 +186,11 @@ class _Grammar:
             lead = self.rule("lead", f"TEXT {self.literal(calls.marker)}")
         else:
             lead = self.rule("lead[lazy]", "ANY MARKER")
-        return f"{lead} {calls.rest}"
+        found = f"{lead} {calls.rest}"
+        if any(remark):
+            opening, close = map(self.literal, remark)
+            found += f" | {opening} TEXT {close} {self.marked(calls)}"
+        return found
 
     def after_thoughts(self, thoughts: Thoughts | None, turn: str) -> str:
         """The turn after reasoning, where the model is in it or has a token to begin it with."""
@@ -214,9 +221,8 @@ class _Grammar:
         if not properties:
             yield from self._tagged_freely(known)
             return
-        shared = {key: known[key] for key in ("$defs", "definitions") if key in known}
-        for place, (name, shape) in enumerate(properties.items()):
-            value = self._value(shape, shared, strict=strict)
+        for place, name in enumerate(properties):
+            value = self._value(parameter_of(known, name), schema_of(known, name), strict=strict)
             rule = self.rule(f"{owner}_{place}", f"{_quoted(TAG_OPEN + name + TAG_NAMED)} {value}")
             yield rule if name in required else f"{rule}?"
 
@@ -226,27 +232,21 @@ class _Grammar:
             name = self.rule("NAME", r"/[^>\n]+/")
             yield f"({opening} {name} {end} {self._told()})*"
 
-    def _value(self, schema: Any, shared: Schema, *, strict: bool) -> str:
-        """Strings are written as they are, everything else as JSON."""
-        shape = schema if isinstance(schema, dict) else {}
-        choices = shape.get("enum", [shape["const"]] if "const" in shape else None)
-        if choices and all(isinstance(choice, str) for choice in choices):
-            return f"({' | '.join(map(_quoted_or_nothing, choices))}) {_quoted(TAG_CLOSE)}"
-        if _may_be_text(shape):
+    def _value(self, parameter: Parameter, schema: Schema, *, strict: bool) -> str:
+        """Strings that have no rules are written as they are, everything else as JSON."""
+        if parameter.choices:
+            choices = " | ".join(map(_quoted_or_nothing, parameter.choices))
+            return f"({choices}) {_quoted(TAG_CLOSE)}"
+        if parameter.takes_any_text or not (strict or parameter.types):
             return self._told()
-        return f"{self.json({**shape, **shared}, strict=strict)} {_quoted(TAG_CLOSE)}"
+        return f"{self.json(schema, strict=strict)} {_quoted(TAG_CLOSE)}"
 
     def _told(self) -> str:
         """Whatever text, up to the end of its block."""
         self.rule("ANY", "/(?s:.*)/")
-        return self.rule("told[lazy]", f"ANY {_quoted(TAG_CLOSE)}")
-
-
-def _may_be_text(schema: Schema) -> bool:
-    """Whether a value may be a string, as far as the schema itself says."""
-    types = schema.get("type")
-    kinds: Iterable[Any] = types if isinstance(types, list) else [types]
-    return types is None or "string" in kinds
+        self.rule("END", _quoted(TAG_CLOSE.strip()))
+        self.rule("BARE", "ANY & ~(ANY END ANY)")
+        return self.rule("told[lazy]", f"BARE {_quoted(TAG_CLOSE)}")
 
 
 def _quoted(text: str) -> str:

@@ -6,8 +6,8 @@
     </parameter>
     </function>
 
-What a value is in JSON follows from the function's schema: a string is given out while it is
-written, anything else once it is whole.
+What a value is in JSON follows from the function's schema: a string without rules is given out
+while it is written, anything else once it is whole.
 """
 
 from __future__ import annotations
@@ -18,20 +18,17 @@ from typing import Any
 
 from server.chat.layout import TAG_CLOSE, TAG_OPEN
 from server.chat.markers import held
+from server.chat.parameter import ANYTHING, Types, kind_of, parameter_of
 from server.chat.scanner import Scan, Scanner, quoted
 
 FUNCTION, FUNCTION_END = "<function=", "</function>"
 PARAMETER, PARAMETER_END = TAG_OPEN, TAG_CLOSE.strip()  # models may leave the line breaks out
 VALUE_ENDS = (PARAMETER_END, f"\n{PARAMETER_END}")
 LONGEST_NAME = 128
-MOST_PARTS = 64  # of a schema that are looked at to know one parameter's types
 # As Python spells them: templates write earlier arguments so, and models repeat it.
 SPELLED = {"true": "true", "false": "false", "null": "null", "none": "null"}
 
 Schemas = Mapping[str, Mapping[str, Any]]  # of the parameters of functions, by their names
-Types = frozenset[str]
-
-ANYTHING: Types = frozenset()
 
 
 class TaggedScanner(Scanner):
@@ -94,8 +91,8 @@ class TaggedScanner(Scanner):
         if not self._text.endswith(">"):
             return self._name_so_far()
         key = self._text[:-1].strip()
-        self._types = types_of(self._schema, key)
-        self._streams = self._types == {"string"}
+        parameter = parameter_of(self._schema, key)
+        self._types, self._streams = parameter.types, parameter.is_bare
         quote = '"' if self._streams else ""
         self._ready.append(f"{self._separator}{quoted(key)}: {quote}")
         self._separator = ", "
@@ -136,7 +133,7 @@ def json_of(value: str, types: Types) -> str:
     text = value.strip()
     spelled = SPELLED.get(text.lower(), text)
     try:
-        kind = _kind(json.loads(spelled, parse_constant=_refused))
+        kind = kind_of(json.loads(spelled, parse_constant=_refused))
     except (ValueError, RecursionError):
         return quoted(value)
     fits = not types or kind in types or (kind == "integer" and "number" in types)
@@ -145,56 +142,3 @@ def json_of(value: str, types: Types) -> str:
 
 def _refused(name: str) -> None:
     raise ValueError(name)  # JSON has no NaN and no Infinity
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return "integer"
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
-    return "null" if value is None else names.get(type(value), "object")
-
-
-def types_of(schema: Mapping[str, Any], key: str) -> Types:
-    """The types that a parameter may have; empty if that cannot be told."""
-    properties = schema.get("properties")
-    waiting = [properties.get(key) if isinstance(properties, Mapping) else None]
-    found: set[str] = set()
-    for _ in range(MOST_PARTS):
-        if not waiting:
-            return frozenset(found)
-        part = waiting.pop()
-        branches, kinds = _branches(part, schema), _kinds(part)
-        if not branches and not kinds:
-            return ANYTHING
-        waiting += branches
-        found |= kinds
-    return ANYTHING
-
-
-def _branches(part: Any, root: Mapping[str, Any]) -> list[Any]:
-    if not isinstance(part, Mapping) or "type" in part:
-        return []
-    if "$ref" in part:
-        return [_referred(str(part["$ref"]), root)]
-    branches = part.get("anyOf") or part.get("oneOf")
-    return branches if isinstance(branches, list) else []
-
-
-def _kinds(part: Any) -> set[str]:
-    if not isinstance(part, Mapping):
-        return set()
-    if "type" in part:
-        return set(map(str, _listed(part["type"])))
-    values = _listed(part["enum"]) if "enum" in part else [part["const"]] if "const" in part else []
-    return {_kind(value) for value in values}
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _referred(reference: str, root: Mapping[str, Any]) -> Any:
-    part: Any = root
-    for step in reference.removeprefix("#/").split("/"):
-        part = part.get(step) if isinstance(part, Mapping) else None
-    return part

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
+
+NO_PARAMETERS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class ToolSpec:
     description: str | None = None
     parameters: Mapping[str, Any] | None = None  # JSON Schema
     strict: bool = False
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """That of its parameters, also where it has none."""
+        return NO_PARAMETERS if self.parameters is None else self.parameters
 
 
 @dataclass(frozen=True, slots=True)

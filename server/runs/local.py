@@ -94,6 +94,9 @@ class LocalModel:
             path = self._engine.info.path
             reason = f"the chat template of {path} cannot be used: {error}"
             raise EngineUnavailable(reason) from error
+        except BaseException:  # nobody would know of its worker
+            await self._engine.stop()
+            raise
 
     async def unload(self) -> None:
         await self._engine.stop()

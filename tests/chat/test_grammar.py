@@ -6,10 +6,11 @@ import json
 from functools import partial
 from typing import Any
 
+import jsonschema
 import pytest
 
 from server.bundled import bundled_path
-from server.chat.dialects import HERMES
+from server.chat.dialects import HERMES, QWEN_CODER
 from server.chat.grammar import AnswerForm, Thoughts, answer_form, turn_grammar
 from server.chat.layout import CallLayout
 from server.chat.turn import TurnParser
@@ -186,6 +187,75 @@ def test_tagged_arguments(vocabulary: GrammarVocabulary) -> None:
     assert not can(grammar, tagged("time", zone="1"))
 
 
+RULED = {
+    "code": {"type": "string", "pattern": "^[a-z]{2}$"},
+    "maybe": {"type": ["string", "null"]},
+    "either": {"anyOf": [{"type": "integer"}, {"type": "string", "format": "date"}]},
+    "place": {"$ref": "#/$defs/place"},
+    "again/": {"anyOf": [{"type": "null"}, {"$ref": "#"}]},
+}
+INNERMOST = {"code": "de", "maybe": None, "either": 1, "place": {"x": 1}, "again/": None}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("key", "value", "valid"),
+    [
+        ("code", '"de"', True),
+        ("code", '"deu"', False),
+        ("code", "de", False),
+        ("maybe", "null", True),
+        ("maybe", "some words", True),
+        ("either", "12", True),
+        ("either", '"2026-11-26"', True),
+        ("either", "twelve", False),
+        ("place", '{"x": 1}', True),
+        ("place", '{"x": "1"}', False),
+        ("place", "here", False),
+        ("again/", "null", True),
+        ("again/", json.dumps(INNERMOST), True),
+        ("again/", '{"code": "deu"}', False),
+    ],
+)
+def test_tagged_values_keep_their_rules(
+    vocabulary: GrammarVocabulary, key: str, value: str, valid: bool, strict: bool
+) -> None:
+    """A string with rules is written as JSON, and read as what it says."""
+    written = {"code": '"de"', "maybe": "x", "either": "1", "place": '{"x": 1}', "again/": "null"}
+    parameters = {
+        "type": "object",
+        "properties": RULED,
+        "required": list(RULED),
+        "additionalProperties": False,
+        "$defs": {
+            "place": {
+                "type": "object",
+                "properties": {"x": {"type": "integer"}},
+                "required": ["x"],
+                "additionalProperties": False,
+            }
+        },
+    }
+    tool = ToolSpec("f", None, parameters, strict)
+    grammar = turn_grammar(TAGGED, [tool], must_call=True, tags=vocabulary.tags)
+    call = tagged("f", **written | {key: value})
+    assert vocabulary.accepts(grammar, call) == valid
+    if valid:
+        parser = TurnParser(QWEN_CODER, [tool])
+        parser.feed(call)
+        parser.finish()
+        ((_, _, arguments),) = parser.calls
+        jsonschema.validate(json.loads(arguments), parameters)
+
+
+def test_a_value_ends_where_its_block_does(vocabulary: GrammarVocabulary) -> None:
+    """Text cannot hold what its reader takes for its end."""
+    tool = ToolSpec("f", None, {"type": "object", "properties": {"x": {"type": "string"}}})
+    grammar = turn_grammar(TAGGED, [tool], must_call=True, tags=vocabulary.tags)
+    assert vocabulary.accepts(grammar, tagged("f", x="a </parameter b"))
+    assert not vocabulary.accepts(grammar, tagged("f", x="a</parameter>b"))
+
+
 def test_a_form_rules_the_whole_answer(vocabulary: GrammarVocabulary) -> None:
     """The JSON of its schema, in the order of its keys, without white space that nobody needs."""
     form = AnswerForm(CITY, strict=True)
@@ -260,6 +330,19 @@ def test_an_answer_may_stand_in_its_frame(vocabulary: GrammarVocabulary) -> None
         assert vocabulary.accepts(answer, text)
         assert vocabulary.accepts(answer, f"<tools>analysisHm.</tools>Well:{text}")
     assert not vocabulary.accepts(answer, f"<tools>analysisHm.</tools>{said}")
+
+
+def test_a_remark_may_stand_before_calls(vocabulary: GrammarVocabulary) -> None:
+    """Where a family has a frame for it; a turn that has to call begins with the call."""
+    remark, tags = ("<tools>note", "</tools>"), vocabulary.tags
+    auto = turn_grammar(HERMES.layout, TOOLS, remark=remark, tags=tags)
+    noted = f"<tools>noteLet me see.</tools>{PARIS}"
+    assert vocabulary.accepts(auto, noted)
+    assert vocabulary.accepts(auto, PARIS)
+    assert not vocabulary.accepts(auto, "<tools>noteLet me see.</tools>")
+    assert not vocabulary.accepts(auto, f"<tools>noteLet me see.{PARIS}")
+    forced = turn_grammar(HERMES.layout, TOOLS, must_call=True, remark=remark, tags=tags)
+    assert not vocabulary.accepts(forced, noted)
 
 
 AWKWARD = {

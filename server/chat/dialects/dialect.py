@@ -21,7 +21,8 @@ class Dialect:
     A call begins with `call_open`, or without it by `bare` at the start of a line, and may be
     followed by `call_tail` and then `call_close`; `silent` are markers that say nothing by
     themselves. Where a family marks its answers, too, they stand between `answer_open` and
-    `answer_close`. What stands between a call's markers has one of these forms:
+    `answer_close`, and what is said before calls between `remark_open` and `remark_close`. What
+    stands between a call's markers has one of these forms:
 
     - object: a JSON object of a name and arguments; several in a row, or in a list, are calls each
     - named: the name, then JSON arguments; `separators` stand between the fields of such a head,
@@ -46,6 +47,8 @@ class Dialect:
     silent: tuple[str, ...] = ()
     answer_open: str = ""
     answer_close: str = ""
+    remark_open: str = ""
+    remark_close: str = ""
     reasoning_open: str = "<think>"
     reasoning_close: str = "</think>"
     sign: str = ""

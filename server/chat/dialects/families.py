@@ -127,6 +127,8 @@ HARMONY = Dialect(
     form="harmony",
     call_open=" to=functions.",
     answer_open="<|channel|>final<|message|>",
+    remark_open="<|channel|>commentary<|message|>",
+    remark_close="<|end|><|start|>assistant",
     reasoning_open="<|channel|>analysis<|message|>",
     reasoning_close="<|end|><|start|>assistant",
     silent=("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|call|>"),
