@@ -21,8 +21,15 @@ CONTEXT = 1024
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
-def write_model(kind: str, path: Path, vocabulary: Path, *, pre: str | None = None) -> None:
-    """A GGUF of this architecture, with another pre-tokenizer if one is named."""
+def write_model(
+    kind: str,
+    path: Path,
+    vocabulary: Path,
+    *,
+    pre: str | None = None,
+    template: str | None = None,
+) -> None:
+    """A GGUF of this architecture, with another pre-tokenizer or chat template if one is given."""
     writer = gguf.GGUFWriter(path, kind)
     describe, shapes = KINDS[kind]
     writer.add_context_length(CONTEXT)
@@ -31,6 +38,8 @@ def write_model(kind: str, path: Path, vocabulary: Path, *, pre: str | None = No
     writer.add_layer_norm_rms_eps(1e-5)
     describe(writer)
     size = copy_vocabulary(writer, vocabulary, pre)
+    if template is not None:
+        writer.add_chat_template(template)
     random = np.random.default_rng(1)
     ends = [("token_embd.weight", (size, WIDTH)), ("output.weight", (size, WIDTH))]
     for name, shape in [*ends, *shapes()]:

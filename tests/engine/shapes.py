@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
+
+import jsonschema
 
 Shape = dict[str, Any]
 
@@ -23,6 +26,13 @@ WORDS = ["red", "", "naïve", "<tool_call>", '"', "\\", "\n", "日本", "<|im_en
 PATTERNS = ["^[a-z]{1,6}$", "^[A-Z]{2}[0-9]{3}$", "^(ab|cd){1,3}$", "^[^x]{0,5}$"]
 FORMATS = ["date", "ipv4", "uuid"]
 DEEPEST = 3
+
+
+def valid(text: str, schema: Shape) -> bool:
+    """As another implementation sees it."""
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    judge = jsonschema.Draft202012Validator(schema, format_checker=checker)
+    return bool(judge.is_valid(json.loads(text)))
 
 
 def object_shape(dice: random.Random, *, strict: bool, depth: int = 0) -> Shape:

@@ -6,18 +6,13 @@ The models have random weights, so that their words are noise; another validator
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import jsonschema
 import pytest
 import pytest_asyncio
 
-from server.bundled import bundled_path
 from server.chat.dialects import HERMES
 from server.chat.grammar import AnswerForm, turn_grammar
 from server.chat.turn import TurnParser
@@ -27,18 +22,12 @@ from server.engine.protocol import Request, Sampling, Span
 from server.engine.settings import EngineSettings
 from server.schemas.json_schema import check_strict
 from tests.engine.calls import Said, read
-from tests.engine.models import write_model
-from tests.engine.shapes import Shape, root_shape
+from tests.engine.nonsense import FAMILIES
+from tests.engine.shapes import Shape, root_shape, valid
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SOURCE_TREE = Path(os.environ.get("ASSISTANTS_LLAMA_CPP_DIR") or "/nowhere")
-BUNDLED = bundled_path("models/tiny-assistant.gguf")
-VOCABULARIES = {
-    "bundled": (BUNDLED, 500),
-    "qwen2": (SOURCE_TREE / "models/ggml-vocab-qwen2.gguf", 250),
-    "llama 3": (SOURCE_TREE / "models/ggml-vocab-llama-bpe.gguf", 250),
-}
+ANSWERS = {"bundled": 500, "qwen": 250, "llama": 250}
 MOST = 600  # tokens
 
 
@@ -59,29 +48,20 @@ class Nonsense:
         )
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=VOCABULARIES)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=FAMILIES)
 async def nonsense(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Nonsense]:
     """Random weights, a real vocabulary; what ends strings and numbers comes somewhat oftener."""
-    vocabulary, answers = VOCABULARIES[request.param]
-    if not vocabulary.is_file():
-        pytest.skip("ASSISTANTS_LLAMA_CPP_DIR is not set")
-    path = tmp_path_factory.mktemp("nonsense") / "model.gguf"
-    write_model("llama", path, vocabulary)
+    path = FAMILIES[request.param].write(tmp_path_factory.mktemp("nonsense") / "model.gguf")
     engine = WorkerEngine(path, name="nonsense", settings=EngineSettings(threads=1, slots=16))
     await engine.start()
     ends = [await engine.tokenize([Span(text, False)]) for text in ('"', "}", "]", ",")]
     sampling = Sampling(logit_bias=tuple((ids[0], 4.0) for ids in ends))
-    yield Nonsense(engine, await engine.tokenize([Span("Hello", False)]), sampling, answers)
+    yield Nonsense(
+        engine, await engine.tokenize([Span("Hello", False)]), sampling, ANSWERS[request.param]
+    )
     await engine.stop()
-
-
-def valid(text: str, schema: Shape) -> bool:
-    """As another implementation sees it."""
-    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
-    judge = jsonschema.Draft202012Validator(schema, format_checker=checker)
-    return bool(judge.is_valid(json.loads(text)))
 
 
 async def test_every_answer_has_its_schema(nonsense: Nonsense) -> None:
