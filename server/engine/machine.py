@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import server
 
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology"
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
+_UNIFIED = "0::"  # how the line of the one hierarchy that is looked at begins
 _RECLAIMABLE = ("active_file ", "inactive_file ")
 _GPU_BACKENDS = ("ggml-cuda", "ggml-hip", "ggml-metal", "ggml-vulkan", "ggml-sycl")
 
@@ -59,10 +62,26 @@ def _core_of(processor: int) -> tuple[str, str]:
 
 
 def _quota() -> int:
-    quota, _, period = (_text(_CGROUP / "cpu.max") or "max").partition(" ")
+    return min((_quota_of(group) for group in _groups()), default=os.cpu_count() or 1)
+
+
+def _quota_of(group: Path) -> int:
+    quota, _, period = (_text(group / "cpu.max") or "max").partition(" ")
     if quota == "max" or not period:
         return os.cpu_count() or 1
     return max(1, int(quota) // int(period))
+
+
+def _groups() -> Iterator[Path]:
+    """The control group that we are in, and those that it is in: each may have a limit.
+
+    A container sees its own as the root; a service of systemd does not.
+    """
+    lines = (_text(_OWN_GROUP) or "").splitlines()
+    own = next((line[len(_UNIFIED) :] for line in lines if line.startswith(_UNIFIED)), "/")
+    path = PurePosixPath(own)
+    for group in (path, *path.parents):
+        yield _CGROUP / group.relative_to("/")
 
 
 def _free_in_system() -> int | None:
@@ -73,15 +92,20 @@ def _free_in_system() -> int | None:
 
 
 def _free_in_container() -> int | None:
-    limit, used = _text(_CGROUP / "memory.max"), _text(_CGROUP / "memory.current")
+    free = (_free_in_group(group) for group in _groups())
+    return min((size for size in free if size is not None), default=None)
+
+
+def _free_in_group(group: Path) -> int | None:
+    limit, used = _text(group / "memory.max"), _text(group / "memory.current")
     if limit is None or used is None or limit == "max":
         return None
-    return int(limit) - int(used) + _cached_in_container()
+    return int(limit) - int(used) + _cached_in_group(group)
 
 
-def _cached_in_container() -> int:
+def _cached_in_group(group: Path) -> int:
     """What is counted as used, and given back when it is needed: files that were read."""
-    lines = (_text(_CGROUP / "memory.stat") or "").splitlines()
+    lines = (_text(group / "memory.stat") or "").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(_RECLAIMABLE))
 
 

@@ -280,7 +280,7 @@ class ModelPool:
         while True:
             most = self._memory - sum(p.bytes for p in self._places.values() if p.stay.pin)
             least = demand.smallest(most)
-            if least.bytes <= self._free:
+            if least.bytes <= self._free and self._is_next(place):
                 place.fit = demand.best(most, self._free)
                 place.bytes, place.waits_since = place.fit.bytes, None
                 return True
@@ -302,6 +302,13 @@ class ModelPool:
     def _leaving(self) -> int:
         """What will be free in a moment."""
         return sum(p.bytes for p in self._places.values() if p.moving and p.state == "unloaded")
+
+    def _is_next(self, place: _Place) -> bool:
+        """Whether nobody else has waited for its turn, and longer: a large one needs all places."""
+        own = place.waits_since or math.inf
+        waits = (p.waits_since for p in self._places.values() if p.waits_since is not None)
+        since = min(waits, default=math.inf)
+        return own <= since or self._now() - since < TURN
 
     def _is_wanted(self, place: _Place) -> bool:
         return place.users > 0 or place.waiting > 0 or place.id in self._wanted

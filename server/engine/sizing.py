@@ -157,8 +157,8 @@ def embeds(file: GGUF) -> bool:
 def demand(file: GGUF, settings: EngineSettings, *, of_gpu: bool = False) -> Demand:
     """A context that nobody asked for is the model's own, and may be shortened.
 
-    With `of_gpu` it is GPUs' memory that is counted. Raises NotGGUF if the header says what cannot
-    be.
+    With `of_gpu` it is GPUs' memory that is counted, where no snapshots are. Raises NotGGUF if the
+    header says what cannot be.
     """
     pooled = embeds(file)
     largest = LARGEST_TEXT if pooled else LARGEST_DEFAULT_CONTEXT
@@ -176,7 +176,7 @@ def demand(file: GGUF, settings: EngineSettings, *, of_gpu: bool = False) -> Dem
         context,
         shortest=context if fixed else SMALLEST_DEFAULT_CONTEXT,
         cells=rows if pooled else settings.kv_cells,
-        snapshots=0 if pooled else settings.cache_ram_bytes,
+        snapshots=0 if pooled or of_gpu else settings.cache_ram_bytes,
         embeds=pooled,
         whole_cell=whole.cell,
     )

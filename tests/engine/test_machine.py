@@ -31,6 +31,22 @@ def test_a_container_has_what_its_limit_leaves(container: Path) -> None:
     assert machine.available_memory() == (1 << 20) + (1 << 19) + (1 << 18)
 
 
+def test_a_service_has_what_the_least_of_its_groups_leaves(
+    container: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service of systemd is in a group within groups, each of which may have a limit."""
+    own = container / "system.slice" / "assistants.service"
+    own.mkdir(parents=True)
+    (container / "own").write_text("1:cpu:/elsewhere\n0::/system.slice/assistants.service\n")
+    monkeypatch.setattr(machine, "_OWN_GROUP", container / "own")
+    for group, limit in ((own, 5 << 20), (own.parent, 3 << 20)):
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text(f"{1 << 20}\n")
+    (own / "cpu.max").write_text("100000 100000\n")
+    assert machine.available_memory() == 2 << 20
+    assert machine.physical_cores() == 1
+
+
 def test_a_container_without_a_limit_has_what_the_machine_has(container: Path) -> None:
     """As if it were none."""
     expected = machine.available_memory()

@@ -220,6 +220,25 @@ async def test_a_model_that_never_rests_lets_another_in_at_last() -> None:
         await on.until("a", "ready")
 
 
+async def test_a_large_model_is_not_overtaken_by_small_ones() -> None:
+    """Places that become free for it are kept, though others that are wanted would fit."""
+    async with bench(large=100, a=50, b=50) as on:
+        await on.use("a", "b")
+        on.pool.want(["a", "b", "large"])
+        await settle()
+        on.clock.advance(TURN)
+        for _ in range(4):
+            on.pool.sweep()
+            await settle()
+            on.pool.want(["a", "b", "large"])
+            await settle()
+        assert on.state("large") == "ready"
+        on.clock.advance(TURN)
+        on.pool.sweep()
+        await settle()
+        assert (on.state("a"), on.state("b")) == ("ready", "ready")
+
+
 async def test_nothing_goes_while_it_is_held() -> None:
     """Whoever decides by what is ready can rely on it meanwhile."""
     async with bench(a=80, b=80) as on:

@@ -236,7 +236,15 @@ def test_a_gpu_is_asked_for_the_layers_that_it_gets(
     assert part.takes.fixed == whole.takes.fixed
     assert whole.takes == demand(file, SMALL).takes
     fits = [each.best(PLENTY, PLENTY) for each in (whole, part)]
-    assert len({(fit.context, fit.cells, fit.snapshots) for fit in fits}) == 1
+    assert len({(fit.context, fit.cells) for fit in fits}) == 1
+
+
+def test_snapshots_take_nothing_of_a_gpu(tmp_path: Path) -> None:
+    """They are in the machine's own memory, however many were asked for."""
+    settings = replace(SMALL, gpu_layers=-1, cache_ram_bytes=PLENTY)
+    part = demand(llama(tmp_path, layers=4), settings, of_gpu=True)
+    assert part.best(PLENTY, PLENTY).snapshots == 0
+    assert part.smallest(PLENTY).bytes < PLENTY
 
 
 def test_cells_beside_the_gpu_are_not_given_away(tmp_path: Path) -> None:
