@@ -129,12 +129,9 @@ class WorkerEngine:
     async def start(self, fit: Fit | None = None) -> None:
         check_model_file(Path(self._load.path))
         if fit is not None:
-            fitted = replace(
-                self._settings,
-                context=fit.context,
-                kv_cells=fit.cells,
-                cache_ram_bytes=fit.snapshots,
-            )
+            fitted = replace(self._settings, context=fit.context, kv_cells=fit.cells)
+            if not self._counts_gpu:  # else the worker looks at what memory there is
+                fitted = replace(fitted, cache_ram_bytes=fit.snapshots)
             self._load = replace(self._load, settings=fitted)
         self._coming = True
         try:
@@ -293,7 +290,7 @@ class WorkerEngine:
             try:
                 check_model_file(Path(self._load.path))
                 return await WorkerProcess.start(self._load, self._receive), backoff
-            except EngineUnavailable as error:
+            except (EngineUnavailable, OSError) as error:  # the machine may have no more processes
                 self._trouble = str(error)
                 logger.error("engine.restart_failed model=%s cause=%s", self._load.name, error)
 
@@ -355,8 +352,9 @@ class WorkerEngine:
         stats.cells = step.cells
         stats.saved_bytes = step.saved_bytes
         stats.stored_bytes = step.stored_bytes
-        stats.last_step_seconds = step.seconds
-        stats.steps += 1
+        if step.seconds:
+            stats.last_step_seconds = step.seconds
+            stats.steps += 1
         stats.generated_tokens += len(step.tokens)
         for end in step.ends:
             stats.prompt_tokens += end.prompt_tokens

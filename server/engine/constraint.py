@@ -5,7 +5,6 @@ Knows nothing of grammars; masks are computed on a thread of their own while the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,16 +41,13 @@ class Compiled:
 
 
 class MaskThread:
-    """Computes masks beside a running decode."""
+    """Computes masks beside the sampling of other sequences, and beside a running decode."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
 
-    def begin(self, constraints: Iterable[Constraint | None]) -> list[Future[Mask] | None]:
-        """The masks of those that have rules, each as soon as it is there."""
-        return [None if rules is None else self._submit(rules) for rules in constraints]
-
-    def _submit(self, rules: Constraint) -> Future[Mask]:
+    def begin(self, rules: Constraint) -> Future[Mask]:
+        """The mask of the next token. Nobody else may use the rules until it is there."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="masks")
         return self._pool.submit(rules.mask)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Collection
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from server.engine.backend import Backend, Logits, Outcome
 from server.engine.batch import Batch, Part
-from server.engine.constraint import Compiled, Constraint, ConstraintBroken, Mask, MaskThread
+from server.engine.constraint import Compiled, Constraint, ConstraintBroken, MaskThread
 from server.engine.kv_cache import KVCache
 from server.engine.messages import End, Failure, FailureKind, Step, Token
 from server.engine.protocol import FinishReason, Request
@@ -138,6 +137,7 @@ class Decoder:
 
     def tend(self) -> None:
         """Do what can wait until there is nothing better to do."""
+        self._cache.thin_out()
         self._cache.save_due()
 
     def save_all(self) -> None:
@@ -166,6 +166,13 @@ class Decoder:
             self._decode(shares, meanwhile)
         self._waits = not shares and (self._store.fetching or bool(self._unready))
         self.steady = self._is_steady(shares)
+        return self._told(self._clock() - started)
+
+    def news(self) -> Step | None:
+        """Ends and refusals since the last step: nobody should wait for the next one to hear."""
+        return None if self._report.empty else self._told(0.0)
+
+    def _told(self, seconds: float) -> Step:
         report, self._report = self._report, _Report()
         return Step(
             tokens=tuple(report.tokens),
@@ -173,7 +180,7 @@ class Decoder:
             failures=tuple(report.failures),
             live=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting) + len(self._unready),
-            seconds=self._clock() - started,
+            seconds=seconds,
             cells=self._cache.held_cells,
             saved_bytes=self._store.in_memory,
             stored_bytes=self._store.on_disk,
@@ -188,14 +195,16 @@ class Decoder:
     def _decode(self, shares: list[Share], meanwhile: Callable[[], None]) -> None:
         rows = self._batch.fill(map(_part, shares))
         started = self._clock()
-        masks = self._masks.begin(s.sequence.constraint if s.completes else None for s in shares)
+        for share in shares:
+            if share.completes:
+                self._prepare_mask(share.sequence)
         outcome = self._run(shares)
         seconds = self._clock() - started
         meanwhile()
         match outcome:
             case Outcome.DONE:
                 self._scheduler.observe(shares, seconds)
-                self._advance(shares, rows, masks)
+                self._advance(shares, rows)
             case Outcome.ABORTED:
                 self._take_back(shares)
             case Outcome.FULL:
@@ -228,16 +237,20 @@ class Decoder:
             reused = share.sequence.cached_tokens or 0
             share.sequence.cached_tokens = min(reused, len(share.slot.tokens))
 
-    def _advance(
-        self, shares: list[Share], rows: list[int], masks: list[Future[Mask] | None]
-    ) -> None:
-        for share, row, mask in zip(shares, rows, masks, strict=True):
+    def _prepare_mask(self, sequence: Sequence) -> None:
+        """As soon as may be: while others are sampled a core is free for it."""
+        if sequence.constraint is not None and sequence.mask is None:
+            sequence.mask = self._masks.begin(sequence.constraint)
+
+    def _advance(self, shares: list[Share], rows: list[int]) -> None:
+        for share, row in zip(shares, rows, strict=True):
             self._extend(share)
             if share.completes:
-                self._go_on(share.sequence, self._backend.logits(row), mask)
+                self._go_on(share.sequence, self._backend.logits(row))
 
-    def _go_on(self, sequence: Sequence, logits: Logits, mask: Future[Mask] | None) -> None:
+    def _go_on(self, sequence: Sequence, logits: Logits) -> None:
         """By a token. A constraint that gives up ends its own sequence, and no other."""
+        mask, sequence.mask = sequence.mask, None
         try:
             allowed = None if mask is None else mask.result()
             token = sequence.sampler.pick(logits, allowed)
@@ -272,6 +285,8 @@ class Decoder:
             self._end(sequence, "stop")
         elif sequence.full:
             self._finish(sequence, "length")
+        else:
+            self._prepare_mask(sequence)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End a sequence that says what it still holds back."""

@@ -135,7 +135,6 @@ class KVCache:
             self._fill(slot, prefix, state)
         slot.scope, slot.owner = scope, owner
         slot.busy, slot.discard, slot.saved = True, False, False
-        self._thin_out()
         return slot
 
     def extend(self, slot: Slot, tokens: array[int]) -> None:
@@ -148,13 +147,11 @@ class KVCache:
         slot.busy, slot.used, slot.idle_since = False, next(self._uses), self._clock()
         if slot.discard:
             self.cut(slot, 0)
-        self._thin_out()
 
     def park(self, slot: Slot) -> None:
         """The sequence has to wait for cells; what it had is saved for its return."""
         slot.busy = False
         self._save_and_empty(slot)
-        self._thin_out()
 
     def cut(self, slot: Slot, length: int) -> None:
         if length < len(slot.tokens):
@@ -221,8 +218,11 @@ class KVCache:
             elif slot.owner == owner:
                 self.cut(slot, 0)
 
-    def _thin_out(self) -> None:
-        """Hold idle cells to their limit while there is somebody whom they slow down."""
+    def thin_out(self) -> None:
+        """Hold idle cells to their limit while there is somebody whom they slow down.
+
+        To save what is in them takes a while: not for when somebody waits to hear of a step.
+        """
         if any(slot.busy for slot in self._slots):
             while self.idle_cells > self._idle_limit and self.evict():
                 pass
@@ -245,7 +245,7 @@ class KVCache:
         """
         if slot.busy:
             return False
-        if slot.owner == owner and len(slot.tokens) <= 2 * length:
+        if slot.owner == owner != SHARED and len(slot.tokens) <= 2 * length:
             return True
         others = [other for other in self._slots if other is not slot and not other.busy]
         return not others or not self._backend.rolls_back

@@ -57,6 +57,7 @@ _CACHE_TYPES = {
 _GPU_DEVICE = 1  # the binding has no names for kinds of devices
 _WIDE_TYPES = {"f32", "f16", "bf16"}
 _ERROR_LEVEL = 4
+_ABORTED = "ret = 2"  # how it ends a line about a step that was interrupted
 _PIECE_BYTES = 256
 _FINGERPRINT_PIECES = 256
 _FINGERPRINT_PIECE = 1 << 14
@@ -86,8 +87,8 @@ class ErrorLog:
         ErrorLog._installed = callback
 
     def _receive(self, level: int, text: bytes, _: object) -> None:
-        if level == _ERROR_LEVEL:
-            line = text.decode("utf-8", "replace").strip()
+        line = text.decode("utf-8", "replace").strip()
+        if level == _ERROR_LEVEL and not line.endswith(_ABORTED):
             self.lines.append(line)
             sys.stderr.write(line + "\n")
 
@@ -317,8 +318,10 @@ class LlamaBackend:
         if batch is not self._viewed:
             self._viewed, self._view = batch, _view(batch)
         self._view.n_tokens = batch.size
+        self._model.log.lines.clear()  # what it says next is about this step
         code = _c.llama_decode(self._context, self._view)
         if code == 0:
+            _c.llama_synchronize(self._context)  # a GPU was only told what to compute
             return Outcome.DONE
         if code == 1:
             return Outcome.FULL

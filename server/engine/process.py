@@ -158,15 +158,19 @@ class WorkerProcess(asyncio.Protocol):
     async def _launch(self, settings: EngineSettings) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "server.engine.worker", str(theirs.fileno())),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                limit=_STDERR_LINE_LIMIT,
-                env=_environment(settings),
-            )
+        try:
+            with theirs:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", "server.engine.worker", str(theirs.fileno())),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                    limit=_STDERR_LINE_LIMIT,
+                    env=_environment(settings),
+                )
+        except BaseException:
+            ours.close()
+            raise
         self._stderr = asyncio.create_task(self._read_errors())
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
 

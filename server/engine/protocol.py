@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from server.engine.sizing import Demand, Fit
 from server.engine.stats import EngineStats
@@ -107,6 +107,9 @@ class Sampling:
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: Sequence[tuple[int, float]] = ()
+
+
+TRANSIENT: Final = "~"  # what owners have whose name begins with this goes to no disk
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,10 @@ from server.engine.protocol import Sampling
 
 # The row as a grid with so many rows: the best of each column is one vector operation away.
 _GRID_ROWS = 128
+# Of a mask: with so few words that allow something, the tokens are listed; else this many times
+# more are looked at than are wanted.
+_FEW_WORDS = 256
+_MANY = 4
 
 Ids = npt.NDArray[np.intp]
 
@@ -36,32 +39,33 @@ class Sampler:
 
     def pick(self, logits: Logits, mask: Mask | None = None) -> int:
         """The next token. The row is changed in place."""
-        self._shape(logits, mask)
-        token = self._draw(logits)
+        self._shape(logits)
+        token = self._draw(logits, mask)
         if self._penalties is not None:
             self._penalties.count(token)
         return token
 
-    def _shape(self, logits: Logits, mask: Mask | None) -> None:
+    def _shape(self, logits: Logits) -> None:
         if len(self._biased):
             logits[self._biased] += self._bias
         if self._penalties is not None:
             self._penalties.apply(logits)
-        if mask is not None:
-            logits += _refusals().take(mask.view(np.uint8), axis=0).ravel()[: len(logits)]
 
-    def _draw(self, logits: Logits) -> int:
+    def _draw(self, logits: Logits, mask: Mask | None) -> int:
         sampling = self._sampling
         if sampling.temperature <= 0:
-            return int(logits.argmax())
-        ids = best_of(logits, sampling.top_k)
+            return _best(logits, mask)
+        if mask is None:
+            ids = best_of(logits, sampling.top_k)
+        else:
+            ids = best_allowed(logits, mask, sampling.top_k)
         scores = logits[ids]
         if sampling.top_k or sampling.top_p < 1:
             order = scores.argsort()[::-1][: sampling.top_k or None]
             ids, scores = ids[order], scores[order]
         highest = scores.max(initial=-np.inf)
         if not math.isfinite(highest):
-            return int(logits.argmax())
+            return _best(logits, mask)
         shares = np.exp(scores - np.float64(highest))
         if sampling.top_p < 1:
             totals = shares.cumsum()
@@ -96,6 +100,49 @@ def best_of(logits: Logits, count: int) -> Ids:
 
 
 _LEAST = np.finfo(np.float32).min
+
+
+def best_allowed(logits: Logits, mask: Mask, count: int) -> Ids:
+    """Ids of the `count` best tokens of a mask and perhaps some more; of 0, all of them.
+
+    A mask allows either few tokens, as where a number goes on, or nearly all, as in a text. Then
+    some more than so many of the best are looked at: if enough of them are allowed, those are it.
+    """
+    words = mask.nonzero()[0]
+    if count and len(words) > _FEW_WORDS:
+        best = best_of(logits, _MANY * count)
+        allowed: Ids = best[_are_in(mask, best)]
+        if len(allowed) >= count:
+            return allowed
+    ids = _ids_in(mask, words)
+    return _best_among(ids, logits, count) if len(ids) > _MANY * count > 0 else ids
+
+
+def _are_in(mask: Mask, ids: Ids) -> npt.NDArray[np.bool_]:
+    bits: npt.NDArray[np.uint32] = mask[ids >> 5] >> (ids & 31).astype(np.uint32)
+    return (bits & 1).astype(np.bool_)
+
+
+def _best_among(ids: Ids, logits: Logits, count: int) -> Ids:
+    best: Ids = ids[best_of(logits[ids], count)]
+    return best
+
+
+def _ids_in(mask: Mask, words: Ids) -> Ids:
+    """Of the bits that are set in these words of it."""
+    bits = np.unpackbits(mask[words].view(np.uint8), bitorder="little").nonzero()[0]
+    ids: Ids = (words[bits >> 5] << 5) + (bits & 31)
+    return ids
+
+
+def _best(logits: Logits, mask: Mask | None) -> int:
+    if mask is None:
+        return int(logits.argmax())
+    best = int(logits.argmax())
+    if int(mask[best >> 5]) >> (best & 31) & 1:
+        return best
+    ids = best_allowed(logits, mask, 1)
+    return int(ids[logits[ids].argmax()])
 
 
 class _Penalties:
@@ -146,10 +193,3 @@ def _seed(sampling: Sampling) -> int | None:
 def _penalises(sampling: Sampling) -> bool:
     used = sampling.presence_penalty or sampling.frequency_penalty
     return bool(used) or sampling.repetition_penalty != 1
-
-
-@cache
-def _refusals() -> npt.NDArray[np.float32]:
-    """For each byte of a mask, what to add to its eight logits."""
-    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
-    return np.where(bits, 0, -np.inf).astype(np.float32)

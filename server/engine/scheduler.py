@@ -23,7 +23,8 @@ HEADROOM = 64
 # A prompt waits for another one only if it saves so many tokens.
 WORTH_WAITING = 32
 # Seconds of prompt that a step may take beside live streams: when few prompts wait beside many
-# streams, when many do, and when nothing is left after it, so that short prompts come in one go.
+# streams, when many do, and when it is the last prompt or all that is left of them, so that short
+# ones come in one go.
 SHORTEST_STEP = 0.3
 LONGEST_STEP = 3.0
 LAST_STEP = 1.0
@@ -67,16 +68,23 @@ class Scheduler:
         least = min(self._served.values(), default=0)
         self._served.setdefault(sequence.scope, least)
         sequence.arrival = self._read
+        sequence.reusable = self._prefix_of(sequence).length
         self.waiting.append(sequence)
 
     def admit(self) -> None:
         """Give slots to those in line, as long as there are slots and cells."""
-        if not self.waiting:
-            return
+        running = len(self.running)
+        if self.waiting:
+            self._admit()
+        if len(self.running) > running:
+            self._cache.thin_out()  # so that who comes alone lies, and is rounded, as ever
+
+    def _admit(self) -> None:
         for sequence in sorted(self.waiting, key=self._place_in_line):
             if not self._cache.has_slot:
                 return
-            prefix = self._cache.find(sequence.tokens, sequence.scope, sequence.owner)
+            prefix = self._prefix_of(sequence)
+            sequence.reusable = prefix.length
             if self._follows(sequence, prefix):
                 continue
             if prefix.on_disk and isinstance(prefix.source, Snapshot):
@@ -130,6 +138,9 @@ class Scheduler:
     def expect(self, tokens: int, seconds: float) -> None:
         """What prompts seem to cost, until one was read."""
         self._seconds_per_token = seconds / tokens
+
+    def _prefix_of(self, sequence: Sequence) -> Prefix:
+        return self._cache.find(sequence.tokens, sequence.scope, sequence.owner)
 
     def _start(self, sequence: Sequence, prefix: Prefix) -> None:
         slot = self._cache.claim(prefix, sequence.scope, sequence.owner)
@@ -187,6 +198,7 @@ class Scheduler:
         else:
             pressure = min(1.0, 2 * len(backlog) / streams)
             target = max(SHORTEST_STEP, LONGEST_STEP * pressure**2)
+            target = target if len(backlog) > 1 else min(target, LAST_STEP)
         return min(room, max(self._smallest_chunk, round(target / cost)))
 
     def _place_in_line(self, sequence: Sequence) -> tuple[bool, int, int]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from concurrent.futures import Future
 from dataclasses import dataclass
 
-from server.engine.constraint import Constraint
+from server.engine.constraint import Constraint, Mask
 from server.engine.kv_cache import Slot
 from server.engine.protocol import Request
 from server.engine.sampling import Sampler
@@ -26,8 +27,10 @@ class Sequence:
     shared: int  # so many tokens of the prompt are not the owner's alone
     stops: StopStrings | None
     constraint: Constraint | None
+    mask: Future[Mask] | None = None  # of the next token, being computed
     slot: Slot | None = None
     cached_tokens: int | None = None  # None until it was first admitted
+    reusable: int = 0  # how many tokens need not be decoded, as far as is known while it waits
     parked: bool = False
     forgotten: bool = False  # nothing of it is to be kept when it ends
     arrival: int = 0  # how many tokens of prompts the engine had read when this one came
@@ -64,7 +67,7 @@ class Sequence:
     @property
     def left(self) -> int:
         """Tokens that are known and not decoded yet; 1 while it streams."""
-        return len(self.tokens) - (len(self.slot.tokens) if self.slot is not None else 0)
+        return len(self.tokens) - (self.reusable if self.slot is None else len(self.slot.tokens))
 
     @property
     def full(self) -> bool:

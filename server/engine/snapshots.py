@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from server.engine.backend import State
+from server.engine.protocol import TRANSIENT
 
 SHARED = ""  # the owner of what belongs to nobody
 MOST_SHARED = 256  # in a scope: each is compared with every prompt
@@ -213,7 +214,9 @@ class SnapshotStore:
         return self._shelves.get(scope, {}).get(owner, [])
 
     def _write(self, snapshot: Snapshot) -> None:
-        """Send it, just used, to disk, unless it is there, on its way, or too large."""
+        """Send it, just used, to disk, unless it is there, on its way, too large, or transient."""
+        if snapshot.owner.startswith(TRANSIENT):
+            return
         fits = snapshot.size <= self._disk_limit and self._backlog <= self._most_backlog
         absent = snapshot.path is None and snapshot not in self._unwritten
         if self._archive and fits and absent and snapshot.state is not None:

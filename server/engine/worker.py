@@ -1,11 +1,11 @@
 """The child process that owns one model: `python -m server.engine.worker FD`.
 
-Five threads. The main one decodes and owns the context. A reader takes the parent's messages, a
-vocabulary thread tokenizes and another one reads grammars beside a running decode, and a writer
-sends what the socket does not take at once, so that a parent that is slow to read never holds up a
-decode step. The vocabulary thread has a large stack: llama.cpp cuts text into words with regular
-expressions that, for many vocabularies, recurse with every letter. So has the one for grammars,
-since llguidance recurses with every level.
+Seven threads. The main one decodes and owns the context. A reader takes the parent's messages, a
+vocabulary thread tokenizes, one reads grammars and one makes their masks beside a running decode,
+one reads and writes snapshots, and a writer sends what the socket does not take at once, so that a
+parent that is slow to read never holds up a decode step. The vocabulary thread has a large stack:
+llama.cpp cuts text into words with regular expressions that, for many vocabularies, recurse with
+every letter. So has the one for grammars, since llguidance recurses with every level.
 """
 
 from __future__ import annotations
@@ -235,6 +235,9 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
 
 def decode(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], reports: Reports) -> None:
     while _receive(decoder, inbox, reports):
+        if (news := decoder.news()) is not None:
+            reports.put(news, steady=False)
+            continue
         step = decoder.step(reports.flush)
         reports.put(step, steady=decoder.steady)
         decoder.tend()

@@ -5,11 +5,13 @@ The client keeps the conversation. It is taken whole or refused: nothing of it i
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from server import errors, schemas
 from server.chat.values import ChatMessage, ToolCall
+from server.engine.protocol import TRANSIENT
 from server.runs.context import asked_format, tool_specs
 from server.runs.models import Model
 from server.runs.turns import Budget, SamplingOptions, TurnRequest
@@ -76,6 +78,7 @@ def turn_requests(
             options=_options(body, number),
             common_instructions=instructions or "",
             cache_scope=project,
+            cache_owner=_conversation(instructions, rest),
         )
         for number in range(body.n or 1)
     ]
@@ -171,6 +174,12 @@ def _parted(messages: Sequence[ChatMessage]) -> tuple[str | None, Sequence[ChatM
         leading += 1
     told = [message.content for message in messages[:leading]]
     return INSTRUCTIONS_JOINT.join(told) or None, messages[leading:]
+
+
+def _conversation(instructions: str | None, messages: Sequence[ChatMessage]) -> str:
+    """Whose what was computed is: that of all requests which begin alike."""
+    beginning = (instructions, messages[0].content if messages else "")
+    return TRANSIENT + hashlib.sha256(repr(beginning).encode()).hexdigest()[:32]
 
 
 def _choice(body: schemas.CreateChatCompletion) -> Any:

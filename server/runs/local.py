@@ -231,6 +231,7 @@ class LocalTurn:
             parallel=asked.parallel_tool_calls,
             form=answer_form(asked.response_format),
             frame=(dialect.answer_open, dialect.answer_close),
+            remark=(dialect.remark_open, dialect.remark_close),
             thoughts=Thoughts(dialect.reasoning_open, dialect.reasoning_close, prompt.in_reasoning),
             tags=self._engine.info.tags,
             loose=self._loose,

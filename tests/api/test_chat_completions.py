@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from server.engine.protocol import (
+    TRANSIENT,
     EngineCrashed,
     EngineUnavailable,
     InvalidRequest,
@@ -138,7 +140,20 @@ async def test_an_answer(http: httpx.AsyncClient, engine: ScriptedEngine) -> Non
     (request,) = engine.requests
     assert engine.prompts == ["<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n"]
     assert (request.sampling, request.stop, request.grammar) == (Sampling(), (), "")
-    assert (request.max_tokens, request.cache_scope, request.cache_owner) == (2048, "default", "")
+    assert (request.max_tokens, request.cache_scope) == (2048, "default")
+
+
+async def test_conversations_are_kept_apart_and_on_no_disk(
+    client: openai.AsyncOpenAI, engine: ScriptedEngine
+) -> None:
+    """One that goes on is the one that began so; another beginning is another one."""
+    first = {"role": "user", "content": "Hello!"}
+    more = [{"role": "assistant", "content": "Hi."}, {"role": "user", "content": "And?"}]
+    for messages in ([first], [first, *more], [{**first, "content": "Goodbye!"}]):
+        await client.chat.completions.create(model="gpt-4o", messages=messages)  # type: ignore
+    owners = [request.cache_owner for request in engine.requests]
+    assert owners[0] == owners[1] != owners[2]
+    assert all(owner.startswith(TRANSIENT) for owner in owners)
 
 
 @covers("SystemMessage", "role content", "taken", "limit")

@@ -11,7 +11,7 @@ from server.engine.backend import Outcome
 from server.engine.batch import Batch
 from server.engine.constraint import Mask
 from server.engine.protocol import Sampling
-from server.engine.sampling import Sampler
+from server.engine.sampling import Sampler, best_allowed
 from tests.engine.arithmetic import VOCABULARY, ArithmeticBackend
 from tests.engine.serving import Served, prompt_of
 
@@ -69,6 +69,23 @@ def test_only_what_the_mask_allows_is_chosen(size: int) -> None:
         for sampling in (Sampling(temperature=0), Sampling(top_k=0), Sampling(top_k=40, seed=1)):
             token = Sampler(sampling).pick(logits.copy(), mask_of(allowed, size))
             assert token in allowed
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.9, 0.999])
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_the_best_of_what_is_allowed_are_found(share: float, count: int) -> None:
+    """Whether nearly all of a large vocabulary is allowed or nearly nothing, or not the best."""
+    size = 20_001
+    random = np.random.default_rng(7)
+    for best_are_out in (False, True):
+        logits = random.normal(0, 5, size).astype(np.float32)
+        allowed = random.random(size) < share
+        if best_are_out:
+            allowed[logits.argsort()[-500:]] = False
+        ids = best_allowed(logits, mask_of(set(allowed.nonzero()[0].tolist()), size), count)
+        assert allowed[ids].all()
+        expected = sorted(logits[allowed])[-count:] if count else sorted(logits[allowed])
+        assert sorted(logits[ids])[-len(expected) :] == expected
 
 
 def test_the_mask_comes_before_top_k() -> None:

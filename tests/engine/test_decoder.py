@@ -142,6 +142,25 @@ def test_cancel_ends_within_one_step_wherever_the_sequence_is() -> None:
     assert served.decoder.idle
 
 
+def test_ends_and_refusals_need_no_step() -> None:
+    """Whoever was cancelled or refused hears of it before the others' next tokens are computed."""
+    served = Served(ArithmeticBackend())
+    served.ask(1, prompt_of(1, 4), most=20)
+    served.ask(2, prompt_of(2, 4), most=20)
+    served.step()
+    assert served.decoder.news() is None
+    served.decoder.cancel(2)
+    served.ask(3, [])
+    news, computed = served.decoder.news(), len(served.backend.batches)
+    assert news is not None
+    assert [(end.number, end.reason) for end in news.ends] == [(2, "cancelled")]
+    assert [failure.number for failure in news.failures] == [3]
+    assert (news.live, len(served.backend.batches)) == (1, computed)
+    assert served.decoder.news() is None
+    served.run()
+    assert served.said[1] == answer(prompt_of(1, 4), 20)
+
+
 def test_a_cancelled_long_prompt_is_not_decoded_any_further() -> None:
     """A cancellation seen while its prompt is about to be decoded skips the step."""
     served = Served(ArithmeticBackend(context=512, cells=2048), batch=256)

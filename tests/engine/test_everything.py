@@ -202,6 +202,7 @@ class World:
             if self.served.decoder.idle or self.served.decoder.blocked:
                 return
             self.served.step()
+            self.served.decoder.tend()  # as the worker does
             self.check()
 
     def finish(self) -> None:
@@ -211,6 +212,7 @@ class World:
             if self.served.decoder.blocked:
                 self.served.deliver(most)
             self.served.step()
+            self.served.decoder.tend()
             self.check()
             most -= 1
             assert most, "somebody starves"

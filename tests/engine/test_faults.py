@@ -115,6 +115,25 @@ async def test_a_killed_worker_fails_its_calls_and_comes_back(engine: WorkerEngi
     assert engine.stats.restarts == 1
 
 
+async def test_a_machine_that_starts_no_process_is_asked_again(
+    engine: WorkerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was out of memory, say, which is what the worker died of."""
+    refusals = [OSError("Cannot allocate memory"), OSError("Too many open files")]
+    launch = asyncio.create_subprocess_exec
+
+    async def refuse(*command: str, **options: object) -> object:
+        if refusals:
+            raise refusals.pop(0)
+        return await launch(*command, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    await kill(engine)
+    assert (await ask(engine, "Hello!")).end.reason == "stop"
+    assert not refusals
+    assert engine.stats.restarts == 1
+
+
 async def test_a_stream_that_is_cut_off_keeps_what_it_said(engine: WorkerEngine) -> None:
     """Tokens that arrived before the death are handed out before the error."""
     for seed in range(10):  # on a busy machine one may be over before its worker is

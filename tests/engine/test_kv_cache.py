@@ -68,18 +68,23 @@ def test_idle_threads_beyond_the_limit_are_saved_and_cut_when_another_is_decoded
     cached.take("x", prompt_of(0, 70))
     cached.take("y", prompt_of(1, 70))
     assert not cached.saved()
+    cached.cache.thin_out()
+    assert not cached.saved()
     cached.begin("z", prompt_of(2, 70))
+    cached.cache.thin_out()
     assert cached.saved() == {"x": 70}
     assert cached.backend.cells_held == 140
     assert cached.length("x", prompt_of(0, 80)) == 70
 
 
-def test_a_thread_that_ends_beside_others_makes_room_at_once() -> None:
-    """Those are still decoded, and would pay for what is kept of it."""
+def test_a_thread_that_ends_beside_others_makes_room() -> None:
+    """Those are still decoded, and would pay for what is kept of it. Nobody waits for that."""
     cached = Cached(idle=0)
     first = cached.begin("x", prompt_of(0, 70))
     cached.begin("y", prompt_of(1, 70))
     cached.cache.release(first)
+    assert not cached.saved()
+    cached.cache.thin_out()
     assert cached.saved() == {"x": 70}
     assert cached.backend.cells_held == 70
 
@@ -131,6 +136,7 @@ def test_nothing_is_saved_where_nothing_is_kept() -> None:
     cached = Cached(idle=50, memory=0)
     cached.take("x", prompt_of(0, 100))
     cached.begin("y", prompt_of(1, 70))
+    cached.cache.thin_out()
     assert (cached.cache.next_save, cached.backend.saves) == (None, 0)
     assert cached.backend.cells_held == 70
 
@@ -168,3 +174,13 @@ def test_a_beginning_that_many_share_outlives_the_threads_that_had_it() -> None:
     cached.cache.forget("x")
     assert cached.saved() == {SHARED: 100}
     assert cached.length("y", prompt_of(1, 100) + prompt_of(2, 20)) == 100
+
+
+def test_what_belongs_to_nobody_is_taken_over_by_nobody() -> None:
+    """Two that begin alike are two, though neither has an owner: the first may come back."""
+    cached = Cached()
+    common = prompt_of(0, 100)
+    first = cached.take(SHARED, common + prompt_of(1, 50))
+    second = cached.begin(SHARED, common + prompt_of(2, 50))
+    assert second is not first
+    assert cached.length(SHARED, common + prompt_of(1, 60)) == 150

@@ -6,15 +6,15 @@ from collections import Counter
 
 import pytest
 
+from server.engine.snapshots import SnapshotStore
 from tests.engine.arithmetic import ArithmeticBackend, answer
 from tests.engine.serving import Served, prompt_of, talkative_prompts, tiers
 
 
-def served_by(*, batch: int = 32, **sizes: int) -> Served:
-    """Room for all, unless the test says otherwise."""
-    return Served(
-        ArithmeticBackend(**{"slots": 8, "context": 600, "cells": 8 * 600} | sizes), batch=batch
-    )
+def served_by(*, batch: int = 32, memory: int = 0, **sizes: int) -> Served:
+    """Room for all, unless the test says otherwise; snapshots only with some memory for them."""
+    backend = ArithmeticBackend(**{"slots": 8, "context": 600, "cells": 8 * 600} | sizes)
+    return Served(backend, batch=batch, store=SnapshotStore(memory_limit=memory))
 
 
 def first_words(served: Served) -> list[int]:
@@ -40,6 +40,21 @@ def test_what_counts_is_what_is_left_to_read() -> None:
     served.ask(1, prompt_of(1, 100), most=1)
     served.run()
     assert first_words(served) == [0, 1]
+
+
+def test_what_is_cached_is_not_left_to_read() -> None:
+    """A long conversation that comes back waits for no shorter new one, also while all are busy."""
+    served = served_by(slots=1, memory=1 << 20)
+    history = prompt_of(0, 300)
+    served.ask(0, history, most=1, owner="x")
+    served.run()
+    served.ask(1, prompt_of(1, 20), most=4)
+    served.step()
+    served.ask(2, prompt_of(2, 100), most=1)
+    served.ask(3, [*history, *served.said[0], *prompt_of(3, 10)], most=1, owner="x")
+    served.run()
+    assert first_words(served) == [0, 1, 3, 2]
+    assert served.ends[3].cached_tokens >= 300
 
 
 @pytest.mark.parametrize("slots", [2, 8])

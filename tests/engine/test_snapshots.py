@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.engine.protocol import TRANSIENT
 from server.engine.snapshots import (
     LEAST_BACKLOG,
     MOST_SHARED,
@@ -176,6 +177,16 @@ def test_a_shared_snapshot_goes_to_disk_once_it_served() -> None:
     kept.store.use(snapshot)
     kept.deliver_all()
     assert snapshot.path in kept.archive.files
+
+
+def test_what_is_transient_goes_to_no_disk() -> None:
+    """Neither when it is made nor when it served; it is gone once memory needs the room."""
+    kept = Kept(memory=30, disk=100)
+    snapshot = kept.keep(f"{TRANSIENT}x", 20)
+    kept.store.use(snapshot)
+    assert not kept.archive.jobs
+    kept.keep("y", 20)
+    assert kept.owners() == {"y"}
 
 
 def test_shared_snapshots_are_bounded_in_number() -> None:
