@@ -5,6 +5,7 @@ Knows nothing of grammars; masks are computed on a thread of their own while the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,13 +42,27 @@ class Compiled:
 
 
 class MaskThread:
-    """Computes masks beside the sampling of other sequences, and beside a running decode."""
+    """Computes masks beside a running decode."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
 
-    def begin(self, rules: Constraint) -> Future[Mask]:
-        """The mask of the next token. Nobody else may use the rules until it is there."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="masks")
-        return self._pool.submit(rules.mask)
+    def begin(self, wanted: Sequence[Constraint]) -> list[Future[Mask]]:
+        """The masks of their next tokens. Nobody else may use the rules until theirs is there.
+
+        All in one go: a thread that wakes for each would take the interpreter from its caller.
+        """
+        masks = [Future[Mask]() for _ in wanted]
+        if wanted:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, thread_name_prefix="masks")
+            self._pool.submit(_compute, wanted, masks)
+        return masks
+
+
+def _compute(wanted: Sequence[Constraint], masks: Sequence[Future[Mask]]) -> None:
+    for rules, mask in zip(wanted, masks, strict=True):
+        try:
+            mask.set_result(rules.mask())
+        except Exception as problem:  # noqa: BLE001 - whoever asks for it hears of it
+            mask.set_exception(problem)

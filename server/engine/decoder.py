@@ -195,9 +195,7 @@ class Decoder:
     def _decode(self, shares: list[Share], meanwhile: Callable[[], None]) -> None:
         rows = self._batch.fill(map(_part, shares))
         started = self._clock()
-        for share in shares:
-            if share.completes:
-                self._prepare_mask(share.sequence)
+        self._begin_masks([share.sequence for share in shares if share.completes])
         outcome = self._run(shares)
         seconds = self._clock() - started
         meanwhile()
@@ -237,10 +235,12 @@ class Decoder:
             reused = share.sequence.cached_tokens or 0
             share.sequence.cached_tokens = min(reused, len(share.slot.tokens))
 
-    def _prepare_mask(self, sequence: Sequence) -> None:
-        """As soon as may be: while others are sampled a core is free for it."""
-        if sequence.constraint is not None and sequence.mask is None:
-            sequence.mask = self._masks.begin(sequence.constraint)
+    def _begin_masks(self, sequences: list[Sequence]) -> None:
+        """Those of a step that came to nothing are still there."""
+        held = [(s, s.constraint) for s in sequences if s.constraint is not None and s.mask is None]
+        masks = self._masks.begin([constraint for _, constraint in held])
+        for (sequence, _), mask in zip(held, masks, strict=True):
+            sequence.mask = mask
 
     def _advance(self, shares: list[Share], rows: list[int]) -> None:
         for share, row in zip(shares, rows, strict=True):
@@ -285,8 +285,6 @@ class Decoder:
             self._end(sequence, "stop")
         elif sequence.full:
             self._finish(sequence, "length")
-        else:
-            self._prepare_mask(sequence)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End a sequence that says what it still holds back."""
