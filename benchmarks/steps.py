@@ -39,6 +39,7 @@ class IdleBackend:
     """A model that computes nothing: its logits are always the same few."""
 
     rolls_back = True
+    mixes = True
     vocabulary = VOCABULARY
 
     def __init__(self, slots: int) -> None:

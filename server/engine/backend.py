@@ -49,6 +49,11 @@ class Backend(Protocol):
         """Whether a slot can be cut in the middle."""
         ...
 
+    @property
+    def mixes(self) -> bool:
+        """Whether prompts and the next tokens of other sequences are best computed together."""
+        ...
+
     def decode(self, batch: Batch) -> Outcome: ...
 
     def logits(self, row: int) -> Logits:

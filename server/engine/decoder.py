@@ -190,7 +190,7 @@ class Decoder:
         report, scheduler = self._report, self._scheduler
         if report.ends or report.failures or scheduler.waiting or self._unready:
             return False
-        return bool(shares) and all(share.sequence.completion_tokens > 1 for share in shares)
+        return bool(shares) and all(each.completion_tokens > 1 for each in scheduler.running)
 
     def _decode(self, shares: list[Share], meanwhile: Callable[[], None]) -> None:
         rows = self._batch.fill(map(_part, shares))

@@ -1,6 +1,7 @@
 """Which tokens the next decode step computes.
 
-Every live stream gets its one token. Prompts share what is left: the project that was served least
+Every live stream gets its one token, in the same step as prompts or, where the model computes them
+faster apart, in every other one. Prompts share what is left: the project that was served least
 comes first, and within it the shortest remaining prompt, which grows older ones into the first
 place in time. How much is left follows from what prompt tokens were seen to cost. A prompt that
 begins like one that is just being read waits for it and takes its prefix. When the cells run out
@@ -25,7 +26,7 @@ WORTH_WAITING = 32
 # Seconds of prompt that a step may take beside live streams: when few prompts wait beside many
 # streams, when many do, and when it is the last prompt or all that is left of them, so that short
 # ones come in one go.
-SHORTEST_STEP = 0.3
+SHORTEST_STEP = 0.5
 LONGEST_STEP = 3.0
 LAST_STEP = 1.0
 # Without streams the batch is filled, but nobody must take a slow machine for one that hangs.
@@ -59,6 +60,7 @@ class Scheduler:
         self._seconds_per_token: float | None = None  # of prompts, besides that
         self._served: dict[str, int] = {}  # tokens by project, while it has sequences
         self._read = 0  # prompt tokens, ever
+        self._prompts_turn = False  # where a step has either prompts or streams
 
     def __len__(self) -> int:
         return len(self.running) + len(self.waiting)
@@ -96,6 +98,7 @@ class Scheduler:
 
     def plan(self) -> list[Share]:
         """The next step. Cells for it are free when this returns."""
+        self._prompts_turn = not self._prompts_turn
         shares = self._shares()
         while not self._cache.make_room(sum(share.count for share in shares)):
             self.park(self.running[-1])
@@ -164,6 +167,10 @@ class Scheduler:
         if not prompts:
             return shares
         budget = self._chunk(len(shares), prompts)
+        if shares and not self._backend.mixes:
+            if not self._prompts_turn:
+                return shares
+            shares = []
         for sequence in sorted(prompts, key=self._place_in_prefill):
             if count := min(budget, self._stretch(sequence)):
                 completes = count == sequence.left
@@ -185,7 +192,7 @@ class Scheduler:
         the more prompts wait for each stream, the longer it may take. Small chunks are inefficient,
         too: half of the streams waiting are enough to fill the batch.
         """
-        room = self._batch - streams
+        room = self._batch - (streams if self._backend.mixes else 0)
         cost = self._seconds_per_token
         if cost is None:
             return min(room, self._smallest_chunk) if streams else room

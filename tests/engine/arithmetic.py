@@ -32,8 +32,15 @@ def answer(prompt: list[int], most: int) -> list[int]:
 
 class ArithmeticBackend:
     def __init__(
-        self, *, slots: int = 4, context: int = 64, cells: int = 256, rolls_back: bool = True
+        self,
+        *,
+        slots: int = 4,
+        context: int = 64,
+        cells: int = 256,
+        rolls_back: bool = True,
+        mixes: bool = True,
     ) -> None:
+        self.mixes = mixes
         self.slots = slots
         self.context = context
         self.cells = cells

@@ -73,11 +73,11 @@ def test_a_prompt_that_cannot_be_decoded_fails_alone(prompt: list[int], reason: 
 @pytest.mark.parametrize(
     ("seconds_per_token", "streams", "prompts", "length", "chunk"),
     [
-        (0.01, 8, 1, 400, 30),  # the shortest step: one prompt, and many streams to hold up
+        (0.01, 8, 1, 400, 50),  # the shortest step: one prompt, and many streams to hold up
         (0.01, 4, 1, 400, 75),  # longer, with the square of how many wait for each stream
         (0.01, 4, 2, 400, 252),  # all that the batch takes, where half as many wait as stream
         (0.01, 8, 1, 100, 100),  # what is read within a second is read in one go
-        (0.01, 8, 1, 101, 30),
+        (0.01, 8, 1, 101, 50),
         (1.0, 8, 1, 400, 4),  # never less than the smallest chunk
     ],
 )
@@ -121,7 +121,7 @@ def test_what_streams_cost_is_not_taken_for_the_prompts() -> None:
     served.ask(8, prompt_of(8, 400), most=1)
     for _ in range(5):
         served.step()
-    assert served.backend.batches[-5:] == [30 + 8] * 5
+    assert served.backend.batches[-5:] == [50 + 8] * 5
 
 
 def test_cancel_ends_within_one_step_wherever_the_sequence_is() -> None:

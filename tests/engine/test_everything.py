@@ -34,11 +34,16 @@ class Shape:
     memory: int
     disk: int
     rolls_back: bool
+    mixes: bool
 
     def started(self, before: Served | None = None) -> Served:
         """An engine, or the next process after one that has ended."""
         backend = ArithmeticBackend(
-            slots=self.slots, context=CONTEXT, cells=self.cells, rolls_back=self.rolls_back
+            slots=self.slots,
+            context=CONTEXT,
+            cells=self.cells,
+            rolls_back=self.rolls_back,
+            mixes=self.mixes,
         )
         backend.seconds_per_token = 0.01
         archive = before.archive if before is not None else None
@@ -55,6 +60,7 @@ shapes = st.builds(
     memory=st.sampled_from([0, 100, 400, 100_000]),
     disk=st.sampled_from([0, 150, 100_000]),
     rolls_back=st.booleans(),
+    mixes=st.booleans(),
 )
 
 

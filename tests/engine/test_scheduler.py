@@ -42,6 +42,24 @@ def test_what_counts_is_what_is_left_to_read() -> None:
     assert first_words(served) == [0, 1]
 
 
+def test_where_they_are_faster_apart_streams_and_prompts_take_turns() -> None:
+    """A stream's text is told at once beside a prompt, whose step takes long."""
+    served = Served(ArithmeticBackend(context=600, cells=2400, mixes=False), batch=32)
+    served.ask(1, prompt_of(1, 4), most=40)
+    served.step()
+    served.ask(2, prompt_of(2, 300), most=1)
+    tokens = []
+    while 2 not in served.ends:
+        tokens.append(len(served.step().tokens))
+        assert not served.decoder.steady
+    rows = served.backend.batches[1:]
+    assert set(rows[:-1:2]) in ({1}, {32})
+    assert {*rows[:2]} == {1, 32}
+    assert tokens.count(1) >= 9
+    served.run()
+    assert served.said[1] == answer(prompt_of(1, 4), 40)
+
+
 def test_what_is_cached_is_not_left_to_read() -> None:
     """A long conversation that comes back waits for no shorter new one, also while all are busy."""
     served = served_by(slots=1, memory=1 << 20)
