@@ -23,12 +23,14 @@ from server.api import (
     assistants,
     chat_completions,
     embeddings,
+    files,
     health,
     messages,
     models,
     runs,
     steps,
     threads,
+    uploads,
 )
 from server.api.body import BodyLimits
 from server.api.context import RequestContext
@@ -50,6 +52,9 @@ from server.db.migrate import upgrade
 from server.engine.cache_folder import CacheFolder
 from server.engine.pool import ModelPool
 from server.engine.protocol import Engine
+from server.files.blobs import BlobStore
+from server.files.library import Library
+from server.files.uploads import Uploads
 from server.ids import IdSource, RandomIds
 from server.metrics import Metrics
 from server.runs.completions import Completions
@@ -65,6 +70,8 @@ ROUTERS = (
     models.router,
     chat_completions.router,
     embeddings.router,
+    files.router,
+    uploads.router,
     health.router,
 )
 
@@ -120,6 +127,11 @@ async def running(
             readers=settings.database.readers,
         )
         stack.push_async_callback(asyncio.to_thread, db.close)
+        blobs = BlobStore(folder.blobs)
+        stack.push_async_callback(asyncio.to_thread, blobs.close)
+        library = Library(db, blobs, sweep_interval=settings.files.sweep_interval)
+        await library.start()
+        stack.push_async_callback(library.stop)
         cache = CacheFolder(cache_folder(settings))
         stack.push_async_callback(cache.close)
         # Before a model is loaded, so that none takes up what was deleted while nobody heard of it.
@@ -145,7 +157,18 @@ async def running(
         stack.push_async_callback(completions.stop, 0.0)
         _watch(metrics, bus, executor, completions, pool, engines)
         yield Services(
-            db, bus, catalog, pool, executor, completions, metrics, clock, settings.streams
+            db,
+            bus,
+            catalog,
+            pool,
+            executor,
+            completions,
+            library,
+            Uploads(db, blobs, library, most_bytes=settings.files.max_upload_bytes),
+            metrics,
+            clock,
+            settings.streams,
+            settings.files,
         )
 
 

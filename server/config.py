@@ -145,6 +145,17 @@ class StreamsSettings(Section):
     stuck_after: Seconds = 30.0
 
 
+class FilesSettings(Section):
+    """How large files may be, how long they may take to arrive, and who may have them back."""
+
+    max_bytes: Positive = 512 * 2**20
+    max_upload_bytes: Positive = 8 * 2**30
+    max_part_bytes: Positive = 64 * 2**20
+    silence: Seconds = 60.0
+    sweep_interval: Seconds = 60.0
+    download_all: bool = False
+
+
 class EngineSection(Section):
     """How a model is loaded and decoded; None is chosen from the file and the machine."""
 
@@ -227,6 +238,7 @@ class Settings(Section):
     limits: LimitsSettings = LimitsSettings()
     runs: RunsSettings = RunsSettings()
     streams: StreamsSettings = StreamsSettings()
+    files: FilesSettings = FilesSettings()
     engine: EngineSection = EngineSection()
     models: ModelsSettings = ModelsSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -156,3 +156,64 @@ def events_expired(run_id: str) -> Gone:
         "starting_after",
         "events_expired",
     )
+
+
+def above_maximum(param: str, most: int, value: int) -> InvalidRequest:
+    """For limits that are settings; the others are part of the schemas."""
+    return InvalidRequest(
+        f"Invalid '{param}': integer above maximum value. Expected a value <= {most}, "
+        f"but got {value} instead.",
+        param,
+        "integer_above_max_value",
+    )
+
+
+def too_large(most: int, size: int) -> TooLarge:
+    return TooLarge(f"Maximum content size limit ({most}) exceeded ({size} bytes read)")
+
+
+def no_such_file(file_id: str) -> NotFound:
+    return NotFound(f"No such File object: {file_id}", "id")
+
+
+def file_is_empty() -> InvalidRequest:
+    return InvalidRequest("File is empty.")
+
+
+def not_for_download(purpose: str) -> InvalidRequest:
+    return InvalidRequest(f"Not allowed to download files of purpose: {purpose}")
+
+
+def no_form() -> InvalidRequest:
+    return InvalidRequest("Could not parse multipart form")
+
+
+def no_such_upload(upload_id: str) -> NotFound:
+    return NotFound(f"No such Upload object: {upload_id}", "id")
+
+
+def upload_is_over(to: str, status: str) -> InvalidRequest:
+    """`to` is a verb: complete, cancel, add a part to."""
+    return InvalidRequest(f"Cannot {to} upload with status '{status}'.")
+
+
+def no_such_part(part_id: str) -> InvalidRequest:
+    return InvalidRequest(f"No such UploadPart object: {part_id}", "part_ids")
+
+
+def too_many_parts(most: int) -> InvalidRequest:
+    return InvalidRequest(f"An upload can have at most {most} parts.")
+
+
+def parts_too_large(most: int) -> InvalidRequest:
+    return InvalidRequest(f"The parts of an upload can have at most {most} bytes together.")
+
+
+def wrong_size(expected: int, got: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"The parts have {got} bytes, and the upload was created for {expected}.", "part_ids"
+    )
+
+
+def wrong_checksum() -> InvalidRequest:
+    return InvalidRequest("The MD5 checksum does not match the bytes of the parts.", "md5")

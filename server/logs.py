@@ -10,6 +10,7 @@ from typing import Any
 
 # What they say below a warning is of no use here, or would repeat what is secret.
 QUIET = ("sse_starlette", "alembic", "sqlalchemy", "uvicorn", "asyncio", "httpx2", "httpcore2")
+MUTE = ("python_multipart",)  # what is wrong with a form is told to whoever sent it
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -20,6 +21,8 @@ def configure(level: str, form: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    for name in MUTE:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class TextLines(logging.Formatter):

@@ -77,10 +77,15 @@ def routes() -> Iterator[tuple[str, Json]]:
                 yield f"{method.upper()} {path}", methods[method]
 
 
-def body_schema(operation: Json) -> Json:
-    """The schema of a route's body; an empty one where it takes none."""
+def body_schema(operation: Json, kind: str = "application/json") -> Json:
+    """The schema of a route's body of that kind; an empty one where it takes none."""
     content = operation.get("requestBody", {}).get("content", {})
-    return _resolved(content["application/json"]["schema"]) if content else {}
+    return _resolved(content[kind]["schema"]) if kind in content else {}
+
+
+def form_schema(operation: Json) -> Json:
+    """The schema of a route's form; an empty one where it takes none."""
+    return body_schema(operation, "multipart/form-data")
 
 
 def parts() -> dict[str, Json]:
@@ -103,6 +108,7 @@ def wanted() -> list[Field]:
         fields.append(Field(route, "answer", "", ("taken",)))
         fields += [_of_parameter(route, each) for each in operation.get("parameters", ())]
         fields += _of_schema(route, body_schema(operation))
+        fields += _of_schema(route, form_schema(operation))
     for name, schema in parts().items():
         fields += _of_schema(name, schema)
     return fields

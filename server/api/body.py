@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from server.api.validation import wrong_type
-from server.errors import InvalidRequest, TooLarge, TooSlow
+from server.errors import InvalidRequest, TooSlow, too_large
 
 NOT_JSON = (
     "We could not parse the JSON body of your request. (HINT: This likely means you aren't using "
@@ -33,13 +35,39 @@ class BodyLimits:
 
 
 async def read(request: Request, limits: BodyLimits) -> bytes:
-    """The whole body. A length that is announced is believed only if it is too large."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limits.bytes:
-        raise _too_large(limits.bytes, int(announced))
-    try:
+    """The whole body."""
+    refuse_announced(request, limits.bytes)
+    with _told_when_late():
         async with asyncio.timeout(limits.timeout):
             return await _joined(request, limits.bytes)
+
+
+async def arriving(request: Request, silence: float) -> AsyncIterator[bytes]:
+    """The body piece by piece, for as long as there are never so many seconds without any."""
+    pieces = request.stream()
+    while True:
+        with _told_when_late():
+            async with asyncio.timeout(silence):
+                piece = await anext(pieces, None)
+        if piece is None:
+            return
+        yield piece
+
+
+def refuse_announced(request: Request, most: int, beside: int = 0) -> None:
+    """A length that is announced is believed only if it is too large.
+
+    So many bytes `beside` what is limited may belong to the body.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most + beside:
+        raise too_large(most, int(announced))
+
+
+@contextmanager
+def _told_when_late() -> Iterator[None]:
+    try:
+        yield
     except ClientDisconnect:
         raise InvalidRequest("The request's body ended before it was complete.") from None
     except TimeoutError:
@@ -51,7 +79,7 @@ async def _joined(request: Request, limit: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise _too_large(limit, len(body))
+            raise too_large(limit, len(body))
     return bytes(body)
 
 
@@ -77,7 +105,3 @@ def deeper_than(depth: int, value: Any) -> bool:
         inner = (node.values() if isinstance(node, dict) else node for node in level)
         level = [part for parts in inner for part in parts if isinstance(part, (dict, list))]
     return bool(level)
-
-
-def _too_large(limit: int, size: int) -> TooLarge:
-    return TooLarge(f"Maximum content size limit ({limit}) exceeded ({size} bytes read)")

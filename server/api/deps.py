@@ -10,9 +10,11 @@ from starlette.requests import Request
 
 from server import errors
 from server.clock import Clock
-from server.config import StreamsSettings
+from server.config import FilesSettings, StreamsSettings
 from server.db.database import Database
 from server.engine.pool import ModelPool
+from server.files.library import Library
+from server.files.uploads import Uploads
 from server.metrics import Metrics
 from server.runs.completions import Completions
 from server.runs.events import EventBus
@@ -31,9 +33,12 @@ class Services:
     pool: ModelPool
     executor: RunExecutor
     completions: Completions
+    files: Library
+    uploads: Uploads
     metrics: Metrics
     clock: Clock
     streams: StreamsSettings
+    file_settings: FilesSettings
 
     @property
     def lifecycle(self) -> Lifecycle:

@@ -13,10 +13,11 @@ from starlette.routing import Match, Route
 
 from server import errors, schemas
 from server.api.context import answer_headers, request_id_of
-from server.api.respond import wire
+from server.api.respond import FILES, of_files, wire
 from server.api.validation import to_openai
 from server.db.database import DatabaseBusy, DatabaseClosed, DatabaseFull
 from server.db.stores import UnknownCursor
+from server.files.blobs import StorageFull
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,19 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(DatabaseBusy, _busy)
     app.add_exception_handler(DatabaseClosed, _busy)
     app.add_exception_handler(DatabaseFull, _full)
+    app.add_exception_handler(StorageFull, _full)
     app.add_exception_handler(Exception, _fault)
 
 
-def error_response(error: errors.WireError, headers: dict[str, str] | None = None) -> Response:
-    return wire(error_body(error), STATUS[type(error)], headers)
+def error_response(
+    request: Request, error: errors.WireError, headers: dict[str, str] | None = None
+) -> Response:
+    """The answer that the request gets; those of the files' endpoints say it twice."""
+    body, status = error_body(error), STATUS[type(error)]
+    if f"{request.url.path}/".startswith(f"{FILES}/"):
+        detail = schemas.ErrorDetail(message=error.message, code=error.code)
+        return of_files(schemas.FileErrorBody(error=body.error, detail=detail), status, headers)
+    return wire(body, status, headers)
 
 
 def error_body(error: errors.WireError) -> schemas.ErrorBody:
@@ -60,21 +69,23 @@ def error_body(error: errors.WireError) -> schemas.ErrorBody:
     return schemas.ErrorBody(error=told)
 
 
-async def _wire_error(_: Request, error: Exception) -> Response:
+async def _wire_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.WireError)
-    return error_response(error, HANG_UP if isinstance(error, errors.TooSlow) else None)
+    return error_response(request, error, HANG_UP if isinstance(error, errors.TooSlow) else None)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(to_openai(error.errors()))
+    return error_response(request, to_openai(error.errors()))
 
 
 async def _unknown_cursor(request: Request, error: Exception) -> Response:
     assert isinstance(error, UnknownCursor)
+    if request.url.path == FILES:
+        return error_response(request, errors.no_such_file(error.object_id))
     kinds = {"assistants": "assistant", "messages": "message", "runs": "run", "steps": "run step"}
     kind = kinds[request.url.path.rstrip("/").rsplit("/", 1)[-1]]
-    return error_response(errors.no_such(kind, error.object_id))
+    return error_response(request, errors.no_such(kind, error.object_id))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -85,12 +96,12 @@ async def _http(request: Request, error: Exception) -> Response:
         hint = "(HINT: Perhaps you meant to use a different HTTP method?)"
         message = f"Not allowed to {request.method} on {request.url.path}. {hint}"
         refusal = errors.MethodNotAllowed(message, code="method_not_supported")
-        return error_response(refusal, {"allow": ", ".join(sorted(_methods(request)))})
+        return error_response(request, refusal, {"allow": ", ".join(sorted(_methods(request)))})
     message = (
         f"Unknown request URL: {called}. Please check the URL for typos, or see the docs at "
         "https://platform.openai.com/docs/api-reference/."
     )
-    return error_response(errors.NotFound(message, code="unknown_url"))
+    return error_response(request, errors.NotFound(message, code="unknown_url"))
 
 
 def _methods(request: Request) -> set[str]:
@@ -104,17 +115,15 @@ def _methods(request: Request) -> set[str]:
     }
 
 
-async def _busy(_: Request, __: Exception) -> Response:
-    return error_response(
-        errors.Unavailable("The database is busy. Please retry in a moment."), RETRY_LATER
-    )
+async def _busy(request: Request, _: Exception) -> Response:
+    busy = errors.Unavailable("The database is busy. Please retry in a moment.")
+    return error_response(request, busy, RETRY_LATER)
 
 
-async def _full(_: Request, __: Exception) -> Response:
+async def _full(request: Request, _: Exception) -> Response:
     """Permanent until somebody makes room, so the SDKs need not repeat it at once."""
-    return error_response(
-        errors.Unavailable("The server's disk is full; nothing was written."), GIVE_UP
-    )
+    full = errors.Unavailable("The server's disk is full; nothing was written.")
+    return error_response(request, full, GIVE_UP)
 
 
 async def _fault(request: Request, error: Exception) -> Response:
@@ -125,6 +134,6 @@ async def _fault(request: Request, error: Exception) -> Response:
         "The server had an error processing your request. Sorry about that! You can retry your "
         f"request. (Please look for the request ID {request_id} in the server's log.)"
     )
-    answer = error_response(fault)
+    answer = error_response(request, fault)
     answer.raw_headers += answer_headers(request.scope)
     return answer

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from server import schemas
+from server.api.respond import FILES
 
 
 def describe(app: FastAPI) -> None:
     """Errors are 400s in OpenAI's form, never 422s; run endpoints can answer with a stream.
 
-    Assistants and threads need a header, which their routes read without a parameter.
+    Assistants and threads need a header, and two routes a form, which they read without a
+    parameter.
     """
     generate = app.openapi
 
@@ -29,18 +32,31 @@ def _correct(document: dict[str, Any]) -> None:
     components = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         components.pop(name, None)
-    template = "#/components/schemas/{model}"
-    components["ErrorBody"] = schemas.ErrorBody.model_json_schema(ref_template=template)
-    components.update(components["ErrorBody"].pop("$defs", {}))
+    undeclared: list[type[BaseModel]] = [schemas.ErrorBody, schemas.FileErrorBody]
+    for model in (*undeclared, *FORMS.values()):
+        schema = model.model_json_schema(ref_template=COMPONENT)
+        components.update(schema.pop("$defs", {}))
+        components[model.__name__] = schema
     for path, methods in document["paths"].items():
+        error = schemas.FileErrorBody if path.startswith(FILES) else schemas.ErrorBody
         for operation in methods.values():
-            _correct_responses(operation["responses"], operation.get("operationId", ""))
+            name = operation.get("operationId", "")
+            _correct_responses(operation["responses"], name, error)
+            if name in FORMS:
+                form = {"multipart/form-data": _schema_of(FORMS[name])}
+                operation["requestBody"] = {"required": True, "content": form}
             if path.startswith(BEHIND_BETA):
                 operation.setdefault("parameters", []).append(BETA_HEADER)
 
 
-def _correct_responses(responses: dict[str, Any], operation: str) -> None:
-    error = {"schema": {"$ref": "#/components/schemas/ErrorBody"}}
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    return {"schema": {"$ref": COMPONENT.format(model=model.__name__)}}
+
+
+def _correct_responses(
+    responses: dict[str, Any], operation: str, error_body: type[BaseModel]
+) -> None:
+    error = _schema_of(error_body)
     responses.pop("422", None)
     responses["4XX"] = {"description": "Refused", "content": {"application/json": error}}
     if operation in STREAMING:
@@ -49,6 +65,11 @@ def _correct_responses(responses: dict[str, Any], operation: str) -> None:
         }
 
 
+COMPONENT = "#/components/schemas/{model}"
+FORMS: dict[str, type[BaseModel]] = {
+    "createFile": schemas.CreateFile,
+    "addUploadPart": schemas.AddUploadPart,
+}
 BEHIND_BETA = ("/v1/assistants", "/v1/threads")
 BETA_HEADER = {
     "name": "OpenAI-Beta",

@@ -11,17 +11,28 @@ from starlette.responses import Response
 from server import schemas
 from server.db.stores import Page
 
+FILES = "/v1/files"
 POLL_AFTER = {"openai-poll-after-ms": "100"}
 
 M = TypeVar("M", bound=schemas.Shown)
 
 
 def wire(
-    body: BaseModel | dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+    body: BaseModel | dict[str, Any],
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    end: bytes = b"",
 ) -> Response:
     """A JSON answer in the hosted API's form."""
     head = dict(headers) if headers else None
-    return Response(schemas.pretty(body), status, head, "application/json")
+    return Response(schemas.pretty(body) + end, status, head, "application/json")
+
+
+def of_files(
+    body: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The same as the files' endpoints have it, with a newline at its end."""
+    return wire(body, status, headers, b"\n")
 
 
 def listed(model: type[M], page: Page) -> Response:

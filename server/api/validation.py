@@ -37,6 +37,41 @@ def to_openai(faults: Sequence[Fault]) -> InvalidRequest:
     return describe(fault, param_of(fault["loc"][1:], fault["type"]))
 
 
+def to_old_words(faults: Sequence[Fault]) -> InvalidRequest:
+    """The same in the words of the service's older validator, which files have kept."""
+    fault = foremost(faults)
+    path = [str(part) for part in fault["loc"][1:]]
+    if fault["type"] in WITHOUT_PATH:
+        path, name = path[:-1], path[-1]
+        text = WITHOUT_PATH[fault["type"]].format(name)
+    else:
+        text = f"{fault['input']!r} {_old_rule(fault)}"
+    param = ".".join(path)
+    return InvalidRequest(f"{text} - '{param}'" if param else text, param or None)
+
+
+WITHOUT_PATH = {
+    "missing": "'{}' is a required property",
+    "extra_forbidden": "Additional properties are not allowed ('{}' was unexpected)",
+}
+OLD_TYPES = {"int_type": "integer", "model_type": "object", "string_type": "string"}
+
+
+def _old_rule(fault: Fault) -> str:
+    match fault["type"]:
+        case "literal_error":
+            return f"is not one of {_choices(fault)}"
+        case "greater_than_equal":
+            return f"is less than the minimum of {fault['ctx']['ge']}"
+        case "less_than_equal":
+            return f"is greater than the maximum of {fault['ctx']['le']}"
+    return f"is not of type '{OLD_TYPES[fault['type']]}'"
+
+
+def _choices(fault: Fault) -> list[str]:
+    return re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+
+
 def foremost(faults: Sequence[Fault], depth: int = 0) -> Fault:
     here = [fault for fault in faults if len(fault["loc"]) == depth + 1]
     for kind in ("missing", "extra_forbidden"):
@@ -144,7 +179,7 @@ def _not_a_list(fault: Fault, param: str) -> InvalidRequest:
 
 
 def _not_a_choice(fault: Fault, param: str) -> InvalidRequest:
-    return wrong_choice(param, re.findall(r"'([^']*)'", fault["ctx"]["expected"]), fault["input"])
+    return wrong_choice(param, _choices(fault), fault["input"])
 
 
 def _no_union_member(fault: Fault, param: str) -> InvalidRequest:

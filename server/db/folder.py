@@ -25,6 +25,11 @@ class DataFolder:
     def database(self) -> Path:
         return self.path / "assistants.db"
 
+    @property
+    def blobs(self) -> Path:
+        """Where the bytes of files are."""
+        return self.path / "blobs"
+
     def close(self) -> None:
         """Let another server have the folder."""
         self._lock.close()

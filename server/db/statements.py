@@ -9,18 +9,37 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Insert, Select, Table, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Insert,
+    Select,
+    Table,
+    TextClause,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    union,
+    update,
+)
 from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert, ReturningUpdate
 
 from server.db import tables
-from server.db.tables import AT_WORK, IN_QUEUE, IS_ACTIVE, core
+from server.db.tables import AT_WORK, EXPIRES, IN_QUEUE, IS_ACTIVE, NAMES_FILES, PENDING, core
 
+_file = core(tables.File)
 _message = core(tables.Message)
 _run = core(tables.Run)
 _step = core(tables.Step)
 _thread = core(tables.Thread)
 _tombstone = core(tables.Tombstone)
 _turn = core(tables.Turn)
+_upload = core(tables.Upload)
+_upload_part = core(tables.UploadPart)
 
 
 @cache
@@ -193,3 +212,60 @@ ANSWERED_CALLS = (
     )
     .order_by(_step.c.seq)
 )
+
+
+def kept_at(now: Any) -> ColumnElement[bool]:
+    """The files that have not expired."""
+    return or_(_file.c.expires_at.is_(None), _file.c.expires_at > now)
+
+
+FILE = select(_file).where(
+    _file.c.id == bindparam("id"),
+    _file.c.project_id == bindparam("project_id"),
+    kept_at(bindparam("now")),
+)
+EXPIRED_FILES = (
+    select(_file)
+    .where(EXPIRES, _file.c.expires_at <= bindparam("now"))
+    .order_by(_file.c.expires_at)
+    .limit(bindparam("most"))
+)
+OVERDUE_UPLOADS = (
+    select(_upload)
+    .where(PENDING, _upload.c.expires_at <= bindparam("now"))
+    .order_by(_upload.c.expires_at)
+    .limit(bindparam("most"))
+)
+SIZE_OF_PARTS = select(func.count(), func.coalesce(func.sum(_upload_part.c.bytes), 0)).where(
+    _upload_part.c.upload_id == bindparam("upload")
+)
+DROP_PARTS = (
+    delete(_upload_part)
+    .where(_upload_part.c.upload_id == bindparam("upload"))
+    .returning(_upload_part.c.sha256)
+)
+
+IS_NAMED = select(
+    or_(
+        exists().where(_file.c.sha256 == bindparam("digest")),
+        exists().where(_upload_part.c.sha256 == bindparam("digest")),
+    )
+)
+NAMED_AMONG = union(
+    select(_file.c.sha256).where(_file.c.sha256.in_(bindparam("digests", expanding=True))),
+    select(_upload_part.c.sha256).where(
+        _upload_part.c.sha256.in_(bindparam("digests", expanding=True))
+    ),
+)
+
+
+@cache
+def take_file_from(table: Table) -> TextClause:
+    """Out of the code interpreter's resources of all rows that have it, however many they are."""
+    path = "tool_resources, '$.code_interpreter.file_ids'"
+    return text(
+        f"UPDATE {table.name} SET tool_resources = json_set({path}, json(("
+        f" SELECT json_group_array(value) FROM json_each({path}) WHERE value <> :file)))"
+        f" WHERE project_id = :project AND {NAMES_FILES.text}"
+        f" AND EXISTS (SELECT 1 FROM json_each({path}) WHERE value = :file)"
+    )

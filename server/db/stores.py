@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table
+from sqlalchemy import ColumnElement, Connection, Executable, Row, Select, Table
 
 from server.db import statements, tables
 from server.db.tables import core
@@ -116,6 +116,15 @@ class Store:
             },
         )
 
+    def _among(self, query: Executable, name: str, values: Collection[str]) -> set[str]:
+        """What the query finds of all the values, which are given to it as `name`."""
+        wanted = list(values)
+        found: set[str] = set()
+        for start in range(0, len(wanted), VALUES_AT_ONCE):
+            some = {name: wanted[start : start + VALUES_AT_ONCE]}
+            found.update(self.connection.execute(query, some).scalars())
+        return found
+
     def _position(self, parent_id: str, object_id: str) -> int:
         wanted = {"id": object_id, "parent": parent_id}
         wanted["scope"] = statements.scope(self.table, parent_id)
@@ -152,12 +161,7 @@ class Threads(Store):
 
     def among(self, thread_ids: Collection[str]) -> set[str]:
         """Those of the ids that threads have."""
-        ids = list(thread_ids)
-        found: set[str] = set()
-        for start in range(0, len(ids), VALUES_AT_ONCE):
-            some = {"ids": ids[start : start + VALUES_AT_ONCE]}
-            found.update(self.connection.execute(statements.THREADS_AMONG, some).scalars())
-        return found
+        return self._among(statements.THREADS_AMONG, "ids", thread_ids)
 
     def with_active_run(self, project: str, thread_id: str) -> Record | None:
         """The thread's `seq`, and `run_id` of its active run or None; one query."""
@@ -335,6 +339,74 @@ class Turns(Store):
         return Spent(*row)
 
 
+class Files(Store):
+    """Files, listed by project. One that has expired is as unknown as one that was deleted."""
+
+    table = core(tables.File)
+    parent = "project_id"
+
+    def get(self, project: str, file_id: str, now: int) -> Record | None:
+        wanted = {"id": file_id, "project_id": project, "now": now}
+        return self.connection.execute(statements.FILE, wanted).first()
+
+    def kept(self, project: str, part: Slice, now: int, purpose: str | None) -> Page:
+        """A part of the list, or of what in it has one purpose. Raises UnknownCursor."""
+        where = [statements.kept_at(now)]
+        if purpose is not None:
+            where.append(self.table.c.purpose == purpose)
+        return self.page(project, part, *where)
+
+    def expired(self, now: int, most: int) -> Sequence[Record]:
+        wanted = {"now": now, "most": most}
+        return self.connection.execute(statements.EXPIRED_FILES, wanted).all()
+
+    def take_from_tools(self, project: str, file_id: str) -> None:
+        """Have no assistant and no thread of a project name a file any more."""
+        named = {"project": project, "file": file_id}
+        for table in (Assistants.table, Threads.table):
+            self.connection.execute(statements.take_file_from(table), named)
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether any file, or any part of an upload, has these bytes."""
+        return bool(self.connection.scalar(statements.IS_NAMED, {"digest": digest}))
+
+    def blobs_among(self, digests: Collection[str]) -> set[str]:
+        """Those of the digests whose bytes any file, or any part of an upload, has."""
+        return self._among(statements.NAMED_AMONG, "digests", digests)
+
+
+class Uploads(Store):
+    """Uploads; there is no list of them."""
+
+    table = core(tables.Upload)
+    parent = "project_id"
+
+    def get(self, project: str, upload_id: str) -> Record | None:
+        return self.first(id=upload_id, project_id=project)
+
+    def overdue(self, now: int, most: int) -> Sequence[Record]:
+        """Pending ones whose time is over."""
+        wanted = {"now": now, "most": most}
+        return self.connection.execute(statements.OVERDUE_UPLOADS, wanted).all()
+
+
+class UploadParts(Store):
+    """The parts of uploads, which live as long as their upload is pending."""
+
+    table = core(tables.UploadPart)
+    parent = "upload_id"
+
+    def size(self, upload_id: str) -> tuple[int, int]:
+        """How many there are, and their bytes."""
+        row = self.connection.execute(statements.SIZE_OF_PARTS, {"upload": upload_id}).one()
+        return int(row[0]), int(row[1])
+
+    def drop(self, upload_id: str) -> list[str]:
+        """Delete those of an upload, and return the digests of their bytes."""
+        dropped = self.connection.execute(statements.DROP_PARTS, {"upload": upload_id})
+        return list(dropped.scalars())
+
+
 class Stores:
     """All stores over one connection, made when first used."""
 
@@ -364,3 +436,15 @@ class Stores:
     @cached_property
     def turns(self) -> Turns:
         return Turns(self.connection)
+
+    @cached_property
+    def files(self) -> Files:
+        return Files(self.connection)
+
+    @cached_property
+    def uploads(self) -> Uploads:
+        return Uploads(self.connection)
+
+    @cached_property
+    def upload_parts(self) -> UploadParts:
+        return UploadParts(self.connection)

@@ -15,6 +15,9 @@ from sqlmodel import Field, SQLModel
 IS_ACTIVE = text("status IN ('queued', 'in_progress', 'requires_action', 'cancelling')")
 AT_WORK = text(f"{IS_ACTIVE.text} AND NOT held")
 IN_QUEUE = text("status = 'queued' AND NOT held")
+PENDING = text("status = 'pending'")
+EXPIRES = text("expires_at IS NOT NULL")
+NAMES_FILES = text("json_array_length(tool_resources, '$.code_interpreter.file_ids') > 0")
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -41,7 +44,11 @@ class Assistant(SQLModel, table=True):
     """An assistant. A `seq` is never used again: a tombstone may stand at it."""
 
     __tablename__ = "assistant"
-    __table_args__ = (Index(None, "project_id", "seq"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index(None, "project_id", "seq"),
+        Index("ix_assistant_files", "project_id", sqlite_where=NAMES_FILES),
+        {"sqlite_autoincrement": True},
+    )
 
     seq: int | None = Field(default=None, primary_key=True)
     id: str = Field(unique=True)
@@ -65,7 +72,10 @@ class Thread(SQLModel, table=True):
     """A thread."""
 
     __tablename__ = "thread"
-    __table_args__ = (Index(None, "project_id", "seq"),)
+    __table_args__ = (
+        Index(None, "project_id", "seq"),
+        Index("ix_thread_files", "project_id", sqlite_where=NAMES_FILES),
+    )
 
     seq: int | None = Field(default=None, primary_key=True)
     id: str = Field(unique=True)
@@ -231,6 +241,82 @@ class Turn(SQLModel, table=True):
     prompt_length: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     prompt_digest: str = Field(default="", sa_column_kwargs={"server_default": ""})
     text: str = Field(default="", sa_column_kwargs={"server_default": ""})
+
+
+class File(SQLModel, table=True):
+    """A file: what its client called it, and the digest of its bytes, which others may share.
+
+    A `seq` is never used again: a tombstone may stand at it.
+    """
+
+    __tablename__ = "file"
+    __table_args__ = (
+        Index(None, "project_id", "seq"),
+        Index(
+            "ix_file_expiry",
+            "expires_at",
+            sqlite_where=EXPIRES,
+            postgresql_where=EXPIRES,
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    project_id: str
+
+    purpose: str
+    filename: str
+    bytes: int
+    created_at: int
+    expires_at: int | None = None
+    status: str
+    status_details: str | None = None
+
+    sha256: str = Field(index=True)
+
+
+class Upload(SQLModel, table=True):
+    """A file that comes in parts. `lifetime` is the finished file's, in seconds."""
+
+    __tablename__ = "upload"
+    __table_args__ = (
+        Index(
+            "ix_upload_pending",
+            "expires_at",
+            sqlite_where=PENDING,
+            postgresql_where=PENDING,
+        ),
+    )
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    project_id: str
+
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: str
+    expires_at: int
+
+    mime_type: str
+    lifetime: int | None = None
+
+
+class UploadPart(SQLModel, table=True):
+    """A part of a pending upload."""
+
+    __tablename__ = "upload_part"
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    upload_id: str = _parent("upload.id", index=True)
+
+    created_at: int
+
+    bytes: int
+    sha256: str = Field(index=True)
 
 
 class Idempotency(SQLModel, table=True):

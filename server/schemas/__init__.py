@@ -32,7 +32,19 @@ from server.schemas.embeddings import (
     EmbeddingUsage,
 )
 from server.schemas.encoding import compact, pretty, to_wire
-from server.schemas.errors import Error, ErrorBody
+from server.schemas.errors import Error, ErrorBody, ErrorDetail, FileErrorBody
+from server.schemas.files import (
+    AddUploadPart,
+    CompleteUpload,
+    CreateFile,
+    CreateUpload,
+    File,
+    FileDeleted,
+    FilePage,
+    FilesQuery,
+    Upload,
+    UploadPart,
+)
 from server.schemas.messages import (
     CreateMessage,
     Message,
@@ -57,6 +69,7 @@ from server.schemas.tools import Tool, merge_resources
 
 __all__ = [
     "PLAIN_INTEGER",
+    "AddUploadPart",
     "Assistant",
     "AssistantDeleted",
     "AssistantMessage",
@@ -72,18 +85,27 @@ __all__ = [
     "ChatTextPart",
     "ChatToolCall",
     "ChatUsage",
+    "CompleteUpload",
     "CreateAssistant",
     "CreateChatCompletion",
     "CreateEmbedding",
+    "CreateFile",
     "CreateMessage",
     "CreateRun",
     "CreateThread",
     "CreateThreadAndRun",
+    "CreateUpload",
     "Embedding",
     "EmbeddingList",
     "EmbeddingUsage",
     "Error",
     "ErrorBody",
+    "ErrorDetail",
+    "File",
+    "FileDeleted",
+    "FileErrorBody",
+    "FilePage",
+    "FilesQuery",
     "IncludeQuery",
     "JsonObject",
     "ListPage",
@@ -109,6 +131,8 @@ __all__ = [
     "Tool",
     "ToolMessage",
     "ToolOutput",
+    "Upload",
+    "UploadPart",
     "Usage",
     "UserMessage",
     "compact",

@@ -18,3 +18,16 @@ class ErrorBody(Shown):
     """An error on the wire; the same object is the data of a stream's `error` event."""
 
     error: Error
+
+
+class ErrorDetail(Shown):
+    """What went wrong, said once more."""
+
+    message: str
+    code: str | None
+
+
+class FileErrorBody(ErrorBody):
+    """An error of the files' endpoints."""
+
+    detail: ErrorDetail

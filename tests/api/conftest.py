@@ -45,6 +45,18 @@ async def one_of_everything(server: LiveServer, http: httpx.AsyncClient) -> Worl
         )
         steps = await sdk.beta.threads.runs.steps.list(run.id, thread_id=thread.id)
         messages = await sdk.beta.threads.messages.list(thread.id, order="asc")
+        file = await sdk.files.create(file=("notes.txt", b"Notes."), purpose="vision")
+        upload = await sdk.uploads.create(
+            bytes=5, filename="a.txt", mime_type="text/plain", purpose="assistants"
+        )
     return World(
-        server, http, assistant.id, thread.id, messages.data[0].id, run.id, steps.data[0].id
+        server,
+        http,
+        assistant.id,
+        thread.id,
+        messages.data[0].id,
+        run.id,
+        steps.data[0].id,
+        file.id,
+        upload.id,
     )

@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.wire import World, answer_of
-from tests.covering import body_schema, parts, routes
+from tests.covering import body_schema, form_schema, parts, routes
+from tests.forms import BOUNDARY, FORM, form, part
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SCHEMAS = {route: body_schema(operation) for route, operation in routes()}
 WITH_BODY = [route for route, schema in SCHEMAS.items() if schema]
+WITH_FORM = [route for route, operation in routes() if form_schema(operation)]
 LISTS = [
     route
     for route, operation in routes()
@@ -87,6 +89,49 @@ async def test_any_bytes_are_told_off(spare: World, route: str, content: bytes) 
     in_form(await spare.http.post(spare.url(route), content=content))
 
 
+FORM_FIELDS = (
+    "file",
+    "file[a]",
+    "data",
+    "data[a]",
+    "purpose",
+    "purpose[a]",
+    "expires_after",
+    "expires_after[anchor]",
+    "expires_after[seconds]",
+    "expires_after[seconds][a]",
+    "a",
+    "",
+)
+FORM_VALUES = st.binary(max_size=8) | st.sampled_from([b"vision", b"created_at", b"3600", b"-1"])
+
+
+@pytest.mark.parametrize("route", WITH_FORM)
+@given(
+    fields=st.lists(st.tuples(st.sampled_from(FORM_FIELDS), FORM_VALUES), max_size=6),
+    cut=st.integers(0, 60),
+    head=st.sampled_from(["", "; filename=a", "; filename*=utf-8''%ff", '; filename="', ";;=;"]),
+)
+@BOUNDED
+async def test_any_form_is_taken_or_told_off(
+    spare: World, route: str, fields: list[tuple[str, bytes]], cut: int, head: str
+) -> None:
+    """Fields in any order and number, with odd headers, whole and cut."""
+    body = form(*(part(f'name="{name}"{head}', value) for name, value in fields))
+    for content in (body, body[: max(len(body) - cut, 0)]):
+        in_form(await spare.http.post(spare.url(route), content=content, headers=FORM))
+
+
+@pytest.mark.parametrize("route", WITH_FORM)
+@given(content=st.binary(max_size=80))
+@BOUNDED
+async def test_any_bytes_are_no_form(spare: World, route: str, content: bytes) -> None:
+    """Also right behind a boundary."""
+    for begin in (b"", f"--{BOUNDARY}\r\n".encode()):
+        answer = await spare.http.post(spare.url(route), content=begin + content, headers=FORM)
+        in_form(answer)
+
+
 @pytest.mark.parametrize("route", LISTS)
 @given(
     query=st.dictionaries(
@@ -110,6 +155,6 @@ async def test_any_query_is_taken_or_told_off(
 async def test_any_id_is_looked_up_in_peace(spare: World, path: str) -> None:
     """Of whatever characters."""
     quoted = "".join(f"%{byte:02X}" for byte in path.encode())
-    for kind in ("assistants", "threads", "models"):
+    for kind in ("assistants", "threads", "models", "files"):
         in_form(await spare.http.get(f"/v1/{kind}/{quoted}"))
         in_form(await spare.http.delete(f"/v1/{kind}/{quoted}x"))

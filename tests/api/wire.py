@@ -21,8 +21,11 @@ KEYS = {
     "assistant.deleted": "id object deleted",
     "chat.completion": "id object created model choices usage service_tier system_fingerprint",
     "embedding": "object index embedding",
+    "file": "object id purpose filename bytes created_at expires_at status status_details",
     "list": "object data first_id last_id has_more",
     "model": "id object created owned_by context_length state error",
+    "upload": "id object bytes created_at filename purpose status expires_at file",
+    "upload.part": "id object created_at upload_id",
     "thread": "id object created_at metadata tool_resources",
     "thread.deleted": "id object deleted",
     "thread.message": "id object created_at assistant_id thread_id run_id status "
@@ -37,6 +40,7 @@ KEYS = {
     "cancelled_at completed_at expires_at expired_at failed_at last_error step_details usage "
     "metadata",
 }
+OF_FILES = {"list": "object data has_more first_id last_id", "file": "object deleted id"}
 WITHOUT_PAGES = {"model": "object data", "embedding": "object data model usage"}
 USAGE = (
     "prompt_tokens completion_tokens total_tokens prompt_token_details completion_tokens_details"
@@ -46,6 +50,9 @@ PREFIXES = {
     "assistant": "asst_",
     "assistant.deleted": "asst_",
     "chat.completion": "chatcmpl-",
+    "file": "file-",
+    "upload": "upload_",
+    "upload.part": "part_",
     "thread": "thread_",
     "thread.deleted": "thread_",
     "thread.message": "msg_",
@@ -66,15 +73,19 @@ def answer_of(response: httpx.Response, status: int = 200) -> Any:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     value = json.loads(response.text)
-    assert response.text == json.dumps(value, indent=2, ensure_ascii=False)
+    of_files = f"{response.request.url.path}/".startswith("/v1/files/")
+    end = "\n" if of_files else ""
+    assert response.text == json.dumps(value, indent=2, ensure_ascii=False) + end
     assert re.fullmatch("req_[0-9a-f]{32}", response.headers["x-request-id"])
     assert response.headers["openai-processing-ms"].isdigit()
     assert response.headers["openai-version"] == "2020-10-01"
     if status >= 400:
-        assert list(value) == ["error"]
+        assert list(value) == (["error", "detail"] if of_files else ["error"])
         assert list(value["error"]) == ["message", "type", "param", "code"]
+        if of_files:
+            assert value["detail"] == {key: value["error"][key] for key in ("message", "code")}
     else:
-        assert_objects(value)
+        assert_objects(value, of_files)
     return value
 
 
@@ -96,7 +107,7 @@ def refused(
     }
 
 
-def assert_objects(value: Any) -> None:
+def assert_objects(value: Any, of_files: bool = False) -> None:
     """Every object within an answer has its keys in the wire's order, and an id of its form."""
     for each in _objects(value):
         kind = each["object"]
@@ -104,7 +115,8 @@ def assert_objects(value: Any) -> None:
         if inner in WITHOUT_PAGES:
             assert " ".join(each) == WITHOUT_PAGES[inner]
             continue
-        assert " ".join(each) == KEYS[kind]
+        own = of_files and (kind == "list" or "deleted" in each)
+        assert " ".join(each) == (OF_FILES if own else KEYS)[kind]
         if kind in PREFIXES:
             assert re.fullmatch(PREFIXES[kind] + "[A-Za-z0-9]{24}", each["id"])
         if each.get("usage"):
@@ -137,6 +149,8 @@ class World:
     message_id: str
     run_id: str
     step_id: str
+    file_id: str
+    upload_id: str
 
     def url(self, route: str) -> str:
         """The URL of a route such as `GET /v1/threads/{thread_id}`, on what is here."""
@@ -147,6 +161,8 @@ class World:
             message_id=self.message_id,
             run_id=self.run_id,
             step_id=self.step_id,
+            file_id=self.file_id,
+            upload_id=self.upload_id,
             model="gpt-4o",
         )
 
@@ -197,6 +213,13 @@ SMALLEST: dict[str, Json] = {
     "POST /v1/threads/{thread_id}/messages": HELLO,
     "POST /v1/threads/{thread_id}/runs": {"assistant_id": ""},
     "POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs": {"tool_outputs": []},
+    "POST /v1/uploads": {
+        "bytes": 5,
+        "filename": "a.txt",
+        "mime_type": "text/plain",
+        "purpose": "assistants",
+    },
+    "POST /v1/uploads/{upload_id}/complete": {"part_ids": []},
 }
 
 
@@ -249,6 +272,11 @@ RUNS = "POST /v1/threads/{thread_id}/runs"
 RUN = "POST /v1/threads/{thread_id}/runs/{run_id}"
 BOTH = "POST /v1/threads/runs"
 SUBMIT = "POST /v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs"
+FILES = "POST /v1/files"
+UPLOADS = "POST /v1/uploads"
+PARTS = "POST /v1/uploads/{upload_id}/parts"
+COMPLETE = "POST /v1/uploads/{upload_id}/complete"
+CANCEL_UPLOAD = "POST /v1/uploads/{upload_id}/cancel"
 
 NAMED = {"name": "f"}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -259,6 +287,7 @@ PLACES = {
     "Attachment": Place(MESSAGES, "attachments[0]", {"file_id": "file-1", "tools": []}),
     "ChosenFunction": Place(RUNS, "tool_choice.function", NAMED),
     "CodeInterpreterResources": Place(ASSISTANTS, "tool_resources.code_interpreter", {}),
+    "ExpiresAfter": Place(UPLOADS, "expires_after", {"anchor": "created_at", "seconds": 3600}),
     "FileSearchResources": Place(ASSISTANT, "tool_resources.file_search", {}),
     "FileSearchSettings": Place(ASSISTANTS, "tools[0].file_search", {}),
     "FileSearchTool": Place(ASSISTANTS, "tools[0]", {"type": "file_search"}),

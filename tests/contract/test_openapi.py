@@ -29,7 +29,7 @@ needs_specification = pytest.mark.skipif(
     SPECIFICATION is None, reason="ASSISTANTS_CONTRACT_DIR is not set"
 )
 
-SERVED = ("/assistants", "/threads", "/models")
+SERVED = ("/assistants", "/threads", "/models", "/files")
 EXTENSIONS = {"x_sampling"}  # keys of our own
 BOUNDS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
 
@@ -119,9 +119,8 @@ def request_facts(document: Json, operation: Json) -> set[Fact]:
         where = f"{parameter['in']}.{parameter['name']}"
         found.add((where, "key", parameter["name"]))
         found |= set(facts(document, parameter["schema"], where))
-    content = operation.get("requestBody", {}).get("content", {})
-    if content:
-        found |= set(facts(document, content["application/json"]["schema"], "body"))
+    for body in operation.get("requestBody", {}).get("content", {}).values():
+        found |= set(facts(document, body["schema"], "body"))
     return found
 
 
@@ -213,6 +212,11 @@ OPERATIONS = {
     "GET /threads/{thread_id}/runs/{run_id}/steps": "listRunSteps",
     "GET /threads/{thread_id}/runs/{run_id}/steps/{step_id}": "getRunStep",
     "GET /threads/{thread_id}/runs/{run_id}/events": "streamRunEvents",
+    "GET /files": "listFiles",
+    "POST /files": "createFile",
+    "GET /files/{file_id}": "retrieveFile",
+    "DELETE /files/{file_id}": "deleteFile",
+    "GET /files/{file_id}/content": "downloadFile",
     "GET /models": "listModels",
     "GET /models/{model}": "retrieveModel",
     "DELETE /models/{model}": "deleteModel",
@@ -227,6 +231,8 @@ BODIES = {
     "parallel_tool_calls response_format reasoning_effort temperature top_p seed presence_penalty "
     "frequency_penalty logit_bias stop logprobs top_logprobs",
     "POST /embeddings": "model input encoding_format dimensions user",
+    "POST /uploads": "bytes filename mime_type purpose expires_after",
+    "POST /uploads/{upload_id}/complete": "part_ids md5",
     "POST /assistants": "model name description instructions reasoning_effort tools "
     "tool_resources metadata temperature top_p response_format",
     "POST /assistants/{assistant_id}": "model name description instructions reasoning_effort "
@@ -250,6 +256,7 @@ QUERIES = {
     "GET /threads/{thread_id}/runs/{run_id}/steps": LIST_QUERY | {"include[]"},
     "GET /threads/{thread_id}/runs/{run_id}/steps/{step_id}": {"include[]"},
     "GET /threads/{thread_id}/runs/{run_id}/events": {"starting_after"},
+    "GET /files": {"purpose", "limit", "order", "after"},
 }
 STREAMED = {
     "createRun",
@@ -287,13 +294,17 @@ def test_queries_have_the_hosted_apis_parameters() -> None:
 
 
 def test_errors_and_streams_are_described() -> None:
-    """Errors are 4XX in their one form and never 422; four operations can answer with a stream."""
+    """Errors are 4XX in their one form, of files in a longer one, and never 422.
+
+    Four operations can answer with a stream.
+    """
     streamed = set()
-    for operation in OURS.values():
+    for name, operation in OURS.items():
         answers = operation["responses"]
         assert set(answers) == {"200", "4XX"}
         error = answers["4XX"]["content"]["application/json"]["schema"]
-        assert error == {"$ref": "#/components/schemas/ErrorBody"}
+        kind = "FileErrorBody" if "/files" in name else "ErrorBody"
+        assert error == {"$ref": f"#/components/schemas/{kind}"}
         if "text/event-stream" in answers["200"]["content"]:
             streamed.add(operation["operationId"])
     assert streamed == STREAMED

@@ -29,7 +29,7 @@ RECORDED = Path(CONTRACT, "recorded-exchanges.jsonl") if CONTRACT else None
 WIRE_PAGE = Path(__file__).parents[2] / "docs" / "wire.md"
 
 NOT_BUILT = {"file_search", "code_interpreter"}
-AN_ID = re.compile(r"(asst|thread|msg|run|step|call)_[A-Za-z0-9]{24}")
+AN_ID = re.compile(r"(asst|thread|msg|run|step|call)_[A-Za-z0-9]{24}|file-[A-Za-z0-9]{22,24}")
 COUNTED = re.compile(r"(_at|_tokens|created)$")
 
 
@@ -44,7 +44,8 @@ def recordings() -> Iterator[tuple[str, list[Json]]]:
 
 
 def _is_ours(row: Json) -> bool:
-    return row["beta"] == "assistants=v2" or "/models" in row["path"]
+    of_files = row["path"].startswith("/v1/files")
+    return row["beta"] == "assistants=v2" or "/models" in row["path"] or of_files
 
 
 def _feasible(exchanges: Iterator[Json]) -> Iterator[Json]:
@@ -194,16 +195,29 @@ class Replay:
         if isinstance(recorded, str):
             self._compare_streams(parse_events(recorded), parse_events(answer.text))
         else:
+            assert answer.text.endswith("\n") == exchange["path"].startswith("/v1/files")
             self.of_account = exchange["path"] in ("/v1/assistants", "/v1/models")
             self.compare(mended(recorded), answer.json(), "")
 
     async def _send(self, exchange: Json) -> httpx.Response:
+        if exchange["method"] == "POST" and exchange["path"] == "/v1/files":
+            return await self._upload(exchange["response"])
         path = self._ours(exchange["path"])
         query = self._ours(exchange["query"])
         body = exchange["request"]
         content = None if body is None else self._ours(json.dumps(body))
         return await self.http.request(
             exchange["method"], f"{path}?{query}" if query else path, content=content
+        )
+
+    async def _upload(self, recorded: Json) -> httpx.Response:
+        """A form was not recorded; what it had in it shows in the answer."""
+        content = b"x" * recorded.get("bytes", 1)
+        purpose = recorded.get("purpose", "world_domination")
+        return await self.http.post(
+            "/v1/files",
+            files={"file": (recorded.get("filename", "a.txt"), content)},
+            data={"purpose": purpose},
         )
 
     async def _run_when(self, exchange: Json, status: str) -> httpx.Response:

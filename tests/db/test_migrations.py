@@ -25,8 +25,8 @@ NEXT = '''"""The next one."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
@@ -77,7 +77,7 @@ def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
     def add(body: str) -> None:
         shutil.copytree(bundled_path("migrations"), folder, dirs_exist_ok=True)
-        (folder / "versions" / "0003_next.py").write_text(NEXT.format(body))
+        (folder / "versions" / "0004_next.py").write_text(NEXT.format(body))
         monkeypatch.setattr(migrate, "bundled_path", lambda _: folder)
 
     return add
@@ -108,7 +108,15 @@ def test_conditions_of_partial_indexes(path: Path, tmp_path: Path) -> None:
     for file in (path, described):
         with contextlib.closing(sqlite3.connect(file)) as raw:
             found.append(raw.execute(query).fetchall())
-    names = ["ix_run_active", "ix_run_queue", "uq_run_active_thread"]
+    names = [
+        "ix_assistant_files",
+        "ix_file_expiry",
+        "ix_run_active",
+        "ix_run_queue",
+        "ix_thread_files",
+        "ix_upload_pending",
+        "uq_run_active_thread",
+    ]
     assert [name for name, _ in found[0]] == names
     assert found[0] == found[1]
 
@@ -133,7 +141,7 @@ def test_migration_that_fails(filled: Path, next_migration: Callable[[str], None
     assert dump(filled) == before
     next_migration('op.create_table("whole", sa.Column("id", sa.Integer()))')
     upgrade(filled)
-    assert revision_of(filled) == "0003"
+    assert revision_of(filled) == "0004"
 
 
 def test_copy_before_a_migration(filled: Path, next_migration: Callable[[str], None]) -> None:
@@ -143,13 +151,13 @@ def test_copy_before_a_migration(filled: Path, next_migration: Callable[[str], N
         with raw:
             raw.execute("UPDATE thread SET created_at = 77")
         before = list(raw.iterdump())
-        filled.with_name("assistants.db.0002.bak.part").write_text("left by a crash")
+        filled.with_name("assistants.db.0003.bak.part").write_text("left by a crash")
         next_migration('op.create_table("added", sa.Column("id", sa.Integer()))')
         upgrade(filled)
-    copy = filled.with_name("assistants.db.0002.bak")
+    copy = filled.with_name("assistants.db.0003.bak")
     assert dump(copy) == before
-    assert revision_of(copy) == "0002"
-    assert revision_of(filled) == "0003"
+    assert revision_of(copy) == "0003"
+    assert revision_of(filled) == "0004"
 
 
 def test_table_made_anew(filled: Path, next_migration: Callable[[str], None]) -> None:

@@ -86,6 +86,35 @@ function outputsFor(run, ...outputs) {
 }
 
 const onModel = {
+  async files(client) {
+    const sent = await OpenAI.toFile(Buffer.from("One."), "naïve.txt");
+    const expires_after = { anchor: "created_at", seconds: 3600 };
+    const made = await client.files.create({ file: sent, purpose: "vision", expires_after });
+    assert.equal(made.expires_at, made.created_at + 3600);
+    assert.deepEqual(await client.files.waitForProcessing(made.id), made);
+    const content = await (await client.files.content(made.id)).text();
+    const listed = [];
+    for await (const file of client.files.list({ limit: 1 })) listed.push(file.id);
+    assert.deepEqual(listed, [made.id]);
+    const { deleted } = await client.files.delete(made.id);
+    const missing = await client.files.retrieve(made.id).catch((error) => error);
+    return [made.filename, made.bytes, made.status, content, deleted, missing.status];
+  },
+
+  async uploads(client) {
+    const described = { mime_type: "text/plain", purpose: "vision", filename: "b.txt" };
+    const upload = await client.uploads.create({ bytes: 6, ...described });
+    const part_ids = [];
+    for (const text of ["abc", "def"]) {
+      const data = await OpenAI.toFile(Buffer.from(text), "part");
+      part_ids.push((await client.uploads.parts.create(upload.id, { data })).id);
+    }
+    const { status, file } = await client.uploads.complete(upload.id, { part_ids });
+    const content = await (await client.files.content(file.id)).text();
+    await client.files.delete(file.id);
+    return [upload.status, status, file.filename, content];
+  },
+
   async runStreamed(client) {
     const stream = client.beta.threads.runs.stream(...(await started(client)));
     const { run, notes, steps } = await toTheEnd(client, stream);

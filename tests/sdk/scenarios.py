@@ -230,6 +230,54 @@ def models(client: OpenAI) -> Any:
 
 
 @on_model
+def files(client: OpenAI) -> Any:
+    """A file is uploaded, read, listed, downloaded and deleted."""
+    after: Any = {"anchor": "created_at", "seconds": 3600}
+    made = checked(
+        client.files.create(file=("naïve.txt", b"One."), purpose="vision", expires_after=after)
+    )
+    assert made.expires_at == made.created_at + 3600
+    assert client.files.wait_for_processing(made.id).to_dict() == made.to_dict()
+    assert client.files.retrieve(made.id).to_dict() == made.to_dict()
+    other = client.files.create(file=b"Two.", purpose="assistants")
+    listed = [checked(each).id for each in client.files.list(limit=1, order="asc")]
+    assert listed == [made.id, other.id]
+    content = client.files.content(made.id).read()
+    refused = refusal(lambda: client.files.content(other.id))
+    gone = [checked(client.files.delete(each)).deleted for each in listed]
+    shown = made.to_dict() | dict.fromkeys(("id", "created_at", "expires_at"))
+    missing = refusal(lambda: client.files.retrieve("file-none"))
+    wrong: Any = "nothing"
+    return [
+        shown,
+        content.decode(),
+        gone,
+        refused,
+        missing,
+        refusal(lambda: client.files.create(file=b"x", purpose=wrong)),
+    ]
+
+
+@on_model
+def uploads(client: OpenAI) -> Any:
+    """A file is uploaded in parts by the helper; an upload is cancelled."""
+    content = b"0123456789" * 10
+    described: dict[str, Any] = {"mime_type": "text/plain", "purpose": "vision"}
+    done = checked(
+        client.uploads.upload_file_chunked(
+            file=content, filename="b.txt", bytes=len(content), part_size=30, **described
+        )
+    )
+    assert client.files.content(done.file.id).read() == content
+    begun = client.uploads.create(filename="c.txt", bytes=5, **described)
+    assert checked(client.uploads.parts.create(begun.id, data=b"12345")).upload_id == begun.id
+    cancelled = checked(client.uploads.cancel(begun.id))
+    again = refusal(lambda: client.uploads.complete(begun.id, part_ids=[]))
+    assert client.files.delete(done.file.id).deleted
+    return [done.status, done.file.filename, done.file.bytes, cancelled.status, again]
+
+
+@on_model
 def run_polled(client: OpenAI) -> Any:
     """`create_and_poll` ends with an answer in the thread, and usage that adds up."""
     started_ = started(client)
