@@ -73,7 +73,9 @@ class ModelInfo:
     turn_ends: Sequence[str]  # the tokens that end a turn, as they are spelled
     fingerprint: str  # identifies file and load parameters
     embedding: int = 0  # the length of its vectors; 0: it writes, and has none
-    tags: Mapping[str, int] = field(default_factory=dict)  # tokens that are never text, by spelling
+    # Tokens by their spelling: what no text may turn into, and of these what no text ever is.
+    markers: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ SPECIALS: Final = (
 )
 END_OF_TURN: Final = 256 + SPECIALS.index("<|im_end|>")
 DEFAULT_ANSWER: Final = "Hello! How can I help you today?"
+_MARKERS: Final = {text: 256 + number for number, text in enumerate(SPECIALS)}
 
 SCRIPTED_MODEL: Final = ModelInfo(
     name="scripted",
@@ -89,7 +90,8 @@ SCRIPTED_MODEL: Final = ModelInfo(
     eos="<|im_end|>",
     turn_ends=("<|im_end|>",),
     fingerprint="scripted",
-    tags={text: 256 + number for number, text in enumerate(SPECIALS)},
+    markers=_MARKERS,
+    tags=_MARKERS,
 )
 
 _SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")

@@ -116,7 +116,7 @@ class LocalModel:
 
     def _learn_to_talk(self, info: ModelInfo) -> None:
         source = info.chat_template or CHATML
-        template = ChatTemplate(source, bos=info.bos, eos=info.eos, control=info.tags)
+        template = ChatTemplate(source, bos=info.bos, eos=info.eos, control=info.markers)
         self._dialect = dialect_for(template, self._chosen)
         self._prompts = PromptBuilder(self._engine, template, self._dialect)
 

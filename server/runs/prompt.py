@@ -92,6 +92,7 @@ class PromptBuilder:
             turn_ends=info.turn_ends,
             dialect=self._dialect,
             tools=request.tools,
+            markers=info.markers,
         )
 
     async def _shared(self, head: tuple[Span, ...], ids: list[int]) -> int:
