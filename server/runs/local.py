@@ -10,6 +10,7 @@ from dataclasses import replace
 from server.chat.choice import dialect_for
 from server.chat.dialects import Dialect
 from server.chat.grammar import Thoughts, answer_form, turn_grammar
+from server.chat.stops import StopStrings
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
 from server.chat.utf8 import Utf8Joiner
@@ -153,6 +154,7 @@ class LocalTurn:
         self._prompt: Prompt | None = None
         self._generation: Generation | None = None
         self._parser: TurnParser  # once it is known where the turn begins
+        self._stops = StopStrings(request.options.stop)
         self._joiner = Utf8Joiner()
         self._loose = False  # whether the engine refused a grammar of all schemas
         self._tokens: list[int] = []
@@ -164,22 +166,31 @@ class LocalTurn:
     def call(self) -> ModelCall | None:
         if self._prompt is None or self._generation is None:
             return None
-        done = self._finished
+        done, stopped = self._finished, self._stops.found
         # The tokens of a string that ended the turn were written, but are no part of it.
-        whole = not self._request.options.stop
-        prompt = self._prompt.text if whole else ""
+        prompt = "" if stopped else self._prompt.text
         return ModelCall(
             fingerprint=self._engine.info.fingerprint,
             prompt_tokens=done.prompt_tokens if done else len(self._prompt.ids),
-            completion_tokens=done.completion_tokens if done else len(self._tokens),
+            completion_tokens=done.completion_tokens if done and not stopped else len(self._tokens),
             cached_tokens=done.cached_tokens if done else 0,
             reasoning_tokens=self._reasoning_tokens,
-            finish_reason=done.reason if done else "error",
+            finish_reason=self._finish_reason,
             token_ids=self._tokens,
             prompt_length=len(prompt),
             prompt_digest=digest_of(prompt),
             text="".join(self._text),
         )
+
+    @property
+    def _finish_reason(self) -> str:
+        if self._stops.found:
+            return "stop"
+        if self._finished is None:
+            return "error"
+        # A model may end its turn in the middle of a call, which is of no use then.
+        cut_off = self._finished.reason == "stop" and self._parser.unfinished_call
+        return "length" if cut_off else self._finished.reason
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -208,7 +219,8 @@ class LocalTurn:
             except InvalidRequest as error:
                 raise InvalidPrompt(str(error)) from error
         rest = self._parser.feed(self._read(self._joiner.finish()))
-        for delta in (*rest, *self._parser.finish()):
+        rest += self._parser.finish()
+        for delta in (*self._stops.before(rest), *self._stops.finish()):
             yield delta
 
     async def _begun(self, prompt: Prompt) -> Generation | None:
@@ -241,12 +253,21 @@ class LocalTurn:
         if isinstance(item, Finished):
             self._finished = item
             return ()
+        if self._stops.found:  # what it wrote before it heard of it
+            return ()
         self._tokens.extend(item.ids)
         reasoned = self._parser.in_reasoning
         deltas = self._parser.feed(self._read(self._joiner.feed(item.data)))
         if reasoned or self._parser.in_reasoning:
             self._reasoning_tokens += len(item.ids)
-        return deltas
+        return self._up_to_stop(deltas)
+
+    def _up_to_stop(self, deltas: Sequence[TurnDelta]) -> Sequence[TurnDelta]:
+        """The deltas before a string that ends the turn; more than these need not be written."""
+        told = list(self._stops.before(deltas))
+        if self._stops.found and self._generation is not None:
+            self._generation.cancel()
+        return told
 
     def _read(self, text: str) -> str:
         self._text.append(text)
@@ -262,6 +283,5 @@ class LocalTurn:
             cache_scope=asked.cache_scope,
             cache_owner=asked.cache_owner,
             shared_tokens=prompt.shared,
-            stop=asked.options.stop,
             grammar=grammar,
         )

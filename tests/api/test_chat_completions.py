@@ -235,10 +235,13 @@ ALL = {
 @covers("ChatSamplingOptions", "top_k min_p repetition_penalty", "taken", "default")
 async def test_how_tokens_are_chosen(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
     """All of it reaches the model; without it the model's defaults hold."""
-    await said(http, **ALL, stop=["\n\n", "END"], reasoning_effort="low")
-    await said(http, stop="END", x_sampling={"top_k": 3})
-    full, other = engine.requests
-    assert full.sampling == Sampling(
+    for stop in ("END", ["\n\n", "END"]):
+        engine.says("One END two\n\n")
+        choice = await said(http, **ALL, stop=stop, reasoning_effort="low")
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("One ", "stop")
+    await said(http, x_sampling={"top_k": 3})
+    full, again, other = engine.requests
+    expected = Sampling(
         temperature=0.5,
         top_p=0.25,
         top_k=7,
@@ -249,8 +252,8 @@ async def test_how_tokens_are_chosen(http: httpx.AsyncClient, engine: ScriptedEn
         repetition_penalty=1.1,
         logit_bias=((17, -100), (18, 1.5)),
     )
+    assert [full.sampling, again.sampling] == [expected] * 2
     assert other.sampling == replace(Sampling(), top_k=3)
-    assert (full.stop, other.stop) == (("\n\n", "END"), ("END",))
 
 
 @pytest.mark.parametrize(
@@ -738,6 +741,12 @@ async def test_a_model_that_fails(
     engine.fails(problem)
     error = error_of(await post(http, stream=streamed), status)
     assert (error["message"], error["type"]) == (str(problem), kind)
+
+
+async def test_a_call_that_is_not_finished(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
+    """It is no call to be answered: the answer was cut off."""
+    engine.says(ASKS[:-20])
+    assert (await said(http, tools=TOOLS))["finish_reason"] == "length"
 
 
 async def test_a_model_that_fails_later(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
