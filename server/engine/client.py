@@ -359,6 +359,7 @@ class WorkerEngine:
         for end in step.ends:
             stats.prompt_tokens += end.prompt_tokens
             stats.cached_tokens += end.cached_tokens
+        stats.refused_grammars += sum(failure.kind == "grammar" for failure in step.failures)
 
 
 def check_model_file(path: Path) -> None:

@@ -212,12 +212,13 @@ class LocalTurn:
                 raise PromptBudgetUnmet from error
             except GrammarRefused as error:
                 if self._loose or self._tokens:
-                    raise InvalidPrompt(str(error)) from error
+                    raise InvalidPrompt(str(error), self._held_to) from error
                 log.warning("grammar_refused", extra={"cause": str(error)})
                 self._loose = True
                 generation = await self._begun(prompt)
             except InvalidRequest as error:
-                raise InvalidPrompt(str(error)) from error
+                param = "logit_bias" if self._request.options.logit_bias else "messages"
+                raise InvalidPrompt(str(error), param) from error
         rest = self._parser.feed(self._read(self._joiner.finish()))
         rest += self._parser.finish()
         for delta in (*self._stops.before(rest), *self._stops.finish()):
@@ -248,6 +249,13 @@ class LocalTurn:
             tags=self._engine.info.tags,
             loose=self._loose,
         )
+
+    @property
+    def _held_to(self) -> str:
+        """The parameter with the schemas that also a loose grammar holds to."""
+        asked = self._request
+        strict = any(tool.strict for tool in asked.tools)
+        return "response_format" if asked.response_format and not strict else "tools"
 
     def _heard(self, item: Tokens | Finished) -> Sequence[TurnDelta]:
         if isinstance(item, Finished):

@@ -18,6 +18,7 @@ from server.engine.protocol import (
     TRANSIENT,
     EngineCrashed,
     EngineUnavailable,
+    GrammarRefused,
     InvalidRequest,
     RateLimited,
     Sampling,
@@ -741,6 +742,25 @@ async def test_a_model_that_fails(
     engine.fails(problem)
     error = error_of(await post(http, stream=streamed), status)
     assert (error["message"], error["type"]) == (str(problem), kind)
+
+
+@pytest.mark.parametrize(
+    ("problem", "fields", "param"),
+    [
+        (GrammarRefused("Too large."), {"tools": TOOLS}, "tools"),
+        (GrammarRefused("Too large."), {"response_format": SCHEMA_FORMAT}, "response_format"),
+        (InvalidRequest("No such token."), {"logit_bias": {"9999": 1}}, "logit_bias"),
+        (InvalidRequest("The prompt is empty."), {}, "messages"),
+    ],
+)
+async def test_what_the_engine_cannot_do(
+    http: httpx.AsyncClient, engine: ScriptedEngine, problem: Any, fields: Json, param: str
+) -> None:
+    """The error names the parameter; schemas that are not strict are let go before."""
+    for _ in range(2 if isinstance(problem, GrammarRefused) else 1):
+        engine.fails(problem)
+    error = error_of(await post(http, **fields))
+    assert (error["message"], error["param"]) == (str(problem), param)
 
 
 async def test_a_call_that_is_not_finished(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:

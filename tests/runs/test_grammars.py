@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from server.engine.protocol import GrammarRefused
-from tests.runs.story import WEATHER, Json, Story, calls_of, text_of, written
+from tests.runs.story import WEATHER, Json, Story, calls_of, metric, text_of, written
 
 ROME = '{"city": "Rome"}'
 CITY: Json = {
@@ -80,6 +80,7 @@ async def test_a_refused_grammar_gives_way_to_a_loose_one(story: Story) -> None:
     assert calls_of(run)[0]["function"]["arguments"] == ROME
     whole, loose = (request.grammar for request in story.engine.requests)
     assert whole.count('"city"') > loose.count('"city"') > 0
+    assert await metric(story, "assistants_engine_refused_grammars") == 1
 
 
 async def test_a_grammar_that_is_refused_twice_fails_the_run(story: Story) -> None:
