@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from server.chat.choice import dialect_for
 from server.chat.dialects import Dialect
-from server.chat.grammar import Thoughts, answer_form, turn_grammar
+from server.chat.grammar import Thoughts, answer_form, turn_grammar, words_grammar
 from server.chat.stops import StopStrings
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
 from server.chat.utf8 import Utf8Joiner
-from server.chat.values import TurnDelta
+from server.chat.values import ToolSpec, TurnDelta
 from server.engine.protocol import (
     Embeddings,
     Engine,
@@ -32,7 +32,7 @@ from server.engine.protocol import (
 from server.engine.sizing import Demand, Fit
 from server.runs.prompt import Prompt, PromptBuilder
 from server.runs.splice import digest_of
-from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, TurnRequest
+from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, TurnRequest, Unit
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +132,12 @@ def sampling_of(request: TurnRequest, defaults: Sampling) -> Sampling:
         logit_bias=tuple((int(token), bias) for token, bias in options.logit_bias.items()),
         **{name: value for name, value in given.items() if value is not None},
     )
+
+
+def _called(units: Sequence[Unit]) -> list[ToolSpec]:
+    """The functions that a conversation has calls of."""
+    calls = (call for unit in units for message in unit for call in message.tool_calls)
+    return [ToolSpec(name) for name in dict.fromkeys(call.name for call in calls)]
 
 
 class LocalTurn:
@@ -234,8 +240,14 @@ class LocalTurn:
 
     async def _grammar(self, prompt: Prompt) -> str:
         asked, dialect = self._request, self._dialect
+        frame = (dialect.answer_open, dialect.answer_close)
+        thoughts = Thoughts(dialect.reasoning_open, dialect.reasoning_close, prompt.in_reasoning)
+        tags = self._engine.info.tags
         if not asked.tools and asked.response_format is None:
-            return ""
+            called = _called(asked.units)
+            if not called or dialect.layout is None or self._loose:
+                return ""
+            return words_grammar(dialect.layout, called, frame=frame, thoughts=thoughts, tags=tags)
         return await asyncio.to_thread(
             turn_grammar,
             dialect.layout,
@@ -243,10 +255,10 @@ class LocalTurn:
             must_call=asked.must_call,
             parallel=asked.parallel_tool_calls,
             form=answer_form(asked.response_format),
-            frame=(dialect.answer_open, dialect.answer_close),
+            frame=frame,
             remark=(dialect.remark_open, dialect.remark_close),
-            thoughts=Thoughts(dialect.reasoning_open, dialect.reasoning_close, prompt.in_reasoning),
-            tags=self._engine.info.tags,
+            thoughts=thoughts,
+            tags=tags,
             loose=self._loose,
         )
 

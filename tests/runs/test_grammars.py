@@ -39,6 +39,19 @@ async def test_free_turns_have_none(story: Story, asked: Json) -> None:
     assert await grammar_of(story, **asked) == ""
 
 
+@pytest.mark.parametrize("asked", [{"tools": []}, {"tool_choice": "none"}], ids=str)
+async def test_a_thread_with_calls_does_not_tempt_to_more(story: Story, asked: Json) -> None:
+    """Where nothing may be called any more, the marker of a call is not written."""
+    story.engine.says(written(("get_weather", ROME)))
+    waiting = await story.run()
+    await story.submit(waiting, "sunny")
+    await story.settled(waiting)
+    await story.run(**asked)
+    grammar = story.engine.requests[-1].grammar
+    assert "turn: TEXT\n" in grammar
+    assert 'MARKER: "<tool_call>"\n' in grammar
+
+
 async def test_functions_may_be_called(story: Story) -> None:
     """There may be text, and the marker of a call is the model's own token."""
     grammar = await grammar_of(story)
