@@ -84,6 +84,27 @@ async def test_an_answer_has_its_form(story: Story) -> None:
     assert "turn: answer | " in story.engine.requests[1].grammar
 
 
+async def test_the_model_is_told_the_form(story: Story) -> None:
+    """It is in its prompt, behind the instructions that its cache shares with others."""
+    plain, formed = [await story.run(**asked) for asked in ({}, {"response_format": FORMAT})]
+    assert plain["status"] == formed["status"] == "completed"
+    before, after = story.engine.prompts
+    assert '"schema": {"type": "object", "properties": {"city"' not in before
+    assert '"schema": {"type": "object", "properties": {"city"' in after
+    shared = [request.shared_tokens for request in story.engine.requests]
+    assert 0 < shared[0] < shared[1]
+
+
+async def test_a_form_that_has_no_room_is_not_told(story: Story) -> None:
+    """The answer is held to it all the same."""
+    city = {"type": "string", "description": "Where. " * 2000}
+    schema = {**CITY, "properties": {"city": city}}
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    assert (await story.run(response_format=form))["status"] == "completed"
+    assert "Your answer must be JSON." not in story.engine.prompts[0]
+    assert '"city"' in story.engine.requests[0].grammar
+
+
 async def test_a_refused_grammar_gives_way_to_a_loose_one(story: Story) -> None:
     """The run goes on; what is strict is still held to, and what is not no longer."""
     story.engine.fails(GrammarRefused("The grammar is refused: too large."))
