@@ -339,7 +339,7 @@ class WorkerEngine:
                 generation.add(token.id, token.text.encode("latin-1"))
         for end in step.ends:
             if generation := self._generations.pop(end.number, None):
-                generation.end(_finished(end), end.text.encode("latin-1"))
+                generation.end(_finished(end))
         for failure in step.failures:
             if generation := self._generations.pop(failure.number, None):
                 generation.end(_error(failure))

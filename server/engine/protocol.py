@@ -119,9 +119,9 @@ class Request:
     """One model call: continue `prompt` by at most `max_tokens` tokens.
 
     Nothing is shared between scopes. Within one, what is kept of a prompt for later belongs to its
-    owner, but for the first `shared_tokens`, which others are expected to begin with, too. A
-    generation ends before it says one of the strings in `stop`. Where there is a `grammar`, in
-    llguidance's variant of Lark, nothing else is said than what it allows.
+    owner, but for the first `shared_tokens`, which others are expected to begin with, too.
+    Where there is a `grammar`, in llguidance's variant of Lark, nothing else is said than what it
+    allows.
     """
 
     prompt: Sequence[int]
@@ -130,7 +130,6 @@ class Request:
     cache_scope: str = ""
     cache_owner: str = ""
     shared_tokens: int = 0
-    stop: Sequence[str] = ()
     grammar: str = ""
 
 

@@ -140,7 +140,7 @@ async def test_an_answer(http: httpx.AsyncClient, engine: ScriptedEngine) -> Non
     assert re.fullmatch("fp_[0-9a-f]{10}", answer["system_fingerprint"])
     (request,) = engine.requests
     assert engine.prompts == ["<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n"]
-    assert (request.sampling, request.stop, request.grammar) == (Sampling(), (), "")
+    assert (request.sampling, request.grammar) == (Sampling(), "")
     assert (request.max_tokens, request.cache_scope) == (2048, "default")
 
 
