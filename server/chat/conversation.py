@@ -10,12 +10,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
-from server.chat.values import ChatMessage, Piece, ToolCall, ToolSpec
+from server.chat.values import ChatMessage, Piece, Role, ToolCall, ToolSpec
 
 Mark = Callable[[str], str]
+
+UNSAID = "…"  # what stands where a template wants a turn that nobody took
 
 # Templates branch on these words and translate them; they are a closed set, not content.
 SCHEMA_WORDS = frozenset(
@@ -122,6 +124,35 @@ def turns_merged(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         turns = list(group)
         merged.extend(turns if role == "tool" else [_one_turn(turns)])
     return merged
+
+
+def late_system_moved(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """System text that comes later than the conversation's beginning as the user's words."""
+    begin = len(list(takewhile(lambda message: message.role == "system", messages)))
+    late = (m if m.role != "system" else replace(m, role="user") for m in messages[begin:])
+    return [*messages[:begin], *late]
+
+
+def alternated(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The user's and the assistant's turns by turns, the user's first.
+
+    Where one is missing, something stands for it. Calls and their results do not count, as they do
+    not for the templates that count.
+    """
+    merged = turns_merged(late_system_moved(messages))
+    system = merged[:1] if merged and merged[0].role == "system" else []
+    turns = merged[len(system) :]
+    if not turns or turns[0].role != "user":
+        turns = [ChatMessage("user", UNSAID), *turns]
+    told: list[ChatMessage] = []
+    due: Role = "user"
+    for turn in turns:
+        if turn.role != "tool" and not turn.tool_calls:
+            if turn.role != due:
+                told.append(ChatMessage(due, UNSAID))
+            due = "assistant" if turn.role == "user" else "user"
+        told.append(turn)
+    return [*system, *told]
 
 
 def _one_turn(turns: Sequence[ChatMessage]) -> ChatMessage:

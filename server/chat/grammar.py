@@ -98,6 +98,25 @@ def turn_grammar(
     return grammar.text
 
 
+def words_grammar(
+    layout: CallLayout,
+    called: Sequence[ToolSpec],
+    *,
+    frame: tuple[str, str] = ("", ""),
+    thoughts: Thoughts | None = None,
+    tags: Mapping[str, int] | None = None,
+) -> str:
+    """The grammar of a turn that may not call, after a conversation with calls of these functions.
+
+    What looks like a call would be read as words, so nothing that begins like one is written.
+    """
+    grammar = _Grammar(tags or {}, loose=False)
+    words = grammar.words(grammar.calls(layout, called, parallel=False))
+    turn = grammar.rule("turn", grammar.framed(frame, words))
+    grammar.rule("start", grammar.after_thoughts(thoughts, turn))
+    return grammar.text
+
+
 @dataclass(frozen=True, slots=True)
 class _Calls:
     """The marker that a turn's calls begin with, and the rule for all that follows on it."""
@@ -179,9 +198,7 @@ class _Grammar:
 
     def found_in_text(self, calls: _Calls, remark: tuple[str, str]) -> str:
         """The calls after whatever was said: once their marker is written, they must follow."""
-        self.rule("ANY", "/(?s:.*)/")
-        self.rule("MARKER", _quoted(calls.marker))
-        self.rule("TEXT", "ANY & ~(ANY MARKER ANY)")
+        self.words(calls)
         if calls.marker in self._tags:
             lead = self.rule("lead", f"TEXT {self.literal(calls.marker)}")
         else:
@@ -191,6 +208,12 @@ class _Grammar:
             opening, close = map(self.literal, remark)
             found += f" | {opening} TEXT {close} {self.marked(calls)}"
         return found
+
+    def words(self, calls: _Calls) -> str:
+        """The rule for text without what calls begin with."""
+        self.rule("ANY", "/(?s:.*)/")
+        self.rule("MARKER", _quoted(calls.marker))
+        return self.rule("TEXT", "ANY & ~(ANY MARKER ANY)")
 
     def after_thoughts(self, thoughts: Thoughts | None, turn: str) -> str:
         """The turn after reasoning, where the model is in it or has a token to begin it with."""

@@ -1,4 +1,4 @@
-"""Tells what a template has no place for: functions, calls and their results, in texts.
+"""Tells in texts what a template has no place for: functions, calls, results, an answer's form.
 
 The markers that are told this way count as the template's own words; all else stays content.
 """
@@ -6,10 +6,11 @@ The markers that are told this way count as the template's own words; all else s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import groupby
+from typing import Any
 
 from server.chat.choice import calls_written, reads
 from server.chat.conversation import function_object, json_object
@@ -36,7 +37,10 @@ class Telling:
     several: bool
 
     def told(
-        self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ToolSpec],
+        response_format: Mapping[str, Any] | None = None,
     ) -> tuple[list[ChatMessage], Sequence[ToolSpec]]:
         """The messages and functions that the template is given."""
         shaped = list(messages)
@@ -47,12 +51,13 @@ class Telling:
         if not self.results:
             shaped = list(_results_as_words(shaped))
         layout = self.dialect.layout
-        if layout is None:
-            return shaped, tools
-        if not self.calls:
+        if layout is not None and not self.calls:
             shaped = [_calls_as_words(message, layout) for message in shaped]
-        if tools and not self.tools:
-            return _with_tools(shaped, tools, layout), ()
+        if layout is not None and tools and not self.tools:
+            shaped = _instructed(shaped, _tools_in_words(tools, layout))
+            tools = ()
+        if form := _form_in_words(response_format):
+            shaped = _instructed(shaped, [form])
         return shaped, tools
 
 
@@ -127,15 +132,23 @@ def _calls_as_words(message: ChatMessage, layout: CallLayout) -> ChatMessage:
     return replace(message, tool_calls=(), markup=(*message.markup, *markup))
 
 
-def _with_tools(
-    messages: Sequence[ChatMessage], tools: Sequence[ToolSpec], layout: CallLayout
-) -> list[ChatMessage]:
-    """The conversation, with the functions behind the system's words."""
+def _instructed(messages: Sequence[ChatMessage], more: Iterable[Piece]) -> list[ChatMessage]:
+    """The conversation, with more behind the system's words."""
     first, *rest = messages if messages and messages[0].role == "system" else [None, *messages]
     system = first or ChatMessage("system", "")
-    space = "\n\n" if system.content else ""
-    markup = (Piece(space, is_template=False), *_tools_in_words(tools, layout))
+    space = "\n\n" if system.content or system.markup else ""
+    markup = (Piece(space, is_template=False), *more)
     return [replace(system, markup=(*system.markup, *markup)), *rest]
+
+
+def _form_in_words(response_format: Mapping[str, Any] | None) -> Piece | None:
+    """The schema that an answer has, whose names and descriptions say what belongs where."""
+    described = (response_format or {}).get("json_schema") or {}
+    if not described.get("schema"):
+        return None
+    told = {key: described[key] for key in ("name", "description", "schema") if described.get(key)}
+    head = "Your answer must be JSON. This is its JSON Schema, with the name of what it is:\n"
+    return Piece(f"{head}{json.dumps(told, ensure_ascii=False)}", is_template=False)
 
 
 def _tools_in_words(tools: Sequence[ToolSpec], layout: CallLayout) -> Iterator[Piece]:

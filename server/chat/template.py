@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,9 @@ from jinja2.meta import find_undeclared_variables
 
 from server.chat.conversation import (
     Mark,
+    alternated,
     function_object,
+    late_system_moved,
     message_object,
     system_folded,
     tool_object,
@@ -40,6 +43,13 @@ ANSWERED = (
     ChatMessage("assistant", "Wait."),
     ChatMessage("tool", PROBE, tool_call_id="call00000", name="name"),
 )
+TWO_SYSTEMS = (
+    ChatMessage("system", PROBE),
+    ChatMessage("user", "Hello"),
+    ChatMessage("assistant", "Wait."),
+    ChatMessage("system", PROBE),
+    ChatMessage("user", "Hello"),
+)
 
 
 def _local_time() -> datetime:
@@ -51,10 +61,12 @@ class ChatTemplate:
 
     `control` are the model's special tokens as text; those that the template names are known
     anyway. `supports_system`, `supports_tools` and `supports_results`: whether such text reaches
-    the prompt. `variables` are those that it reads.
+    the prompt, and `supports_late_system` whether system text does so anywhere in a conversation.
+    `variables` are those that it reads.
     """
 
     supports_system: bool
+    supports_late_system: bool
     supports_tools: bool
     supports_results: bool
 
@@ -89,17 +101,26 @@ class ChatTemplate:
         """The prompt, its content told apart. `extra` are variables that only some templates know.
 
         What a template has no place for is said another way: system text goes into the first user
-        message, and turns of one role are joined where the template insists on alternation.
+        message, or later one into the user's words. What it cannot render is tried again with the
+        turns of one role joined, and then with turns that alternate.
         """
         variables = {**(extra or {}), "add_generation_prompt": add_generation_prompt}
-        shaped = list(messages) if self.supports_system else system_folded(messages)
+        shaped = self._system_placed(messages)
         try:
             return self._pieces(shaped, tools, variables)
-        except TemplateRefused:
-            merged = turns_merged(shaped)
-            if merged == shaped:
-                raise
-            return self._pieces(merged, tools, variables)
+        except TemplateStopped:
+            raise
+        except TemplateError as problem:
+            for another in (turns_merged(shaped), alternated(shaped)):
+                with suppress(TemplateError):
+                    return self._pieces(another, tools, variables)
+            raise problem
+
+    def _system_placed(self, messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+        """The messages, with system text only where the template tells it."""
+        if not self.supports_system:
+            return system_folded(messages)
+        return messages if self.supports_late_system else late_system_moved(messages)
 
     def _probe(self) -> None:
         """Learn what the template has a place for; one that fails even at `Hello` is of no use."""
@@ -112,6 +133,7 @@ class ChatTemplate:
             self._no_tools = []  # it loops over the tools without asking whether there are any
             self._probed(hello)
         self.supports_system = self._shows([ChatMessage("system", PROBE), *hello])
+        self.supports_late_system = self._shows(TWO_SYSTEMS, times=2)
         self.supports_tools = self._shows(hello, [TOOL]) or self._shows_in_system(hello)
         self.supports_results = self._shows([*hello, *ANSWERED])
 
@@ -125,9 +147,11 @@ class ChatTemplate:
         variables = {"add_generation_prompt": True}
         return self._text(messages, tools, variables, str, Meter(seconds=PROBE_SECONDS))
 
-    def _shows(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> bool:
+    def _shows(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = (), *, times: int = 1
+    ) -> bool:
         try:
-            return PROBE in self._probed(messages, tools)
+            return self._probed(messages, tools).count(PROBE) >= times
         except TemplateStopped:
             raise
         except TemplateError:

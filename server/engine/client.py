@@ -339,7 +339,7 @@ class WorkerEngine:
                 generation.add(token.id, token.text.encode("latin-1"))
         for end in step.ends:
             if generation := self._generations.pop(end.number, None):
-                generation.end(_finished(end), end.text.encode("latin-1"))
+                generation.end(_finished(end))
         for failure in step.failures:
             if generation := self._generations.pop(failure.number, None):
                 generation.end(_error(failure))
@@ -359,6 +359,7 @@ class WorkerEngine:
         for end in step.ends:
             stats.prompt_tokens += end.prompt_tokens
             stats.cached_tokens += end.cached_tokens
+        stats.refused_grammars += sum(failure.kind == "grammar" for failure in step.failures)
 
 
 def check_model_file(path: Path) -> None:

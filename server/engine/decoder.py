@@ -108,7 +108,7 @@ class Decoder:
         self._unwanted.discard(number)
         sequence = self._sequences.get(number)
         if sequence is not None:
-            self._finish(sequence, "cancelled")
+            self._end(sequence, "cancelled")
 
     def interrupt(self, number: int) -> None:
         """Cut short a long step that computes this sequence's prompt; `cancel` must follow.
@@ -275,26 +275,17 @@ class Decoder:
     def _append(self, sequence: Sequence, token: int) -> None:
         sequence.tokens.append(token)
         if self._backend.ends_turn(token):
-            self._finish(sequence, "stop")
-            return
-        data = self._backend.text(token)
-        if sequence.stops is not None:
-            data = sequence.stops.feed(data)
-        self._report.tokens.append(Token(sequence.number, token, data.decode("latin-1")))
-        if sequence.stops is not None and sequence.stops.found:
             self._end(sequence, "stop")
-        elif sequence.full:
-            self._finish(sequence, "length")
+            return
+        text = self._backend.text(token).decode("latin-1")
+        self._report.tokens.append(Token(sequence.number, token, text))
+        if sequence.full:
+            self._end(sequence, "length")
 
-    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        """End a sequence that says what it still holds back."""
-        rest = sequence.stops.finish() if sequence.stops is not None else b""
-        self._end(sequence, reason, rest.decode("latin-1"))
-
-    def _end(self, sequence: Sequence, reason: FinishReason, rest: str = "") -> None:
+    def _end(self, sequence: Sequence, reason: FinishReason) -> None:
         self._drop(sequence)
         counts = (sequence.prompt_tokens, sequence.completion_tokens, sequence.cached_tokens or 0)
-        self._report.ends.append(End(sequence.number, reason, *counts, rest))
+        self._report.ends.append(End(sequence.number, reason, *counts))
 
     def _relieve(self) -> None:
         """Fewer cells are free than counted: some models keep more than one a token."""
@@ -304,7 +295,7 @@ class Decoder:
         if len(running) > 1:
             self._scheduler.park(running[-1])
         elif running[0].completion_tokens:
-            self._finish(running[0], "length")
+            self._end(running[0], "length")
         else:
             self._fail(running[0], "too_long", "The prompt does not fit the model's memory.")
 

@@ -56,9 +56,8 @@ class WorkerGeneration:
         self._data += data
         self._tell()
 
-    def end(self, end: Finished | EngineError, rest: bytes = b"") -> None:
-        """Whatever comes first stands. `rest` was held back until then."""
-        self._data += rest if self._end is None else b""
+    def end(self, end: Finished | EngineError) -> None:
+        """Whatever comes first stands."""
         self._end = self._end or end
         self._tell()
 

@@ -173,6 +173,7 @@ class Model:
             bos=vocabulary.name_of(vocabulary.bos),
             eos=vocabulary.name_of(vocabulary.eos),
             turn_ends=vocabulary.turn_ends,
+            markers=vocabulary.markers,
             tags=vocabulary.tags,
             fingerprint=_fingerprint(Path(self.path), self.settings),
         )
@@ -206,6 +207,11 @@ class ModelVocabulary:
     @property
     def adds_bos(self) -> bool:
         return bool(_c.llama_vocab_get_add_bos(self._pointer))
+
+    @property
+    def markers(self) -> dict[str, int]:
+        """The ids of the tokens that text must not turn into, by how they are spelled."""
+        return {special.text: special.id for special in self.specials() if special.is_marker}
 
     @property
     def tags(self) -> dict[str, int]:

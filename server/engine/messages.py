@@ -95,14 +95,13 @@ class Token(NamedTuple):
 
 
 class End(NamedTuple):
-    """One generation ended. `text` is what was held back until then, as in Token."""
+    """One generation ended."""
 
     number: int
     reason: Literal["stop", "length", "cancelled"]
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
-    text: str = ""
 
 
 class Failure(NamedTuple):
@@ -246,7 +245,6 @@ def _generate(fields: dict[str, Any]) -> Generate:
     request = fields["request"]
     bias = tuple((token, value) for token, value in request["sampling"]["logit_bias"])
     request["sampling"] = Sampling(**request["sampling"] | {"logit_bias": bias})
-    request["stop"] = tuple(request["stop"])
     return Generate(fields["number"], Request(**request))
 
 

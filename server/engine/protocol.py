@@ -73,7 +73,9 @@ class ModelInfo:
     turn_ends: Sequence[str]  # the tokens that end a turn, as they are spelled
     fingerprint: str  # identifies file and load parameters
     embedding: int = 0  # the length of its vectors; 0: it writes, and has none
-    tags: Mapping[str, int] = field(default_factory=dict)  # tokens that are never text, by spelling
+    # Tokens by their spelling: what no text may turn into, and of these what no text ever is.
+    markers: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,9 @@ class Request:
     """One model call: continue `prompt` by at most `max_tokens` tokens.
 
     Nothing is shared between scopes. Within one, what is kept of a prompt for later belongs to its
-    owner, but for the first `shared_tokens`, which others are expected to begin with, too. A
-    generation ends before it says one of the strings in `stop`. Where there is a `grammar`, in
-    llguidance's variant of Lark, nothing else is said than what it allows.
+    owner, but for the first `shared_tokens`, which others are expected to begin with, too.
+    Where there is a `grammar`, in llguidance's variant of Lark, nothing else is said than what it
+    allows.
     """
 
     prompt: Sequence[int]
@@ -128,7 +130,6 @@ class Request:
     cache_scope: str = ""
     cache_owner: str = ""
     shared_tokens: int = 0
-    stop: Sequence[str] = ()
     grammar: str = ""
 
 

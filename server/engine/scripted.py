@@ -24,6 +24,7 @@ from server.engine.protocol import (
     EngineUnavailable,
     Finished,
     FinishReason,
+    GrammarRefused,
     ModelInfo,
     PromptTooLong,
     Request,
@@ -74,6 +75,7 @@ SPECIALS: Final = (
     "</tool_response>",
 )
 END_OF_TURN: Final = 256 + SPECIALS.index("<|im_end|>")
+_MARKERS: Final = {text: 256 + number for number, text in enumerate(SPECIALS)}
 DEFAULT_ANSWER: Final = "Hello! How can I help you today?"
 
 SCRIPTED_MODEL: Final = ModelInfo(
@@ -89,7 +91,8 @@ SCRIPTED_MODEL: Final = ModelInfo(
     eos="<|im_end|>",
     turn_ends=("<|im_end|>",),
     fingerprint="scripted",
-    tags={text: 256 + number for number, text in enumerate(SPECIALS)},
+    markers=_MARKERS,
+    tags=_MARKERS,
 )
 
 _SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
@@ -306,6 +309,7 @@ class ScriptedGeneration:
             await self._engine.hold(self._release)
         await self._engine.answering()
         if self._answer.error is not None and number >= self._answer.error_after:
+            self._engine.count(refused_grammars=isinstance(self._answer.error, GrammarRefused))
             raise self._answer.error
 
     def _room(self, written: int) -> int:

@@ -10,7 +10,6 @@ from server.engine.constraint import Constraint, Mask
 from server.engine.kv_cache import Slot
 from server.engine.protocol import Request
 from server.engine.sampling import Sampler
-from server.engine.stops import StopStrings
 
 
 @dataclass(slots=True, eq=False)
@@ -25,7 +24,6 @@ class Sequence:
     scope: str
     owner: str
     shared: int  # so many tokens of the prompt are not the owner's alone
-    stops: StopStrings | None
     constraint: Constraint | None
     mask: Future[Mask] | None = None  # of the next token, being computed
     slot: Slot | None = None
@@ -49,7 +47,6 @@ class Sequence:
             scope=request.cache_scope,
             owner=request.cache_owner,
             shared=min(request.shared_tokens, length - 1),
-            stops=StopStrings(request.stop) if request.stop else None,
             constraint=constraint,
         )
 

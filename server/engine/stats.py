@@ -22,4 +22,5 @@ class EngineStats:
     saved_bytes: int = 0  # of threads' snapshots in memory
     stored_bytes: int = 0  # and on disk
     restarts: int = 0
+    refused_grammars: int = 0  # what they would have held to was let go, or its request failed
     last_step_seconds: float = 0.0

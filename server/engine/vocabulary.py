@@ -42,7 +42,7 @@ class Special:
         """
         if self.kind != "user_defined":
             return True
-        return len(self.text) > 2 and any(letter.isalnum() for letter in self.text)
+        return self.is_tag or (len(self.text) > 2 and any(map(str.isalnum, self.text)))
 
     @property
     def is_tag(self) -> bool:

@@ -192,7 +192,7 @@ def _told(model: Model) -> Iterator[None]:
     try:
         yield
     except InvalidPrompt as problem:
-        raise errors.InvalidRequest(str(problem), "messages") from problem
+        raise errors.InvalidRequest(str(problem), problem.param) from problem
     except PromptBudgetUnmet as problem:
         raise errors.context_exceeded(model.chat.context) from problem
     except EngineUnavailable as problem:

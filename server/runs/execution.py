@@ -252,7 +252,7 @@ class RunExecution:
         in_call = self._step is not None
         error = {
             "code": "server_error",
-            "message": "The token limit was reached inside a tool call.",
+            "message": "The answer ended inside a tool call.",
         }
         return Ending(
             "incomplete",

@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from server.chat.choice import dialect_for
 from server.chat.dialects import Dialect
-from server.chat.grammar import Thoughts, answer_form, turn_grammar
+from server.chat.grammar import Thoughts, answer_form, turn_grammar, words_grammar
+from server.chat.stops import StopStrings
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
 from server.chat.utf8 import Utf8Joiner
-from server.chat.values import TurnDelta
+from server.chat.values import ToolSpec, TurnDelta
 from server.engine.protocol import (
     Embeddings,
     Engine,
@@ -31,7 +32,7 @@ from server.engine.protocol import (
 from server.engine.sizing import Demand, Fit
 from server.runs.prompt import Prompt, PromptBuilder
 from server.runs.splice import digest_of
-from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, TurnRequest
+from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, TurnRequest, Unit
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class LocalModel:
 
     def _learn_to_talk(self, info: ModelInfo) -> None:
         source = info.chat_template or CHATML
-        template = ChatTemplate(source, bos=info.bos, eos=info.eos, control=info.tags)
+        template = ChatTemplate(source, bos=info.bos, eos=info.eos, control=info.markers)
         self._dialect = dialect_for(template, self._chosen)
         self._prompts = PromptBuilder(self._engine, template, self._dialect)
 
@@ -131,6 +132,12 @@ def sampling_of(request: TurnRequest, defaults: Sampling) -> Sampling:
         logit_bias=tuple((int(token), bias) for token, bias in options.logit_bias.items()),
         **{name: value for name, value in given.items() if value is not None},
     )
+
+
+def _called(units: Sequence[Unit]) -> list[ToolSpec]:
+    """The functions that a conversation has calls of."""
+    calls = (call for unit in units for message in unit for call in message.tool_calls)
+    return [ToolSpec(name) for name in dict.fromkeys(call.name for call in calls)]
 
 
 class LocalTurn:
@@ -153,6 +160,7 @@ class LocalTurn:
         self._prompt: Prompt | None = None
         self._generation: Generation | None = None
         self._parser: TurnParser  # once it is known where the turn begins
+        self._stops = StopStrings(request.options.stop)
         self._joiner = Utf8Joiner()
         self._loose = False  # whether the engine refused a grammar of all schemas
         self._tokens: list[int] = []
@@ -164,22 +172,31 @@ class LocalTurn:
     def call(self) -> ModelCall | None:
         if self._prompt is None or self._generation is None:
             return None
-        done = self._finished
+        done, stopped = self._finished, self._stops.found
         # The tokens of a string that ended the turn were written, but are no part of it.
-        whole = not self._request.options.stop
-        prompt = self._prompt.text if whole else ""
+        prompt = "" if stopped else self._prompt.text
         return ModelCall(
             fingerprint=self._engine.info.fingerprint,
             prompt_tokens=done.prompt_tokens if done else len(self._prompt.ids),
-            completion_tokens=done.completion_tokens if done else len(self._tokens),
+            completion_tokens=done.completion_tokens if done and not stopped else len(self._tokens),
             cached_tokens=done.cached_tokens if done else 0,
             reasoning_tokens=self._reasoning_tokens,
-            finish_reason=done.reason if done else "error",
+            finish_reason=self._finish_reason,
             token_ids=self._tokens,
             prompt_length=len(prompt),
             prompt_digest=digest_of(prompt),
             text="".join(self._text),
         )
+
+    @property
+    def _finish_reason(self) -> str:
+        if self._stops.found:
+            return "stop"
+        if self._finished is None:
+            return "error"
+        # A model may end its turn in the middle of a call, which is of no use then.
+        cut_off = self._finished.reason == "stop" and self._parser.unfinished_call
+        return "length" if cut_off else self._finished.reason
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -201,14 +218,16 @@ class LocalTurn:
                 raise PromptBudgetUnmet from error
             except GrammarRefused as error:
                 if self._loose or self._tokens:
-                    raise InvalidPrompt(str(error)) from error
+                    raise InvalidPrompt(str(error), self._held_to) from error
                 log.warning("grammar_refused", extra={"cause": str(error)})
                 self._loose = True
                 generation = await self._begun(prompt)
             except InvalidRequest as error:
-                raise InvalidPrompt(str(error)) from error
+                param = "logit_bias" if self._request.options.logit_bias else "messages"
+                raise InvalidPrompt(str(error), param) from error
         rest = self._parser.feed(self._read(self._joiner.finish()))
-        for delta in (*rest, *self._parser.finish()):
+        rest += self._parser.finish()
+        for delta in (*self._stops.before(rest), *self._stops.finish()):
             yield delta
 
     async def _begun(self, prompt: Prompt) -> Generation | None:
@@ -221,8 +240,14 @@ class LocalTurn:
 
     async def _grammar(self, prompt: Prompt) -> str:
         asked, dialect = self._request, self._dialect
+        frame = (dialect.answer_open, dialect.answer_close)
+        thoughts = Thoughts(dialect.reasoning_open, dialect.reasoning_close, prompt.in_reasoning)
+        tags = self._engine.info.tags
         if not asked.tools and asked.response_format is None:
-            return ""
+            called = _called(asked.units)
+            if not called or dialect.layout is None or self._loose:
+                return ""
+            return words_grammar(dialect.layout, called, frame=frame, thoughts=thoughts, tags=tags)
         return await asyncio.to_thread(
             turn_grammar,
             dialect.layout,
@@ -230,23 +255,39 @@ class LocalTurn:
             must_call=asked.must_call,
             parallel=asked.parallel_tool_calls,
             form=answer_form(asked.response_format),
-            frame=(dialect.answer_open, dialect.answer_close),
+            frame=frame,
             remark=(dialect.remark_open, dialect.remark_close),
-            thoughts=Thoughts(dialect.reasoning_open, dialect.reasoning_close, prompt.in_reasoning),
-            tags=self._engine.info.tags,
+            thoughts=thoughts,
+            tags=tags,
             loose=self._loose,
         )
+
+    @property
+    def _held_to(self) -> str:
+        """The parameter with the schemas that also a loose grammar holds to."""
+        asked = self._request
+        strict = any(tool.strict for tool in asked.tools)
+        return "response_format" if asked.response_format and not strict else "tools"
 
     def _heard(self, item: Tokens | Finished) -> Sequence[TurnDelta]:
         if isinstance(item, Finished):
             self._finished = item
+            return ()
+        if self._stops.found:  # what it wrote before it heard of it
             return ()
         self._tokens.extend(item.ids)
         reasoned = self._parser.in_reasoning
         deltas = self._parser.feed(self._read(self._joiner.feed(item.data)))
         if reasoned or self._parser.in_reasoning:
             self._reasoning_tokens += len(item.ids)
-        return deltas
+        return self._up_to_stop(deltas)
+
+    def _up_to_stop(self, deltas: Sequence[TurnDelta]) -> Sequence[TurnDelta]:
+        """The deltas before a string that ends the turn; more than these need not be written."""
+        told = list(self._stops.before(deltas))
+        if self._stops.found and self._generation is not None:
+            self._generation.cancel()
+        return told
 
     def _read(self, text: str) -> str:
         self._text.append(text)
@@ -262,6 +303,5 @@ class LocalTurn:
             cache_scope=asked.cache_scope,
             cache_owner=asked.cache_owner,
             shared_tokens=prompt.shared,
-            stop=asked.options.stop,
             grammar=grammar,
         )

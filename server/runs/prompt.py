@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server.chat.dialects import Dialect
 from server.chat.effort import effort_variables
@@ -64,7 +64,18 @@ class PromptBuilder:
         self._heads = Remembered(tokenize, most=REMEMBERED_HEADS)
 
     async def build(self, request: TurnRequest) -> Prompt:
-        """The prompt of a turn. Raises PromptBudgetUnmet, InvalidPrompt, EngineError."""
+        """The prompt of a turn. Raises PromptBudgetUnmet, InvalidPrompt, EngineError.
+
+        A form that it has no room for is not told: the answer is held to it all the same.
+        """
+        try:
+            return await self._built(request)
+        except PromptBudgetUnmet:
+            if request.response_format is None:
+                raise
+            return await self._built(replace(request, response_format=None))
+
+    async def _built(self, request: TurnRequest) -> Prompt:
         budget = request.budget
         kept = newest_within(request.units, budget)
         if request.units and not kept:
@@ -92,6 +103,7 @@ class PromptBuilder:
             turn_ends=info.turn_ends,
             dialect=self._dialect,
             tools=request.tools,
+            markers=info.markers,
         )
 
     async def _shared(self, head: tuple[Span, ...], ids: list[int]) -> int:
@@ -104,7 +116,7 @@ class PromptBuilder:
         self, messages: Sequence[ChatMessage], request: TurnRequest
     ) -> Sequence[Piece]:
         template = self._template
-        told, tools = self._telling.told(messages, request.tools)
+        told, tools = self._telling.told(messages, request.tools, request.response_format)
         effort = effort_variables(request.reasoning_effort, template.variables, template.source)
         try:
             return await asyncio.to_thread(template.render, told, tools, extra=effort)

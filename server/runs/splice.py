@@ -8,7 +8,9 @@ just behind the very prompt that it once followed, its own ids stand for it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from server.chat.conversation import json_object
 from server.chat.dialects import Dialect
@@ -30,9 +32,14 @@ def splice(
     turn_ends: Collection[str],
     dialect: Dialect,
     tools: Sequence[ToolSpec] = (),
+    markers: Mapping[str, int] | None = None,
 ) -> list[Span]:
-    """The spans of a prompt, with the ids of those turns that stand in it as they were written."""
-    prompt = _Prompt(pieces, turn_ends, dialect, tools)
+    """The spans of a prompt, with the ids of those turns that stand in it as they were written.
+
+    `markers` are the tokens that no text may turn into. A model that nothing holds back may write
+    them; then they are in its message as they are spelled, and do not come back as what they were.
+    """
+    prompt = _Prompt(pieces, turn_ends, dialect, tools, markers or {})
     spans: list[Span] = []
     done = 0
     for turn in _in_place(prompt.text, turns):
@@ -57,6 +64,15 @@ def _in_place(text: str, turns: Sequence[WrittenTurn]) -> Iterator[WrittenTurn]:
             yield turn
 
 
+class _Meaning(NamedTuple):
+    """What a turn says and calls, however it is spelled."""
+
+    text: str
+    reasoning: str
+    is_cut_off: bool
+    calls: Sequence[tuple[str, object]]
+
+
 class _Prompt:
     """A rendered prompt: its text, and where in it the template's own pieces are."""
 
@@ -66,11 +82,13 @@ class _Prompt:
         turn_ends: Collection[str],
         dialect: Dialect,
         tools: Sequence[ToolSpec],
+        markers: Mapping[str, int],
     ) -> None:
         self.text = "".join(piece.text for piece in pieces)
         self._turn_ends = turn_ends
         self._dialect = dialect
         self._tools = tools
+        self._markers = {token: marker for marker, token in markers.items()}
         self._pieces: list[tuple[int, Piece]] = []
         start = 0
         for piece in pieces:
@@ -96,25 +114,36 @@ class _Prompt:
         if end is None:
             return None
         told = self.text[start:end]
-        if self._spells_markers(told, self.spans(start, end)):
+        by_template = "".join(span.text for span in self.spans(start, end) if span.is_template)
+        if self._spells_markers(told, by_template) or self._has_markers(turn, by_template):
             return None
         if self._dialect.call_open not in turn.text and told.strip() == turn.text.strip():
             return end
         alike = turn.complete and self._meaning(told) == self._meaning(turn.text)
         return end if alike else None
 
-    def _spells_markers(self, told: str, spans: Sequence[Span]) -> bool:
+    def _spells_markers(self, told: str, by_template: str) -> bool:
         """Whether somebody's words look like markers, for which a model's tokens must not stand."""
-        by_template = "".join(span.text for span in spans if span.is_template)
         return any(by_template.count(m) != told.count(m) for m in self._dialect.markers)
 
-    def _meaning(self, text: str) -> tuple[object, ...]:
-        """What a turn says and calls, however it is spelled."""
+    def _has_markers(self, turn: WrittenTurn, by_template: str) -> bool:
+        """Whether it has more tokens of markers than the template writes in its place.
+
+        A turn of calls may have more of its dialect's: that is a matter of spelling.
+        """
+        tokens = (token for token in turn.token_ids if token in self._markers)
+        written = Counter(self._markers[token] for token in tokens)
+        more = {marker for marker, count in written.items() if by_template.count(marker) < count}
+        if not more:
+            return False
+        return not (more.issubset(self._dialect.markers) and self._meaning(turn.text).calls)
+
+    def _meaning(self, text: str) -> _Meaning:
         parser = TurnParser(self._dialect, self._tools)
         parser.feed(text)
         parser.finish()
         calls = [(name, json_object(arguments) or arguments) for _, name, arguments in parser.calls]
-        return parser.text.strip(), parser.reasoning, parser.unfinished_call, calls
+        return _Meaning(parser.text.strip(), parser.reasoning, parser.unfinished_call, calls)
 
     def _next_turn_end(self, start: int) -> int | None:
         """Where, from a place on, the template next says that a turn is over."""

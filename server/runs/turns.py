@@ -20,7 +20,11 @@ class PromptBudgetUnmet(Exception):
 
 
 class InvalidPrompt(Exception):
-    """The conversation holds something that this model cannot take."""
+    """The request holds something that this model cannot take. `param` is where, as chat has it."""
+
+    def __init__(self, problem: str, param: str = "messages") -> None:
+        super().__init__(problem)
+        self.param = param
 
 
 @dataclass(frozen=True, slots=True)

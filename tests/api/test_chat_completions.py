@@ -18,6 +18,7 @@ from server.engine.protocol import (
     TRANSIENT,
     EngineCrashed,
     EngineUnavailable,
+    GrammarRefused,
     InvalidRequest,
     RateLimited,
     Sampling,
@@ -139,7 +140,7 @@ async def test_an_answer(http: httpx.AsyncClient, engine: ScriptedEngine) -> Non
     assert re.fullmatch("fp_[0-9a-f]{10}", answer["system_fingerprint"])
     (request,) = engine.requests
     assert engine.prompts == ["<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n"]
-    assert (request.sampling, request.stop, request.grammar) == (Sampling(), (), "")
+    assert (request.sampling, request.grammar) == (Sampling(), "")
     assert (request.max_tokens, request.cache_scope) == (2048, "default")
 
 
@@ -235,10 +236,13 @@ ALL = {
 @covers("ChatSamplingOptions", "top_k min_p repetition_penalty", "taken", "default")
 async def test_how_tokens_are_chosen(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
     """All of it reaches the model; without it the model's defaults hold."""
-    await said(http, **ALL, stop=["\n\n", "END"], reasoning_effort="low")
-    await said(http, stop="END", x_sampling={"top_k": 3})
-    full, other = engine.requests
-    assert full.sampling == Sampling(
+    for stop in ("END", ["\n\n", "END"]):
+        engine.says("One END two\n\n")
+        choice = await said(http, **ALL, stop=stop, reasoning_effort="low")
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("One ", "stop")
+    await said(http, x_sampling={"top_k": 3})
+    full, again, other = engine.requests
+    expected = Sampling(
         temperature=0.5,
         top_p=0.25,
         top_k=7,
@@ -249,8 +253,8 @@ async def test_how_tokens_are_chosen(http: httpx.AsyncClient, engine: ScriptedEn
         repetition_penalty=1.1,
         logit_bias=((17, -100), (18, 1.5)),
     )
+    assert [full.sampling, again.sampling] == [expected] * 2
     assert other.sampling == replace(Sampling(), top_k=3)
-    assert (full.stop, other.stop) == (("\n\n", "END"), ("END",))
 
 
 @pytest.mark.parametrize(
@@ -738,6 +742,31 @@ async def test_a_model_that_fails(
     engine.fails(problem)
     error = error_of(await post(http, stream=streamed), status)
     assert (error["message"], error["type"]) == (str(problem), kind)
+
+
+@pytest.mark.parametrize(
+    ("problem", "fields", "param"),
+    [
+        (GrammarRefused("Too large."), {"tools": TOOLS}, "tools"),
+        (GrammarRefused("Too large."), {"response_format": SCHEMA_FORMAT}, "response_format"),
+        (InvalidRequest("No such token."), {"logit_bias": {"9999": 1}}, "logit_bias"),
+        (InvalidRequest("The prompt is empty."), {}, "messages"),
+    ],
+)
+async def test_what_the_engine_cannot_do(
+    http: httpx.AsyncClient, engine: ScriptedEngine, problem: Any, fields: Json, param: str
+) -> None:
+    """The error names the parameter; schemas that are not strict are let go before."""
+    for _ in range(2 if isinstance(problem, GrammarRefused) else 1):
+        engine.fails(problem)
+    error = error_of(await post(http, **fields))
+    assert (error["message"], error["param"]) == (str(problem), param)
+
+
+async def test_a_call_that_is_not_finished(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
+    """It is no call to be answered: the answer was cut off."""
+    engine.says(ASKS[:-20])
+    assert (await said(http, tools=TOOLS))["finish_reason"] == "length"
 
 
 async def test_a_model_that_fails_later(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:

@@ -36,6 +36,7 @@ from server.chat.dialects import (
     QWEN_CODER,
     Dialect,
 )
+from server.chat.loose import QUOTE
 from server.chat.telling import telling_of
 from server.chat.template import ChatTemplate
 from server.chat.turn import TurnParser
@@ -45,7 +46,7 @@ from server.engine.llama import ModelVocabulary
 from server.engine.protocol import Span
 from server.engine.vocabulary import Vocabulary
 from tests.chat.turns import cuts
-from tests.chat.vocabularies import load_vocabulary, with_markers
+from tests.chat.vocabularies import CONTROL, USER_DEFINED, load_vocabulary, with_markers
 
 SOURCE_TREE = os.environ.get("ASSISTANTS_LLAMA_CPP_DIR")
 MODELS = Path(SOURCE_TREE or "/nowhere") / "models"
@@ -103,8 +104,10 @@ each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: fam
 
 # What a vocabulary has as one token: no words, and no strings of several.
 MARKER = re.compile(r"<[|｜][^<>\s|｜]+[|｜]>|</?[a-z_]+>|\[/?[A-Z_]+\]")
+SPELLED = re.compile(r"<[|｜][^<>\s|｜'{}]+[|｜]>|\[/?[A-Z_]{3,}\]")
 MARKERS = sorted(
-    {
+    {QUOTE}
+    | {
         marker
         for dialect in DIALECTS.values()
         for part in (*dialect.markers, *(dialect.separators if dialect.form == "named" else ()))
@@ -225,17 +228,25 @@ def test_everything_is_told(family: Family) -> None:
         assert text in prompt, text
 
 
-@pytest.fixture(scope="module")
-def vocabulary_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelVocabulary]:
-    """Loads a vocabulary to which the markers of all families were added as control tokens."""
+@lru_cache
+def all_markers() -> frozenset[str]:
+    """Those of all dialects, and what the templates spell like one."""
+    sources = "".join(template_of(family).source for family in FAMILIES)
+    return frozenset({*MARKERS, *SPELLED.findall(sources)})
+
+
+@pytest.fixture(scope="module", params=[CONTROL, USER_DEFINED], ids=["control", "user-defined"])
+def vocabulary_of(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], ModelVocabulary]:
+    """Loads a vocabulary to which the markers of all families were added, as tokens of a kind."""
     folder = tmp_path_factory.mktemp("vocabularies")
 
     @lru_cache
     def load(name: str) -> ModelVocabulary:
         source = MODELS / f"ggml-vocab-{name}.gguf"
-        sources = "".join(template_of(family).source for family in FAMILIES)
-        spelled = re.findall(r"<[|｜][^<>\s|｜'\"{}]+[|｜]>|\[/?[A-Z_]{3,}\]", sources)
-        return load_vocabulary(with_markers(source, folder / source.name, {*MARKERS, *spelled}))
+        target = folder / source.name
+        return load_vocabulary(with_markers(source, target, all_markers(), request.param))
 
     return load
 
@@ -290,8 +301,9 @@ def test_no_word_becomes_a_marker(
     """Whoever spells markers of any family, alone, joined, or around others, spells words."""
     raw = vocabulary_of(family.vocabulary)
     vocabulary = Vocabulary(raw)
-    forbidden = {s.id: s.text for s in raw.specials() if s.kind == "control"}
-    control = frozenset(forbidden.values())
+    specials = raw.specials()
+    forbidden = {s.id: s.text for s in specials if s.kind == "control" or s.text in all_markers()}
+    control = frozenset(raw.markers)
 
     def counted(spelled: str) -> Counter[int]:
         messages = conversation(lambda text: f"{text} {spelled}")

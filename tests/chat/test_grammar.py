@@ -11,7 +11,7 @@ import pytest
 
 from server.bundled import bundled_path
 from server.chat.dialects import HERMES, QWEN_CODER
-from server.chat.grammar import AnswerForm, Thoughts, answer_form, turn_grammar
+from server.chat.grammar import AnswerForm, Thoughts, answer_form, turn_grammar, words_grammar
 from server.chat.layout import CallLayout
 from server.chat.turn import TurnParser
 from server.chat.values import ToolSpec
@@ -97,6 +97,23 @@ def test_a_turn_that_must_call_is_calls(vocabulary: GrammarVocabulary, apart: bo
     assert not can(grammar, hermes("weather", '{"city": "Rome", "days": 10}'))
     assert not can(grammar, hermes("weather", '{"city": "Rome", "wind": 1}'))
     assert not can(grammar, hermes("time", '{"zone": 1}'))
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["as tokens", "as text"])
+def test_a_turn_that_may_not_call_writes_nothing_like_a_call(
+    vocabulary: GrammarVocabulary, apart: bool
+) -> None:
+    """Neither the marker's token nor its spelling; all else is free, also after reasoning."""
+    tags = vocabulary.tags if apart else {}
+    thoughts = Thoughts("<tools>", "</tools>", begun=True)
+    grammar = words_grammar(HERMES.layout, [TIME], tags=tags)
+    thinking = words_grammar(HERMES.layout, [TIME], thoughts=thoughts, tags=tags)
+    for text in ("", "Hello!", "a < b <tool", '{"name": "time", "arguments": {}}'):
+        assert vocabulary.accepts(grammar, text), text
+        assert vocabulary.accepts(thinking, f"Hm.</tools>{text}", spelled=not apart)
+    for spelled in (True, False):
+        assert not vocabulary.accepts(grammar, CLOCK, spelled=spelled)
+        assert not vocabulary.accepts(grammar, f"Wait. {CLOCK}", spelled=spelled)
 
 
 def test_one_call_only(vocabulary: GrammarVocabulary) -> None:

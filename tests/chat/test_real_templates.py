@@ -11,7 +11,9 @@ import pytest
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from server.chat.choice import dialect_for
 from server.chat.dialects import DIALECTS
+from server.chat.telling import telling_of
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.values import ChatMessage, ToolCall, ToolSpec
 
@@ -41,6 +43,33 @@ WITH_CALL = [
     ChatMessage("assistant", "It is 5 degrees."),
     ChatMessage("user", "Thanks"),
 ]
+
+RESULT = ChatMessage("tool", "5 degrees", tool_call_id=CALL.id, name=CALL.name)
+CALLED = [WITH_CALL[1], RESULT]
+SYSTEM, MORE_SYSTEM = (ChatMessage("system", text) for text in ("Be brief.", "Speak French."))
+# What a thread may come to: cut anywhere, left by runs that were cancelled, begun by nobody.
+UNEVEN = {
+    "assistant begins": [CHAT[1], CHAT[2]],
+    "assistant begins after system": [SYSTEM, CHAT[1], CHAT[2], CHAT[1], CHAT[2]],
+    "assistant alone": [CHAT[1]],
+    "calls begin": [*CALLED, *WITH_CALL[3:]],
+    "calls alone": CALLED,
+    "result without answer": [SYSTEM, WITH_CALL[0], *CALLED, WITH_CALL[4]],
+    "results without answers": [*CHAT, *CALLED, CHAT[0], *CALLED, CHAT[2]],
+    "answer twice": [CHAT[0], CHAT[1], *CALLED, WITH_CALL[3], CHAT[2]],
+    "no message": [],
+    "system alone": [SYSTEM],
+    "system late": [SYSTEM, *CHAT[:2], MORE_SYSTEM, CHAT[2]],
+    "system last": [SYSTEM, *CHAT[:2], MORE_SYSTEM],
+    "system in turns": [CHAT[0], SYSTEM, CHAT[1], MORE_SYSTEM, WITH_CALL[3], CHAT[2]],
+}
+
+# Two drop words beside calls, and one tells the system's only with the user's last ones.
+LOST = {
+    ("Mistral-Small-3.2-24B-Instruct-2506", "answer twice"),
+    ("mistralai-Mistral-Nemo-Instruct-2407", "answer twice"),
+    ("mistralai-Mistral-Nemo-Instruct-2407", "system alone"),
+}
 
 
 def plainly(source: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
@@ -127,3 +156,16 @@ def test_no_content_counts_as_template(path: Path) -> None:
     )
     for control in CONTROL:
         assert said.count(control) <= meant.count(control), control
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("with_tools", [False, True], ids=["chat", "tools"])
+def test_every_conversation_is_rendered(path: Path, with_tools: bool) -> None:
+    """Whoever begins and whatever is missing in between, it is rendered, and nothing is lost."""
+    _, template = load(path)
+    telling = telling_of(template, dialect_for(template))
+    for name, messages in UNEVEN.items():
+        told, tools = telling.told(messages, [TOOL] if with_tools else [])
+        prompt = "".join(piece.text for piece in template.render(told, tools))
+        missing = [message.content for message in messages if message.content not in prompt]
+        assert not missing or (path.stem, name) in LOST, (name, missing)

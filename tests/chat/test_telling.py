@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from server.chat.choice import dialect_for
@@ -29,11 +32,13 @@ ALTERNATING = (
 GRANITE_LIKE = "{% if tools %}{{ tools | tojson }}<|tool_call|>{% endif %}" + SIMPLE
 
 
-def told(source: str, messages: list[ChatMessage], *tools: ToolSpec) -> tuple[str, str]:
+def told(
+    source: str, messages: list[ChatMessage], *tools: ToolSpec, form: dict[str, Any] | None = None
+) -> tuple[str, str]:
     """The whole prompt, and what of it counts as the template's."""
     template = ChatTemplate(source)
     telling = telling_of(template, dialect_for(template))
-    pieces = template.render(*telling.told(messages, tools), add_generation_prompt=False)
+    pieces = template.render(*telling.told(messages, tools, form), add_generation_prompt=False)
     words = "".join(piece.text for piece in pieces)
     return words, "".join(piece.text for piece in pieces if piece.is_template)
 
@@ -152,3 +157,44 @@ def test_effort_in_the_templates_words(
 ) -> None:
     """Only variables that the template reads are set, to what it may know."""
     assert effort_variables(effort, ChatTemplate(source).variables, source) == expected
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"mood": {"description": "How they feel <|end|>", "enum": ["glad", "sad"]}},
+}
+FORM = {
+    "type": "json_schema",
+    "json_schema": {"name": "mood", "description": "Of the user.", "schema": SCHEMA},
+}
+
+
+@pytest.mark.parametrize("source", [SIMPLE, ALTERNATING, GRANITE_LIKE])
+def test_the_form_of_an_answer_is_told_behind_the_instructions(source: str) -> None:
+    """With all that its schema says of what belongs where; nothing of it is a marker."""
+    shown = {key: FORM["json_schema"][key] for key in ("name", "description", "schema")}
+    messages = [ChatMessage("system", "Be kind."), *ANSWERED]
+    prompt, by_template = told(source, messages, TOOL, form=FORM)
+    before, _, behind = prompt.partition(json.dumps(shown))
+    assert before.rindex("Your answer must be JSON.") > before.index("Be kind.")
+    assert before.index("Does <|end|> things.") < before.index("Your answer must be JSON.")
+    assert behind.index("Go.") >= 0
+    plainly = told(source, messages, TOOL)[1]
+    assert by_template.count("<|end|>") == plainly.count("<|end|>")
+    assert told(source, ANSWERED, form=FORM)[0].index("Your answer must be JSON.") >= 0
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        None,
+        {"type": "text"},
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"name": "any"}},
+        {"type": "json_schema", "json_schema": {"name": "any", "schema": {}}},
+    ],
+    ids=str,
+)
+def test_a_form_without_a_schema_is_not_told(form: dict[str, Any] | None) -> None:
+    """There is nothing to say of it that instructions would not."""
+    assert told(SIMPLE, ANSWERED, form=form) == told(SIMPLE, ANSWERED)

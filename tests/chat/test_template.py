@@ -17,6 +17,7 @@ from server.chat.choice import dialect_for
 from server.chat.dialects import HERMES, JSON
 from server.chat.template import ChatTemplate, TemplateError, TemplateRefused
 from server.chat.values import ChatMessage, Piece, ToolCall, ToolSpec
+from tests.chat.turns import STRICT_TEMPLATE
 
 TEMPLATE = """
 {%- if tools %}
@@ -268,10 +269,85 @@ def test_turns_of_one_role_are_joined_where_roles_must_alternate() -> None:
     assert text_of(ChatTemplate(TEMPLATE).render(messages)).count("<|im_start|>user") == 2
 
 
+@pytest.mark.parametrize("template", [NO_SYSTEM, STRICT_TEMPLATE], ids=["all", "no calls"])
+def test_a_turn_that_nobody_took_is_put_in_where_roles_must_alternate(template: str) -> None:
+    """A user's before an assistant that begins, and one between two of the assistant's."""
+    answer = ChatMessage("assistant", "Hello")
+    prompt = text_of(ChatTemplate(template).render([answer, *user("Hi")]))
+    assert [prompt.index(text) for text in ("…", "Hello", "Hi")] == sorted(
+        prompt.index(text) for text in ("…", "Hello", "Hi")
+    )
+    assert text_of(ChatTemplate(TEMPLATE).render([answer])).startswith("<|im_start|>assistant")
+
+
+def test_calls_and_results_do_not_count_as_turns() -> None:
+    """Between a result that got no answer and the next question the assistant says something."""
+    call = ChatMessage("assistant", "", (ToolCall("call_1", "f", "{}"),))
+    result = ChatMessage("tool", "5", tool_call_id="call_1")
+    template = ChatTemplate(STRICT_TEMPLATE)
+    begun = '[INST]Hi[/INST][TOOL_CALLS][{"name": "f", "arguments": {}}]</s>'
+    prompt = text_of(template.render([*user("Hi"), call, result, *user("And?")]))
+    assert prompt == f"{begun}[TOOL_RESULTS]5[/TOOL_RESULTS]…</s>[INST]And?[/INST]"
+    answered = [*user("Hi"), call, result, ChatMessage("assistant", "Five"), *user("And?")]
+    assert "…" not in text_of(template.render(answered))
+
+
+LATE_SYSTEM = [
+    ChatMessage("system", "Be nice."),
+    *user("Hi"),
+    ChatMessage("assistant", "Hello"),
+    ChatMessage("system", "Be rude."),
+    *user("Who?"),
+]
+FIRST_ONLY = """
+{%- for m in messages %}
+    {%- if m.role != 'system' or loop.first %}{{ '[' + m.role + ']' + m.content }}{% endif %}
+{%- endfor %}"""
+LAST_ONLY = """
+{%- set ns = namespace(system='') %}
+{%- for m in messages if m.role == 'system' %}{% set ns.system = m.content %}{% endfor %}
+{{- '[system]' + ns.system }}
+{%- for m in messages if m.role != 'system' %}{{ '[' + m.role + ']' + m.content }}{% endfor %}"""
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        FIRST_ONLY,
+        LAST_ONLY,
+        FIRST_ONLY.replace("{% endif %}", "{% else %}{{ raise_exception('late') }}{% endif %}"),
+    ],
+    ids=["first", "last", "refused"],
+)
+def test_system_text_that_comes_late(template: str) -> None:
+    """The user says it where a template would drop it, or what came before, or refuse it."""
+    expected = "[system]Be nice.[user]Hi[assistant]Hello[user]Be rude.[user]Who?"
+    assert text_of(ChatTemplate(template).render(LATE_SYSTEM)) == expected
+    both = ChatTemplate("{% for m in messages %}{{ '[' + m.role + ']' + m.content }}{% endfor %}")
+    assert "[system]Be rude." in text_of(both.render(LATE_SYSTEM))
+
+
+@pytest.mark.parametrize("complaint", ["raise_exception('No user')", "messages[9].content"])
+def test_a_conversation_in_which_no_user_speaks(complaint: str) -> None:
+    """A template that insists on one, or that fails without, is given one."""
+    template = ChatTemplate(
+        "{% if messages | selectattr('role', 'equalto', 'user') | list | length == 0 %}{{ "
+        + complaint
+        + " }}{% endif %}{% for m in messages %}{{ '[' + m.role + ']' + m.content }}{% endfor %}"
+    )
+    told = text_of(template.render([ChatMessage("system", "Greet me.")]))
+    assert told == "[system]Greet me.[user]…"
+    assert text_of(template.render([])) == "[user]…"
+
+
 def test_a_refusal_is_passed_on() -> None:
-    """What the template says to a conversation it cannot render is the error."""
-    with pytest.raises(TemplateRefused, match=r"^Roles must alternate$"):
-        ChatTemplate(NO_SYSTEM).render([ChatMessage("assistant", "Hello")])
+    """What the template says to a conversation that it can render in no way is the error."""
+    template = ChatTemplate(
+        "{% for m in messages %}{{ m.content }}{% if m.content == 'Bye' %}"
+        "{{ raise_exception('No ' ~ loop.index) }}{% endif %}{% endfor %}"
+    )
+    with pytest.raises(TemplateRefused, match=r"^No 3$"):
+        template.render([*user("Hi"), *user("there"), ChatMessage("assistant", "Bye")])
 
 
 def test_a_template_that_loops_over_no_tools() -> None:

@@ -21,6 +21,21 @@ PARAMETERS = {
 }
 TOOLS = tuple(ToolSpec(name, "A function.", PARAMETERS) for name in NAMES)
 
+# As Mistral's templates do: the turns of user and assistant must alternate, the user's first, and
+# calls and their results do not count.
+STRICT_TEMPLATE = (
+    "{% set turns = messages[1:] if messages[0].role == 'system' else messages %}"
+    "{% set ns = namespace(index=0) %}{% for m in turns if m.role != 'tool' and not m.tool_calls %}"
+    "{% if (m.role == 'user') != (ns.index % 2 == 0) %}{{ raise_exception('no turns') }}{% endif %}"
+    "{% set ns.index = ns.index + 1 %}{% endfor %}"
+    "{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}"
+    "{% for m in messages %}{% if m.role == 'tool' %}[TOOL_RESULTS]{{ m.content }}[/TOOL_RESULTS]"
+    "{% elif m.tool_calls %}[TOOL_CALLS][{% for call in m.tool_calls %}{{ call.function | tojson }}"
+    "{% if not loop.last %}, {% endif %}{% endfor %}]</s>"
+    "{% elif m.role == 'assistant' %}{{ m.content }}</s>"
+    "{% else %}[INST]{{ m.content }}[/INST]{% endif %}{% endfor %}"
+)
+
 
 def parsed(chunks: Iterable[str], dialect: Any = HERMES, **options: Any) -> TurnParser:
     """A finished parser, whose deltas were checked against what it says of the turn."""

@@ -10,14 +10,14 @@ import llama_cpp as c
 
 from server.engine.llama import ModelVocabulary
 
-CONTROL = 3  # of GGUF's kinds of tokens
+CONTROL, USER_DEFINED = 3, 4  # of GGUF's kinds of tokens
 HEADER = 24  # magic, version, and the counts of tensors and values
 STRING, ARRAY = 8, 9  # of GGUF's types of values; the others are numbers
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 
-def with_markers(source: Path, target: Path, markers: Collection[str]) -> Path:
-    """The vocabulary in `source`, a file without tensors, in which all markers are control tokens.
+def with_markers(source: Path, target: Path, markers: Collection[str], kind: int) -> Path:
+    """The vocabulary in `source`, a file without tensors, in which all markers are of this kind.
 
     Its lists are as long as hundreds of thousands of strings, so they are copied as they lie.
     """
@@ -29,10 +29,10 @@ def with_markers(source: Path, target: Path, markers: Collection[str]) -> Path:
     added = [marker.encode() for marker in markers if marker.encode() not in places]
     for marker in markers:
         if (place := places.get(marker.encode())) is not None:
-            struct.pack_into("<i", kinds, 16 + 4 * place, CONTROL)
+            struct.pack_into("<i", kinds, 16 + 4 * place, kind)
     spelled = b"".join(struct.pack("<Q", len(text)) + text for text in added)
     values["tokenizer.ggml.tokens"] = _longer(tokens, len(added), spelled)
-    marked = struct.pack("<i", CONTROL) * len(added)
+    marked = struct.pack("<i", kind) * len(added)
     values["tokenizer.ggml.token_type"] = _longer(bytes(kinds), len(added), marked)
     if (scores := values.get("tokenizer.ggml.scores")) is not None:
         values["tokenizer.ggml.scores"] = _longer(scores, len(added), bytes(4 * len(added)))

@@ -50,11 +50,10 @@ class Served:
         *,
         owner: str = "",
         shared: int = 0,
-        stop: tuple[str, ...] = (),
         sampling: Sampling = GREEDY,
         constraint: Constraint | None = None,
     ) -> None:
-        request = Request(prompt, most, sampling, scope, owner, shared, stop)
+        request = Request(prompt, most, sampling, scope, owner, shared)
         self.decoder.submit(number, request, constraint)
 
     def answer(self, number: int, prompt: list[int], most: int = 8, **request: str) -> list[int]:
@@ -73,7 +72,6 @@ class Served:
         for end in step.ends:
             assert end.number not in self.ends, "a second end"
             self.ends[end.number] = end
-            self.text[end.number] += end.text.encode("latin-1")
         self.failures |= {failure.number: failure.reason for failure in step.failures}
         return step
 

@@ -34,7 +34,7 @@ from tests.engine.models import write_model
 from tests.gguf_files import write_llama
 
 SETTINGS = EngineSettings(threads=1, slots=4)
-UNSENDABLE = Request([1, 2, 3], 4, GREEDY, stop=("\ud83d",))
+UNSENDABLE = Request([1, 2, 3], 4, GREEDY, grammar="\ud83d")
 HANG_TIMEOUT = 1.0
 RECURSIVE = "tekken"  # its words are found by an expression that recurses with every letter
 ENDLESS = "a" * 3_000_000

@@ -43,7 +43,6 @@ MESSAGES: list[Message] = [
             "project",
             cache_owner="thread_1",
             shared_tokens=1,
-            stop=("\n", "Grüße"),
         ),
     ),
     Forget("thread_1"),
@@ -54,7 +53,7 @@ MESSAGES: list[Message] = [
     Refused("It is no model."),
     Step(
         tokens=(Token(1, 5, "\xf0\x9f"), Token(2, 6, "a")),
-        ends=(End(1, "stop", 3, 2, 0), End(2, "length", 3, 2, 0, "\xf0")),
+        ends=(End(1, "stop", 3, 2, 0), End(2, "length", 3, 2, 0)),
         failures=(Failure(3, "too_long", "It is too long."),),
         live=2,
         waiting=1,

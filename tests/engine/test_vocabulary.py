@@ -18,6 +18,7 @@ END = Special(901, "<|end|>", "control", strips_left=True, strips_right=True)
 CALL = Special(902, "<call>", "user_defined")
 SPACES = Special(903, "   ", "user_defined")
 BOS = Special(904, "<s>", "control")
+QUOTE = Special(905, '<|"|>', "user_defined")
 
 
 class CharacterTokenizer:
@@ -29,10 +30,10 @@ class CharacterTokenizer:
     def __init__(self, *, adds_bos: bool = False, merges: dict[str, int] | None = None) -> None:
         self.bos = BOS.id
         self.adds_bos = adds_bos
-        self.matched = {CALL.text: CALL.id, SPACES.text: SPACES.id, **(merges or {})}
+        self.matched = {s.text: s.id for s in (CALL, SPACES, QUOTE)} | (merges or {})
 
     def specials(self) -> list[Special]:
-        return [START, END, CALL, SPACES, BOS]
+        return [START, END, CALL, SPACES, BOS, QUOTE]
 
     def tokenize(self, text: str) -> list[int]:
         ids: list[int] = []
@@ -64,7 +65,7 @@ def test_markers_are_found_in_the_templates_text() -> None:
     assert ids == [START.id, *letters("a"), CALL.id]
 
 
-@pytest.mark.parametrize("marker", [START, END, CALL, BOS], ids=lambda marker: marker.text)
+@pytest.mark.parametrize("marker", [START, END, CALL, BOS, QUOTE], ids=lambda marker: marker.text)
 def test_markers_in_content_stay_text(marker: Special) -> None:
     """What a user spells is letters, alone, repeated, and overlapping its own start."""
     for text in (marker.text, marker.text * 2, marker.text[0] + marker.text):
@@ -108,12 +109,12 @@ def test_bos_is_added_once_and_only_to_prompts() -> None:
     assert vocabulary.tokenize([content("a")]) == [ord("a")]
 
 
-@given(st.lists(st.text("<cal>|strend/ ", max_size=12), max_size=6))
+@given(st.lists(st.text('<cal>|strend/" ', max_size=12), max_size=6))
 def test_content_never_yields_a_marker(texts: list[str]) -> None:
     """Whatever is spelled, in however many pieces, none of it becomes a marker."""
     spans = [content(text) for text in texts]
     ids = Vocabulary(CharacterTokenizer()).tokenize([template("t"), *spans])
-    assert {START.id, END.id, CALL.id, BOS.id}.isdisjoint(ids)
+    assert {START.id, END.id, CALL.id, BOS.id, QUOTE.id}.isdisjoint(ids)
 
 
 @pytest.fixture(scope="module")

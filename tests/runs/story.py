@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -141,6 +142,12 @@ async def begin_story(
         created = granted(await http.post("/v1/assistants", json=body))
         thread = granted(await http.post("/v1/threads", json={"messages": [HELLO]}))
         yield Story(server, engine, http, created["id"], thread["id"])
+
+
+async def metric(story: Story, name: str) -> float:
+    """The value of a metric, added up over its labels."""
+    text = (await story.http.get("/metrics")).text
+    return sum(map(float, re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)))
 
 
 def granted(response: httpx.Response) -> Json:

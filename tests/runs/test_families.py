@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from server.engine.scripted import CHAT_TEMPLATE, SCRIPTED_MODEL, ScriptedEngine
-from tests.runs.story import Story, begin_story, calls_of, text_of
+from tests.chat.turns import STRICT_TEMPLATE
+from tests.runs.story import Story, begin_story, calls_of, granted, text_of
 from tests.support import live_server
 
 ROME = '{"city": "Rome"}'
@@ -26,11 +28,24 @@ HARMONY = (
     "{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
 )
 
+SOURCE_TREE = os.environ.get("ASSISTANTS_LLAMA_CPP_DIR")
+NEMO = Path(SOURCE_TREE or "", "models/templates/mistralai-Mistral-Nemo-Instruct-2407.jinja")
+needs_source = pytest.mark.skipif(SOURCE_TREE is None, reason="ASSISTANTS_LLAMA_CPP_DIR is not set")
+
+
+@pytest.fixture(params=["strict", pytest.param("nemo", marks=needs_source)])
+def strict_template(request: pytest.FixtureRequest) -> str:
+    """One that counts turns, but no calls and results: a short one, and Mistral Nemo's."""
+    return STRICT_TEMPLATE if request.param == "strict" else NEMO.read_text()
+
 
 @contextlib.asynccontextmanager
-async def story_of(folder: Path, template: str, **settings: object) -> AsyncIterator[Story]:
+async def story_of(
+    folder: Path, template: str, *, context: int = 8192, **settings: object
+) -> AsyncIterator[Story]:
     """A story on a model with this chat template."""
-    engine = ScriptedEngine(info=replace(SCRIPTED_MODEL, chat_template=template))
+    info = replace(SCRIPTED_MODEL, chat_template=template, context=context)
+    engine = ScriptedEngine(info=info)
     async with (
         live_server(folder, engine, **settings) as server,
         begin_story(server, engine) as story,
@@ -88,3 +103,42 @@ async def test_a_dialect_can_be_set(tmp_path: Path, dialect: str, calls: bool) -
         story.engine.says(f'{{"name": "get_weather", "parameters": {ROME}}}')
         run = await story.run()
     assert (run["status"] == "requires_action") == calls
+
+
+@pytest.mark.parametrize(("rounds", "end"), [(9, "cancelled"), (1, "failed")])
+async def test_a_run_that_ends_between_its_calls_does_not_wedge_its_thread(
+    tmp_path: Path, strict_template: str, rounds: int, end: str
+) -> None:
+    """Its last result got no answer, and the next question is answered all the same."""
+    async with story_of(tmp_path, strict_template, runs__tool_rounds=rounds) as story:
+        for _ in range(rounds)[:2]:
+            story.engine.says(f'[TOOL_CALLS][{{"name": "get_weather", "arguments": {ROME}}}]')
+        waiting = await story.run()
+        granted(await story.submit(waiting, "sunny"))
+        run = await story.settled(waiting)
+        if run["status"] == "requires_action":
+            granted(await story.cancel(run))
+            run = await story.settled(run)
+        assert run["status"] == end
+        await story.say("Never mind.")
+        assert (await story.run())["status"] == "completed"
+        assert (await story.run())["status"] == "completed"
+    prompt = story.engine.prompts[-2]
+    assert prompt.index("sunny") < prompt.index("…") < prompt.index("Never mind.")
+
+
+async def test_a_thread_that_is_cut_before_an_answer(tmp_path: Path, strict_template: str) -> None:
+    """Whichever of its messages is the oldest in the prompt, the rest is told."""
+    async with story_of(tmp_path, strict_template, context=600) as story:
+        await story.run(tools=[])
+        await story.say("And you?")
+        strategy = {"type": "last_messages", "last_messages": 2}
+        run = await story.run(tools=[], truncation_strategy=strategy)
+        assert (run["status"], run["last_error"]) == ("completed", None)
+        assert "Hello! How can I help you today?" in story.engine.prompts[1]
+        for number in range(40):
+            await story.say(f"Question {number}?")
+            story.engine.says(f"Answer {number}.")
+            assert (await story.run(tools=[]))["status"] == "completed"
+    begun_by_answers = [prompt for prompt in story.engine.prompts[2:] if "…" in prompt]
+    assert 0 < len(begun_by_answers) < 40

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from server.engine.protocol import GrammarRefused
-from tests.runs.story import WEATHER, Json, Story, calls_of, text_of, written
+from tests.runs.story import WEATHER, Json, Story, calls_of, metric, text_of, written
 
 ROME = '{"city": "Rome"}'
 CITY: Json = {
@@ -37,6 +37,19 @@ async def grammar_of(story: Story, **asked: Any) -> str:
 async def test_free_turns_have_none(story: Story, asked: Json) -> None:
     """Nothing is to be called, and any text will do."""
     assert await grammar_of(story, **asked) == ""
+
+
+@pytest.mark.parametrize("asked", [{"tools": []}, {"tool_choice": "none"}], ids=str)
+async def test_a_thread_with_calls_does_not_tempt_to_more(story: Story, asked: Json) -> None:
+    """Where nothing may be called any more, the marker of a call is not written."""
+    story.engine.says(written(("get_weather", ROME)))
+    waiting = await story.run()
+    await story.submit(waiting, "sunny")
+    await story.settled(waiting)
+    await story.run(**asked)
+    grammar = story.engine.requests[-1].grammar
+    assert "turn: TEXT\n" in grammar
+    assert 'MARKER: "<tool_call>"\n' in grammar
 
 
 async def test_functions_may_be_called(story: Story) -> None:
@@ -71,6 +84,27 @@ async def test_an_answer_has_its_form(story: Story) -> None:
     assert "turn: answer | " in story.engine.requests[1].grammar
 
 
+async def test_the_model_is_told_the_form(story: Story) -> None:
+    """It is in its prompt, behind the instructions that its cache shares with others."""
+    plain, formed = [await story.run(**asked) for asked in ({}, {"response_format": FORMAT})]
+    assert plain["status"] == formed["status"] == "completed"
+    before, after = story.engine.prompts
+    assert '"schema": {"type": "object", "properties": {"city"' not in before
+    assert '"schema": {"type": "object", "properties": {"city"' in after
+    shared = [request.shared_tokens for request in story.engine.requests]
+    assert 0 < shared[0] < shared[1]
+
+
+async def test_a_form_that_has_no_room_is_not_told(story: Story) -> None:
+    """The answer is held to it all the same."""
+    city = {"type": "string", "description": "Where. " * 2000}
+    schema = {**CITY, "properties": {"city": city}}
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    assert (await story.run(response_format=form))["status"] == "completed"
+    assert "Your answer must be JSON." not in story.engine.prompts[0]
+    assert '"city"' in story.engine.requests[0].grammar
+
+
 async def test_a_refused_grammar_gives_way_to_a_loose_one(story: Story) -> None:
     """The run goes on; what is strict is still held to, and what is not no longer."""
     story.engine.fails(GrammarRefused("The grammar is refused: too large."))
@@ -80,6 +114,7 @@ async def test_a_refused_grammar_gives_way_to_a_loose_one(story: Story) -> None:
     assert calls_of(run)[0]["function"]["arguments"] == ROME
     whole, loose = (request.grammar for request in story.engine.requests)
     assert whole.count('"city"') > loose.count('"city"') > 0
+    assert await metric(story, "assistants_engine_refused_grammars") == 1
 
 
 async def test_a_grammar_that_is_refused_twice_fails_the_run(story: Story) -> None:

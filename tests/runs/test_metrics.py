@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
-from tests.runs.story import Story, granted
+from tests.runs.story import Story, granted, metric
 from tests.support import eventually
-
-
-async def metric(story: Story, name: str) -> float:
-    """The value of a metric, added up over its labels."""
-    text = (await story.http.get("/metrics")).text
-    return sum(map(float, re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)))
 
 
 async def test_runs_and_streams(story: Story) -> None:

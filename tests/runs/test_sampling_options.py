@@ -11,7 +11,7 @@ from server.engine.protocol import InvalidRequest, Sampling
 from server.runs.local import sampling_of
 from server.runs.turns import Budget, SamplingOptions, TurnRequest
 from tests.covering import covers
-from tests.runs.story import HELLO, Json, Story, refusal
+from tests.runs.story import HELLO, Json, Story, refusal, text_of
 
 RUNS = "POST /v1/threads/{thread_id}/runs"
 WITH_THREAD = "POST /v1/threads/runs"
@@ -49,16 +49,17 @@ async def test_options_reach_the_model(story: Story) -> None:
         repetition_penalty=1.1,
         logit_bias=((17, -100), (18, 1.5)),
     )
-    assert [request.stop for request in story.engine.requests] == [["\n\n", "END"], (), ()]
     assert usual == Sampling()
     assert third == replace(usual, top_k=3)
 
 
 @covers("SamplingOptions", "stop", "taken")
-async def test_one_string_stops_as_a_list_of_it_does(story: Story) -> None:
+@pytest.mark.parametrize("stop", ["END", ["never", "END"]], ids=str)
+async def test_one_string_stops_as_a_list_of_it_does(story: Story, stop: Any) -> None:
     """As in OpenAI's chat completions; what is neither is refused in these words."""
-    await story.run(x_sampling={"stop": "END"})
-    assert [request.stop for request in story.engine.requests] == [["END"]]
+    story.engine.says("One END two")
+    run = await story.run(x_sampling={"stop": stop})
+    assert [text_of(message) for message in await story.answers(run)] == ["One "]
     refused = (await story.create(x_sampling={"stop": 1})).json()["error"]
     assert (refused["param"], refused["code"]) == ("x_sampling.stop", "invalid_type")
     assert "one of a string or array of strings" in refused["message"]

@@ -203,7 +203,7 @@ async def test_call_that_the_limit_cuts_off(story: Story) -> None:
     assert run["incomplete_details"] == {"reason": "max_completion_tokens"}
     [step] = await story.steps(run)
     assert step["status"] == "failed"
-    assert step["last_error"]["message"] == "The token limit was reached inside a tool call."
+    assert step["last_error"]["message"] == "The answer ended inside a tool call."
 
 
 async def test_completion_limit_is_of_the_whole_run(story: Story) -> None:
