@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from server.schemas.json_schema import ALONE, COUNTS, NUMBERS, resolve, walk
+from server.schemas.json_schema import ALONE, resolve, walk
+from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, kind_of
 
 Types = frozenset[str]
 
@@ -21,7 +22,7 @@ ANYTHING: Types = frozenset()
 
 _WHOLE: Final = "#/$defs/whole"
 _RULES: Final = frozenset(
-    (*ALONE, *COUNTS, *NUMBERS, "multipleOf", "minLength", "maxLength", "pattern", "format")
+    (*ALONE, *COUNTS, *LENGTHS, *NUMBERS, "multipleOf", "pattern", "format")
 ) | {"enum", "const", "properties", "patternProperties", "prefixItems", "required", "allOf"}
 
 
@@ -71,14 +72,6 @@ def schema_of(schema: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         if isinstance(node.schema, dict) and "$ref" in node.schema:
             node.schema["$ref"] = _WHOLE + node.schema["$ref"].removeprefix("#")
     return {**whole["properties"][key], "$defs": {"whole": whole}}
-
-
-def kind_of(value: Any) -> str:
-    """The type that a value has in JSON Schema."""
-    if isinstance(value, float) and value.is_integer():
-        return "integer"
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
-    return "null" if value is None else names.get(type(value), "object")
 
 
 def _choices(part: Any) -> tuple[str, ...]:

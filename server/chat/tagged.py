@@ -18,8 +18,9 @@ from typing import Any
 
 from server.chat.layout import TAG_CLOSE, TAG_OPEN
 from server.chat.markers import held
-from server.chat.parameter import ANYTHING, Types, kind_of, parameter_of
+from server.chat.parameter import ANYTHING, Types, parameter_of
 from server.chat.scanner import Scan, Scanner, quoted
+from server.schemas.satisfiable import kind_of
 
 FUNCTION, FUNCTION_END = "<function=", "</function>"
 PARAMETER, PARAMETER_END = TAG_OPEN, TAG_CLOSE.strip()  # models may leave the line breaks out
