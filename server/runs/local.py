@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from server.chat.choice import dialect_for
 from server.chat.dialects import Dialect
-from server.chat.grammar import Thoughts, answer_form, turn_grammar
+from server.chat.grammar import answer_form, turn_grammar
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
 from server.chat.utf8 import Utf8Joiner
@@ -188,8 +188,11 @@ class LocalTurn:
 
     async def __aiter__(self) -> AsyncIterator[TurnDelta]:
         prompt = self._prompt = await self._prompts.build(self._request)
-        tools, in_reasoning = self._request.tools, prompt.in_reasoning
-        self._parser = TurnParser(self._dialect, tools, in_reasoning=in_reasoning)
+        asked, in_reasoning = self._request, prompt.in_reasoning
+        has_form = asked.response_format is not None
+        self._parser = TurnParser(
+            self._dialect, asked.tools, in_reasoning=in_reasoning, has_form=has_form
+        )
         generation = await self._begun(prompt)
         while generation is not None:
             try:
@@ -220,19 +223,17 @@ class LocalTurn:
         return self._generation
 
     async def _grammar(self, prompt: Prompt) -> str:
-        asked, dialect = self._request, self._dialect
+        asked = self._request
         if not asked.tools and asked.response_format is None:
             return ""
         return await asyncio.to_thread(
             turn_grammar,
-            dialect.layout,
+            self._dialect,
             asked.tools,
             must_call=asked.must_call,
             parallel=asked.parallel_tool_calls,
             form=answer_form(asked.response_format),
-            frame=(dialect.answer_open, dialect.answer_close),
-            remark=(dialect.remark_open, dialect.remark_close),
-            thoughts=Thoughts(dialect.reasoning_open, dialect.reasoning_close, prompt.in_reasoning),
+            in_reasoning=prompt.in_reasoning,
             tags=self._engine.info.tags,
             loose=self._loose,
         )
