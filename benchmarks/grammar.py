@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.report import row
 from benchmarks.weights import SHAPES, model_file
-from server.chat.dialects import HERMES
+from server.chat.dialects import HERMES, PLAIN
 from server.chat.grammar import AnswerForm, turn_grammar
 from server.chat.values import ToolSpec
 from server.engine.decoder import Decoder
@@ -44,9 +44,9 @@ NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 10_000}
 def grammars_of(tags: dict[str, int]) -> dict[str, str]:
     """What is measured beside free decoding."""
     return {
-        "text, with functions at hand": turn_grammar(HERMES.layout, TOOLS, tags=tags),
-        "JSON, a long string": turn_grammar(None, [], form=AnswerForm(TEXTS), tags=tags),
-        "JSON, many numbers": turn_grammar(None, [], form=AnswerForm(NUMBERS), tags=tags),
+        "text, with functions at hand": turn_grammar(HERMES, TOOLS, tags=tags),
+        "JSON, a long string": turn_grammar(PLAIN, [], form=AnswerForm(TEXTS), tags=tags),
+        "JSON, many numbers": turn_grammar(PLAIN, [], form=AnswerForm(NUMBERS), tags=tags),
     }
 
 

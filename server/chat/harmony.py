@@ -25,8 +25,11 @@ LONGEST_HEADER = 256
 class HarmonyReader:
     """Reads one turn into what was `written`. The prompt has told that the assistant begins."""
 
-    def __init__(self, functions: Collection[str], written: Written, *, in_reasoning: bool) -> None:
+    def __init__(
+        self, functions: Collection[str], written: Written, *, in_reasoning: bool, has_form: bool
+    ) -> None:
         self.unfinished_call = False
+        self._has_form = has_form
         self._functions = functions
         self._written = written
         self._buffer = ""
@@ -52,6 +55,8 @@ class HarmonyReader:
             self.unfinished_call = self._arguments is not None and not self._arguments.whole
         elif self._state == self._header:
             self.unfinished_call = self._function_in(rest) is not None
+            if first_of(ENDS, rest) is None and not self.unfinished_call:
+                self._written.say(rest)
         else:
             self._written.say(rest)
         self._written.end()
@@ -78,14 +83,21 @@ class HarmonyReader:
         return self._begin(self._written.think if thinks else self._written.say)
 
     def _function_in(self, header: str) -> str | None:
-        recipient = RECIPIENT.search(header)
-        return recipient[1] if recipient is not None and recipient[1] in self._functions else None
+        """The last one counts: it stands behind the channel, where models are held to it."""
+        *_, recipient = ("", *RECIPIENT.findall(header))
+        return recipient if recipient in self._functions else None
 
     def _begin(self, take: Callable[[str], None]) -> bool:
         self._take = take
         if self._written.text and take == self._written.say:
             self._written.say("\n\n")
-        return self._go(self._body)
+        is_form = self._has_form and take == self._written.say
+        return self._go(self._form if is_form else self._body)
+
+    def _form(self) -> bool:
+        self._written.say(self._buffer)
+        self._buffer = ""
+        return False
 
     def _begin_call(self, function: str) -> bool:
         self._written.announce(function)

@@ -11,12 +11,10 @@ from typing import Any, Final
 import orjson
 
 from server.schemas.json_schema import (
-    COUNTS,
     FORMATS,
     LISTED,
     MOST_STEPS_DOWN,
     NAMED,
-    NUMBERS,
     TYPES,
     are_small_multiples,
     circular,
@@ -29,19 +27,11 @@ from server.schemas.json_schema import (
     resolve,
     walk,
 )
+from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice
 
 JsonObject = dict[str, Any]
 
 LARGEST: Final = 500_000  # bytes; beyond that nothing of a schema is enforced
-
-_BOUNDS: Final = (
-    ("minItems", "maxItems"),
-    ("minLength", "maxLength"),
-    ("minimum", "maximum"),
-    ("minimum", "exclusiveMaximum"),
-    ("exclusiveMinimum", "maximum"),
-    ("exclusiveMinimum", "exclusiveMaximum"),
-)
 
 
 def usable(schema: Mapping[str, Any]) -> JsonObject:
@@ -51,20 +41,24 @@ def usable(schema: Mapping[str, Any]) -> JsonObject:
     """
     text = orjson.dumps(schema)
     if len(text) > LARGEST:
-        return {}
+        return _type_alone(schema)
     loosened: JsonObject = orjson.loads(text)
     nodes = [node.schema for node in walk(loosened) if isinstance(node.schema, dict)]
     for node in nodes:
         _loosen(node)
     _let_go_of_references(loosened, nodes)
     if deepest(loosened) > MOST_STEPS_DOWN:
-        return {}
+        return _type_alone(schema)
     if any(map(is_composed, nodes)):
         _let_go_of_factors(nodes)
     else:
         for node in filter(_declares_all, nodes):
             node.setdefault("additionalProperties", False)
     return loosened
+
+
+def _type_alone(schema: Mapping[str, Any]) -> JsonObject:
+    return {"type": "object"} if schema.get("type") == "object" else {}
 
 
 def _let_go_of_references(root: JsonObject, nodes: list[JsonObject]) -> None:
@@ -90,9 +84,7 @@ def _loosen(node: JsonObject) -> None:
         keeps = _KEPT.get(key)
         if keeps is None or not keeps(node[key]):
             del node[key]
-    for low, high in _BOUNDS:
-        if low in node and high in node and node[low] > node[high]:
-            del node[low], node[high]
+    _let_go_of_nothing(node)
     if len(node.get("patternProperties", {})) > 1:  # they may overlap
         del node["patternProperties"]
         node.pop("additionalProperties", None)
@@ -100,6 +92,15 @@ def _loosen(node: JsonObject) -> None:
         del node["additionalProperties"]
     if "pattern" in node and "format" in node:
         del node["format"]
+
+
+def _let_go_of_nothing(node: JsonObject) -> None:
+    """Bounds and choices that leave no value at all."""
+    empty = {key for pair in empty_bounds(node) for key in pair}
+    if not has_choice(node):
+        empty |= {"enum", "const"}
+    for key in empty & node.keys():
+        del node[key]
 
 
 def _declares_all(node: JsonObject) -> bool:
@@ -145,7 +146,7 @@ _KEPT: Final[dict[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(LISTED, _is_list_of_schemas),
     **dict.fromkeys(NUMBERS, is_bound),
     **dict.fromkeys(COUNTS, is_count),
-    **dict.fromkeys(("minLength", "maxLength"), is_count),
+    **dict.fromkeys(LENGTHS, is_count),
     **dict.fromkeys(("items", "additionalProperties"), _is_schema),
     "patternProperties": _are_plain_patterns,
     "required": _are_names,

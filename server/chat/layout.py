@@ -8,6 +8,7 @@ from typing import Literal
 # Where arguments are tagged blocks, what stands before, between and after a parameter's name and
 # its value.
 TAG_OPEN, TAG_NAMED, TAG_CLOSE = "<parameter=", ">\n", "\n</parameter>\n"
+LONGEST_NAME = 128  # of a function or a parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class CallLayout:
     A turn's calls are `section_open`, then each call as `before`, name, `between`, arguments,
     `after`, with `separator` between two calls, then `section_close`. Special tokens stand in these
     strings as they are spelled. `arguments` says how the arguments are written: as a JSON object,
-    or as one tagged block a parameter.
+    or as one tagged block a parameter. Some families write a first call in another way, too: with
+    `other_before` and `other_between`.
     """
 
     before: str
@@ -27,3 +29,5 @@ class CallLayout:
     section_close: str = ""
     separator: str = ""
     arguments: Literal["json", "tagged"] = "json"
+    other_before: str = ""
+    other_between: str = ""

@@ -2,7 +2,7 @@
 
     call:name{key:<|"|>text<|"|>,other:[1,2]}
 
-JSON's own quotes are taken, too.
+JSON's own quotes are taken, too, and what is in them is given out as it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from server.chat.markers import overlap
 from server.chat.named import FIELD, LONGEST_FIELD
-from server.chat.scanner import SCALAR, SPACE, Scan, Scanner, quoted
+from server.chat.scanner import SCALAR, SPACE, JsonValue, Scan, Scanner, quoted
 
 HEAD = "call:"
 QUOTE = '<|"|>'
@@ -26,6 +26,7 @@ class LooseScanner(Scanner):
         self._state: Callable[[str], Scan] = self._head
         self._open: list[str] = []  # what closes the objects and lists that are open
         self._text = ""  # of a head, a key, a word, or what may be a quote
+        self._json = JsonValue()  # what is in JSON's own quotes
 
     def feed(self, character: str) -> Scan:
         return self._state(character)
@@ -62,15 +63,44 @@ class LooseScanner(Scanner):
     def _next(self, character: str) -> Scan:
         if character in SPACE:
             return Scan.MORE
-        self._go(self._key if self._open[-1] == "}" else self._value)
+        if self._open[-1] == "]":
+            self._go(self._value)
+        elif character == '"':
+            self._begin_json(self._json_key)
+        else:
+            self._go(self._key)
         return self._state(character)
 
     def _key(self, character: str) -> Scan:
-        in_quotes = self._text.startswith('"') and (len(self._text) < 2 or self._text[-1] != '"')
-        if character != ":" or in_quotes:
+        if character != ":":
             return self._more(character)
-        key = self._text.strip().replace(QUOTE, "").strip('"')
+        key = self._text.strip().replace(QUOTE, "")
         self._ready.append(f"{quoted(key)}: ")
+        return self._go(self._value)
+
+    def _begin_json(self, state: Callable[[str], Scan]) -> None:
+        self._json = JsonValue()
+        self._go(state)
+
+    def _json_key(self, character: str) -> Scan:
+        return self._in_json(character, self._colon)
+
+    def _json_string(self, character: str) -> Scan:
+        return self._in_json(character, self._behind)
+
+    def _in_json(self, character: str, following: Callable[[str], Scan]) -> Scan:
+        scan = self._json.feed(character)
+        if scan is Scan.BAD:
+            return scan
+        self._ready.append(character)
+        return self._go(following) if scan is Scan.DONE else scan
+
+    def _colon(self, character: str) -> Scan:
+        if character in SPACE:
+            return Scan.MORE
+        if character != ":":
+            return Scan.BAD
+        self._ready.append(": ")
         return self._go(self._value)
 
     def _value(self, character: str) -> Scan:
@@ -79,8 +109,8 @@ class LooseScanner(Scanner):
         if character in CLOSES:
             return self._enter(character)
         if character == '"':
-            self._ready.append(character)
-            return self._go(self._json_string)
+            self._begin_json(self._json_string)
+            return self._json_string(character)
         if character == "<":
             return self._go(self._quote, character)
         self._go(self._word)
@@ -111,16 +141,6 @@ class LooseScanner(Scanner):
         free = len(self._text) - overlap(self._text, QUOTE)
         self._ready.append(quoted(self._text[:free])[1:-1])
         self._text = self._text[free:]
-        return Scan.MORE
-
-    def _json_string(self, character: str) -> Scan:
-        """As it is written; `_text` is what a backslash stands before."""
-        if character < " ":
-            return Scan.BAD
-        self._ready.append(character)
-        if character == '"' and self._text != "\\":
-            return self._go(self._behind)
-        self._text = character if character == "\\" and self._text != "\\" else ""
         return Scan.MORE
 
     def _word(self, character: str) -> Scan:

@@ -5,38 +5,50 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from server.chat.bare import INDENT, OBJECT
 from server.chat.dialects import Dialect
 from server.chat.loose import LooseScanner
 from server.chat.markers import first_of, held
 from server.chat.named import NamedScanner
-from server.chat.scanner import CallScanner, Scan, Scanner
-from server.chat.tagged import Schemas, TaggedScanner
+from server.chat.scanner import SPACE, BareScanner, CallScanner, Scan, Scanner
+from server.chat.tagged import Functions, TaggedScanner
 from server.chat.written import Written
 
-STRAY = " \t\r\n}]"  # what models write too much of between a call's object and its close
-BETWEEN = " \t\r\n,;"  # what stands between two objects
+SPACES = "".join(SPACE)
+STRAY = f"{SPACES}}}]"  # what models write too much of between a call's object and its close
+BETWEEN = f"{SPACES},;"  # what stands between two objects
 
 
 class MarkedReader:
     """Reads one turn into what was `written`. Without tools, nothing is a call."""
 
     def __init__(
-        self, dialect: Dialect, schemas: Schemas, written: Written, *, in_reasoning: bool
+        self,
+        dialect: Dialect,
+        functions: Functions,
+        written: Written,
+        *,
+        in_reasoning: bool,
+        has_form: bool,
     ) -> None:
         self.unfinished_call = False
         self._dialect = dialect
-        self._schemas = schemas
+        self._functions = functions
         self._written = written
-        self._open = dialect.call_open if schemas else ""
-        self._bare = dialect.bare if schemas else ""
+        self._open = dialect.call_open if functions else ""
+        self._bare = dialect.bare if functions else ""
         self._bare_at_line_start = re.compile(
-            rf"^[^\S\n]*({re.escape(dialect.bare)})", re.MULTILINE
+            rf"^[{INDENT}]*({re.escape(dialect.bare)})", re.MULTILINE
         )
         self._close = dialect.call_close
         self._markers = tuple(filter(None, (self._open, *dialect.silent)))
         self._buffer = ""
-        self._state: Callable[[], bool] = self._reasoning if in_reasoning else self._start
+        start = self._framed_start if has_form else self._start
+        self._state: Callable[[], bool] = self._reasoning if in_reasoning else start
         self._scanner: Scanner | None = None  # of the call that is being read
+        self._has_form = has_form
+        self._frame = dialect.frame_of_words
+        self._framed = False  # whether the answer is in it
         self._raw: list[str] = []  # of a call whose name is not known
         self._announced = self._told = False  # whether its name is known, and was marked as a call
 
@@ -54,8 +66,8 @@ class MarkedReader:
         if self._state == self._call and not self._told and not self._announced:
             self._written.say("".join([*self._raw, rest]))
             self._written.end()
-        elif self._state in (self._start, self._answer):
-            self._written.say(rest)
+        elif self._state in (self._start, self._framed_start, self._answer, self._form):
+            self._written.say(self._unframed(rest))
             self._written.end()
         elif self._state == self._reasoning:
             self._written.think(rest)
@@ -65,7 +77,7 @@ class MarkedReader:
 
     def _start(self) -> bool:
         """Before the first word. White space here is nobody's."""
-        self._buffer = self._buffer.lstrip()
+        self._buffer = self._buffer.lstrip(SPACES)
         marker = self._dialect.reasoning_open
         if self._buffer.startswith(marker):
             return self._go(self._reasoning, len(marker))
@@ -76,17 +88,39 @@ class MarkedReader:
     def _reasoning(self) -> bool:
         before, found = self._until(self._dialect.reasoning_close)
         self._written.think(before)
-        return found and self._go(self._start)
+        return found and self._go(self._framed_start)
+
+    def _framed_start(self) -> bool:
+        """Behind reasoning, or where it has a form, the answer may stand in a frame of words."""
+        self._buffer = self._buffer.lstrip(SPACES)
+        opening = self._frame[0]
+        if opening and self._buffer.startswith(opening):
+            self._framed = True
+            return self._go(self._answer, len(opening))
+        if opening.startswith(self._buffer):
+            return False
+        return self._go(self._start)
 
     def _answer(self) -> bool:
         place, marker = self._next_marker()
-        self._written.say(self._cut(place))
+        text = self._cut(place)
+        if self._has_form and text.strip():
+            self._buffer = text + self._buffer
+            return self._go(self._form)
+        self._written.say(self._unframed(text) if marker else text)
         if marker in self._dialect.silent:
             self._written.at_line_start = True
             return self._go(self._answer, len(marker))
         if not marker:
             return False
         return self._begin_call("" if marker == self._bare else marker)
+
+    def _form(self) -> bool:
+        """All of it is the answer, up to what its family closes one with."""
+        self._frame = (self._dialect.answer_open, self._dialect.answer_close)
+        self._framed = True
+        self._written.say(self._cut(len(self._buffer) - self._held()))
+        return False
 
     def _next_marker(self) -> tuple[int, str]:
         """Where the next marker is, or else where one may be that is not whole yet."""
@@ -96,7 +130,20 @@ class MarkedReader:
             return bare, self._bare
         if marked is not None:
             return marked
-        return len(self._buffer) - held(self._buffer, (*self._markers, self._bare)), ""
+        return len(self._buffer) - self._held(), ""
+
+    def _held(self) -> int:
+        """How much of the buffer's end is to be known better before it can be said."""
+        markers = () if self._state == self._form else (*self._markers, self._bare)
+        close = self._frame[1:] if self._framed else ()
+        settled = self._buffer[: len(self._buffer) - held(self._buffer, (*markers, *close))]
+        return len(self._buffer) - len(self._unframed(settled))
+
+    def _unframed(self, text: str) -> str:
+        """The text up to what closes its frame, if nothing follows on that."""
+        words = text.rstrip(SPACES)
+        close = self._frame[1] if self._framed else ""
+        return words.removesuffix(close) if close and words.endswith(close) else text
 
     def _bare_call(self, text: str) -> int | None:
         """Where something at the start of a line may be a call that no marker tells."""
@@ -107,7 +154,7 @@ class MarkedReader:
 
     def _begin_call(self, marker: str) -> bool:
         self._scanner, self._raw = None, [marker]
-        self._announced, self._told = False, bool(marker)
+        self._announced, self._told = False, bool(marker) and self._bare != OBJECT
         return self._go(self._call, len(marker))
 
     def _call(self) -> bool:
@@ -120,10 +167,12 @@ class MarkedReader:
 
     def _scanner_of(self, first: str) -> Scanner:
         """Whatever the dialect, what begins as an object or a list is one."""
+        if self._bare == OBJECT and not self._told:
+            return BareScanner(self._functions)
         if self._dialect.form == "object" or first in "{[":
-            return CallScanner(plain=self._dialect.bare == "{")
+            return CallScanner()
         if self._dialect.form == "tagged":
-            return TaggedScanner(self._schemas, self._close)
+            return TaggedScanner(self._functions, self._close)
         if self._dialect.form == "loose":
             return LooseScanner()
         return NamedScanner(self._dialect.separators, self._dialect.name_field)
@@ -134,7 +183,7 @@ class MarkedReader:
             if scan is Scan.BAD:
                 return self._malformed(scanner, index)
             if not self._announced and scanner.name is not None:
-                if scanner.name not in self._schemas:
+                if scanner.name not in self._functions:
                     return self._malformed(scanner, index + 1)
                 self._written.announce(scanner.name)
                 self._announced = True
@@ -156,9 +205,9 @@ class MarkedReader:
         written = self._cut(length)
         if not self._announced:
             self._written.say("".join([*self._raw, written]))
-            return self._go(self._answer)
+            return self._go(self._form if self._has_form else self._answer)
         in_arguments = scanner.spill()
-        self._argue(scanner.take())
+        self._argue(scanner.take() if scanner.has_arguments else "{}")
         return self._go(self._broken_arguments if in_arguments else self._rest_of_call)
 
     def _broken_arguments(self) -> bool:

@@ -12,16 +12,20 @@ from typing import Any, Final
 
 import orjson
 
-from server.schemas.json_schema import ALONE, COUNTS, NUMBERS, resolve, walk
+from server.chat.json_schema import usable
+from server.chat.values import ToolSpec
+from server.schemas.json_schema import ALONE, DEFINITIONS, resolve, walk
+from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, kind_of
 
 Types = frozenset[str]
 
 MOST_PARTS: Final = 64  # of a schema that are looked at for one parameter
 ANYTHING: Types = frozenset()
+ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
 
-_WHOLE: Final = "#/$defs/whole"
+_ELSEWHERE: Final = frozenset({"anyOf", "oneOf", "$ref"})  # where a schema says more of a value
 _RULES: Final = frozenset(
-    (*ALONE, *COUNTS, *NUMBERS, "multipleOf", "minLength", "maxLength", "pattern", "format")
+    (*ALONE, *COUNTS, *NUMBERS, *LENGTHS, "multipleOf", "pattern", "format")
 ) | {"enum", "const", "properties", "patternProperties", "prefixItems", "required", "allOf"}
 
 
@@ -39,9 +43,21 @@ class Parameter:
         return bool(self.choices) or (self.free and self.types == {"string"})
 
     @property
+    def is_json(self) -> bool:
+        """Whether it can be nothing but JSON: its types are known, and bare text is not of them."""
+        return bool(self.types) and not self.is_bare and not self.takes_any_text
+
+    @property
     def takes_any_text(self) -> bool:
         """Whether whatever stands between its tags is a value of it, in JSON or not."""
         return self.free and (not self.types or "string" in self.types)
+
+
+def parameters_of(tool: ToolSpec, *, loose: bool = False) -> Mapping[str, Any]:
+    """The schema that a function's arguments are held to: of no other is one that is strict."""
+    if tool.strict:
+        return {"additionalProperties": False, **tool.schema}
+    return usable(ANY_OBJECT if loose else {**tool.schema, **ANY_OBJECT})
 
 
 def parameter_of(schema: Mapping[str, Any], key: str) -> Parameter:
@@ -53,7 +69,7 @@ def parameter_of(schema: Mapping[str, Any], key: str) -> Parameter:
     found: set[str] = set()
     free, known = True, True
     for number, each in enumerate(_parts(part, schema)):
-        free = free and not (isinstance(each, Mapping) and _RULES & each.keys())
+        free = free and not _has_rules(each)
         known = known and number < MOST_PARTS and (bool(_kinds(each)) or bool(_branches(each, {})))
         found |= _kinds(each)
     return Parameter(frozenset(found) if known else ANYTHING, free)
@@ -61,29 +77,43 @@ def parameter_of(schema: Mapping[str, Any], key: str) -> Parameter:
 
 def schema_of(schema: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The parameter's schema on its own: its references lead where they did."""
-    part = schema["properties"][key]
-    if not isinstance(part, dict):
+    if not isinstance(schema["properties"][key], dict):
         return {}
-    if not any(isinstance(node.schema, dict) and "$ref" in node.schema for node in walk(part)):
-        return part
-    whole = orjson.loads(orjson.dumps(schema))
-    for node in walk(whole):
+    part = _alone(schema["properties"][key])
+    places: dict[str, str] = {}
+    moved: dict[str, Any] = {}
+    waiting = [part]
+    while waiting:
+        for reference, node in _references(waiting.pop()):
+            if reference not in places:
+                places[reference] = name = f"{len(places)}"
+                moved[name] = _alone(resolve(schema, reference))
+                waiting.append(moved[name])
+            node["$ref"] = f"#/$defs/{places[reference]}"
+    return {**part, "$defs": moved} if moved else part
+
+
+def _alone(schema: Any) -> Any:
+    """A copy without what it only defines."""
+    copied = orjson.loads(orjson.dumps(schema))
+    if not isinstance(copied, dict):
+        return copied
+    return {word: value for word, value in copied.items() if word not in DEFINITIONS}
+
+
+def _references(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    for node in walk(schema):
         if isinstance(node.schema, dict) and "$ref" in node.schema:
-            node.schema["$ref"] = _WHOLE + node.schema["$ref"].removeprefix("#")
-    return {**whole["properties"][key], "$defs": {"whole": whole}}
-
-
-def kind_of(value: Any) -> str:
-    """The type that a value has in JSON Schema."""
-    if isinstance(value, float) and value.is_integer():
-        return "integer"
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
-    return "null" if value is None else names.get(type(value), "object")
+            yield node.schema["$ref"], node.schema
 
 
 def _choices(part: Any) -> tuple[str, ...]:
     shape = part if isinstance(part, Mapping) else {}
-    choices = shape.get("enum", [shape["const"]] if "const" in shape else [])
+    if shape.keys() & (_RULES | _ELSEWHERE) not in ({"enum"}, {"const"}):
+        return ()
+    if "string" not in _listed(shape.get("type", "string")):
+        return ()
+    choices = shape.get("enum", [shape.get("const")])
     if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
         return tuple(choices)
     return ()
@@ -107,6 +137,12 @@ def _branches(part: Any, root: Mapping[str, Any]) -> list[Any]:
         return [resolve(root, part["$ref"])]
     branches = part.get("anyOf") or part.get("oneOf")
     return branches if isinstance(branches, list) else []
+
+
+def _has_rules(part: Any) -> bool:
+    if not isinstance(part, Mapping):
+        return False
+    return bool(part.keys() & (_RULES | _ELSEWHERE if "type" in part else _RULES))
 
 
 def _kinds(part: Any) -> set[str]:

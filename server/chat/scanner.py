@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
+from server.chat.bare import OBJECT_HEADS
 from server.chat.conversation import json_object
 
 SPACE = frozenset(" \t\r\n")
@@ -15,9 +16,8 @@ SCALAR = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|
 SCALAR_CHARACTERS = frozenset("+-.0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 HEX = frozenset("0123456789abcdefABCDEF")
 NAME, ARGUMENTS = "name", "arguments"
-# What families call the parts of a call, and what else they begin one with.
+# What families call the parts of a call.
 KEYS = {NAME: NAME, "tool_name": NAME, ARGUMENTS: ARGUMENTS, "parameters": ARGUMENTS}
-FIRST_KEYS = frozenset({*KEYS, "type", "id", "tool_call_id"})
 
 
 class Scan(Enum):
@@ -161,13 +161,11 @@ class CallScanner(Scanner):
     """The object of a call, which may be the first of a list.
 
     Arguments are given out as they are written, once they turn out to be an object; where a model
-    wrote that object as a string, its text; and `{}` for null. With `plain`, no marker has said
-    that this is a call, so it is one only if it begins like one.
+    wrote that object as a string, its text; and `{}` for null.
     """
 
-    def __init__(self, *, plain: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._plain = plain
         self._state: Callable[[str], Scan] = self._start
         self._value = JsonValue()
         self._held: list[str] = []  # of a key, or of a value that is wanted whole
@@ -186,8 +184,6 @@ class CallScanner(Scanner):
         return True
 
     def _start(self, character: str) -> Scan:
-        if self._plain:
-            return self._first(character)
         return self._expect(character, {"{": self._first_key, "[": self._first})
 
     def _first(self, character: str) -> Scan:
@@ -220,11 +216,7 @@ class CallScanner(Scanner):
         scan = self._value.feed(character)
         if scan is not Scan.DONE:
             return scan
-        key = json.loads("".join(self._held))
-        if self._plain and key not in FIRST_KEYS:
-            return Scan.BAD
-        self._plain = False
-        self._key = self._new_key(KEYS.get(key))
+        self._key = self._new_key(KEYS.get(json.loads("".join(self._held))))
         self._begin_value()
         self._state = self._colon
         return Scan.MORE
@@ -269,6 +261,32 @@ class CallScanner(Scanner):
         if character == "}":
             return Scan.DONE
         return self._expect(character, {",": self._next_key})
+
+
+class BareScanner(CallScanner):
+    """An object that no marker has told: a call only if it begins like one of these functions."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__()
+        self._state = self._in_head
+        self._head = ""
+        self._heads = {
+            f'{head}{name}","{key}":': name
+            for name in names
+            for head in OBJECT_HEADS
+            for key in (ARGUMENTS, "parameters")
+        }
+
+    def _in_head(self, character: str) -> Scan:
+        in_string = self._head.count('"') % 2
+        if character in SPACE and not in_string:
+            return Scan.MORE
+        self._head += character
+        self.name = self._heads.get(self._head)
+        if self.name is not None:
+            self._key, self._state = ARGUMENTS, self._in_value
+        fits = any(head.startswith(self._head) for head in self._heads)
+        return Scan.MORE if fits else Scan.BAD
 
 
 def _text_in(value: str) -> str | None:

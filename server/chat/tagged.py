@@ -16,30 +16,31 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from server.chat.layout import TAG_CLOSE, TAG_OPEN
+from server.chat.layout import LONGEST_NAME, TAG_CLOSE, TAG_OPEN
 from server.chat.markers import held
-from server.chat.parameter import ANYTHING, Types, kind_of, parameter_of
-from server.chat.scanner import Scan, Scanner, quoted
+from server.chat.parameter import ANYTHING, Types, parameter_of, parameters_of
+from server.chat.scanner import JsonValue, Scan, Scanner, quoted
+from server.chat.values import ToolSpec
+from server.schemas.satisfiable import kind_of
 
 FUNCTION, FUNCTION_END = "<function=", "</function>"
 PARAMETER, PARAMETER_END = TAG_OPEN, TAG_CLOSE.strip()  # models may leave the line breaks out
 VALUE_ENDS = (PARAMETER_END, f"\n{PARAMETER_END}")
-LONGEST_NAME = 128
 # As Python spells them: templates write earlier arguments so, and models repeat it.
 SPELLED = {"true": "true", "false": "false", "null": "null", "none": "null"}
 
-Schemas = Mapping[str, Mapping[str, Any]]  # of the parameters of functions, by their names
+Functions = Mapping[str, ToolSpec]  # by their names
 
 
 class TaggedScanner(Scanner):
-    """Reads one block. `schemas` are those of the functions that may be called.
+    """Reads one block. `functions` are those that may be called.
 
     `wrapper_end` closes what the block stands in, and so the block, too.
     """
 
-    def __init__(self, schemas: Schemas, wrapper_end: str) -> None:
+    def __init__(self, functions: Functions, wrapper_end: str) -> None:
         super().__init__()
-        self._schemas = schemas
+        self._functions = functions
         self._wrapper_end = wrapper_end
         self._schema: Mapping[str, Any] = {}
         self._text = ""
@@ -48,6 +49,8 @@ class TaggedScanner(Scanner):
         self._parts: list[str] = []  # of a value that is given out once it is whole
         self._separator = ""
         self._streams = False
+        self._json: JsonValue | None = None  # checks a value that has to be JSON
+        self._in_json = False  # in which a tag is a part of it
 
     def feed(self, character: str) -> Scan:
         self._text += character
@@ -79,10 +82,11 @@ class TaggedScanner(Scanner):
     def _function_name(self) -> Scan:
         if not self._text.endswith(">"):
             return self._name_so_far()
-        self.name = self._text[:-1].strip() or None
+        self.name = self._text[:-1] or None
         if self.name is None:
             return Scan.BAD
-        self._schema = self._schemas.get(self.name, {})
+        if self.name in self._functions:
+            self._schema = parameters_of(self._functions[self.name])
         self.has_arguments = True
         self._ready.append("{")
         return self._go(self._between_parameters)
@@ -93,6 +97,7 @@ class TaggedScanner(Scanner):
         key = self._text[:-1].strip()
         parameter = parameter_of(self._schema, key)
         self._types, self._streams = parameter.types, parameter.is_bare
+        self._json, self._in_json = JsonValue() if parameter.is_json else None, False
         quote = '"' if self._streams else ""
         self._ready.append(f"{self._separator}{quoted(key)}: {quote}")
         self._separator = ", "
@@ -109,7 +114,8 @@ class TaggedScanner(Scanner):
         return self._value()
 
     def _value(self) -> Scan:
-        if self._text.endswith(PARAMETER_END):
+        self._follow_json()
+        if self._text.endswith(PARAMETER_END) and not self._in_json:
             return self._end_value(self._text.removesuffix(PARAMETER_END).removesuffix("\n"))
         free = len(self._text) - held(self._text, VALUE_ENDS)
         if self._streams:
@@ -118,6 +124,16 @@ class TaggedScanner(Scanner):
             self._parts.append(self._text[:free])
         self._text = self._text[free:]
         return Scan.MORE
+
+    def _follow_json(self) -> None:
+        """What has an end of its own may hold what looks like the end of its block."""
+        if self._json is None:
+            return
+        character = self._text[-1]
+        self._in_json = self._in_json or character in '"[{'
+        scan = self._json.feed(character)
+        if scan is not Scan.MORE:
+            self._json, self._in_json = None, False
 
     def _end_value(self, rest: str) -> Scan:
         if self._streams:

@@ -9,6 +9,7 @@ given out as they were written, up to the closing marker.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
 from server.chat.dialects import Dialect
@@ -34,18 +35,27 @@ class Reader(Protocol):
 
 
 class TurnParser:
-    """The parser of one turn. Owned by the execution that reads the turn."""
+    """The parser of one turn. Owned by the execution that reads the turn.
+
+    An answer that `has_form` is nothing but that, whatever its strings spell.
+    """
 
     def __init__(
-        self, dialect: Dialect, tools: Iterable[ToolSpec], *, in_reasoning: bool = False
+        self,
+        dialect: Dialect,
+        tools: Iterable[ToolSpec],
+        *,
+        in_reasoning: bool = False,
+        has_form: bool = False,
     ) -> None:
-        schemas = {tool.name: tool.parameters or {} for tool in tools}
+        functions = {tool.name: tool for tool in tools}
         self._written = Written()
-        self._reader: Reader = (
-            HarmonyReader(schemas, self._written, in_reasoning=in_reasoning)
+        read = (
+            partial(HarmonyReader, functions)
             if dialect.form == "harmony"
-            else MarkedReader(dialect, schemas, self._written, in_reasoning=in_reasoning)
+            else partial(MarkedReader, dialect, functions)
         )
+        self._reader: Reader = read(self._written, in_reasoning=in_reasoning, has_form=has_form)
 
     @property
     def text(self) -> str:

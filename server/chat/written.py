@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from server.chat.bare import INDENT
 from server.chat.values import CallArguments, CallStarted, TextDelta, TurnDelta
 
 
@@ -42,7 +43,7 @@ class Written:
     def say(self, text: str) -> None:
         """White space waits for the word that it separates."""
         _, broken, line = text.rpartition("\n")
-        self.at_line_start = not line.strip() and (bool(broken) or self.at_line_start)
+        self.at_line_start = not line.strip(INDENT) and (bool(broken) or self.at_line_start)
         text = self._space + text
         words = text.rstrip()
         self._space = text[len(words) :]

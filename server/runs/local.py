@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from server.chat.choice import dialect_for
 from server.chat.dialects import Dialect
-from server.chat.grammar import Thoughts, answer_form, turn_grammar, words_grammar
+from server.chat.grammar import answer_form, turn_grammar, words_grammar
 from server.chat.stops import StopStrings
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
@@ -205,8 +205,11 @@ class LocalTurn:
 
     async def __aiter__(self) -> AsyncIterator[TurnDelta]:
         prompt = self._prompt = await self._prompts.build(self._request)
-        tools, in_reasoning = self._request.tools, prompt.in_reasoning
-        self._parser = TurnParser(self._dialect, tools, in_reasoning=in_reasoning)
+        asked, in_reasoning = self._request, prompt.in_reasoning
+        has_form = asked.response_format is not None
+        self._parser = TurnParser(
+            self._dialect, asked.tools, in_reasoning=in_reasoning, has_form=has_form
+        )
         generation = await self._begun(prompt)
         while generation is not None:
             try:
@@ -239,25 +242,20 @@ class LocalTurn:
         return self._generation
 
     async def _grammar(self, prompt: Prompt) -> str:
-        asked, dialect = self._request, self._dialect
-        frame = (dialect.answer_open, dialect.answer_close)
-        thoughts = Thoughts(dialect.reasoning_open, dialect.reasoning_close, prompt.in_reasoning)
-        tags = self._engine.info.tags
+        asked, tags = self._request, self._engine.info.tags
         if not asked.tools and asked.response_format is None:
             called = _called(asked.units)
-            if not called or dialect.layout is None or self._loose:
+            if not called or self._loose:
                 return ""
-            return words_grammar(dialect.layout, called, frame=frame, thoughts=thoughts, tags=tags)
+            return words_grammar(self._dialect, called, in_reasoning=prompt.in_reasoning, tags=tags)
         return await asyncio.to_thread(
             turn_grammar,
-            dialect.layout,
+            self._dialect,
             asked.tools,
             must_call=asked.must_call,
             parallel=asked.parallel_tool_calls,
             form=answer_form(asked.response_format),
-            frame=frame,
-            remark=(dialect.remark_open, dialect.remark_close),
-            thoughts=thoughts,
+            in_reasoning=prompt.in_reasoning,
             tags=tags,
             loose=self._loose,
         )

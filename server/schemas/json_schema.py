@@ -17,6 +17,8 @@ from urllib.parse import unquote
 
 from pydantic_core import PydanticCustomError
 
+from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice
+
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
 
@@ -24,8 +26,6 @@ TYPES: Final = ("string", "number", "integer", "boolean", "object", "array", "nu
 FORMATS: Final = frozenset(
     ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 )
-NUMBERS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-COUNTS: Final = ("minItems", "maxItems")
 
 # Where other schemas stand in a schema: by name, in a list, alone.
 NAMED: Final = ("properties", "patternProperties", "$defs", "definitions")
@@ -38,7 +38,7 @@ DEFINITIONS: Final = ("$defs", "definitions")
 REFERENCES: Final = ("$ref", *DEFINITIONS)
 CHOICES: Final = ("anyOf", "enum", "const")
 PARTS: Final = ("properties", "required", "additionalProperties", "items", *COUNTS)
-VALUES: Final = ("type", "pattern", "format", "multipleOf", *NUMBERS)
+VALUES: Final = ("type", "pattern", "format", "multipleOf", *LENGTHS, *NUMBERS)
 ASSERTIONS: Final = frozenset(("multipleOf", "properties", "patternProperties", "items"))
 PERMITTED: Final = frozenset((*VALUES, *PARTS, *CHOICES, *REFERENCES, *ANNOTATIONS))
 
@@ -288,6 +288,7 @@ def _problem(root: Schema, node: Node) -> str | None:
         or _problem_of_choice(schema)
         or _problem_of_text(schema)
         or _problem_of_numbers(schema)
+        or _problem_of_bounds(schema)
     )
 
 
@@ -326,11 +327,6 @@ def _problem_of_array(schema: Schema) -> str | None:
         return "array schema missing items."
     if not isinstance(schema["items"], dict):
         return f"{schema['items']!r} is not of type 'object'."
-    for key in COUNTS:
-        if key in schema and not is_count(schema[key]):
-            return f"'{key}' must be an integer from 0 to {MOST_REPEATS}."
-    if schema.get("minItems", 0) > schema.get("maxItems", math.inf):
-        return "'minItems' is greater than 'maxItems'."
     return None
 
 
@@ -340,6 +336,8 @@ def _problem_of_choice(schema: Schema) -> str | None:
             return f"{schema[key]!r} is not of type 'array'."
         if key in schema and not schema[key]:
             return f"'{key}' has no members."
+    if not has_choice(schema):
+        return "no value that is given is of the type that is."
     return None
 
 
@@ -355,11 +353,20 @@ def _problem_of_text(schema: Schema) -> str | None:
 
 
 def _problem_of_numbers(schema: Schema) -> str | None:
+    for key in (*COUNTS, *LENGTHS):
+        if key in schema and not is_count(schema[key]):
+            return f"'{key}' must be an integer from 0 to {MOST_REPEATS}."
     for key in NUMBERS:
         if key in schema and not is_bound(schema[key]):
             return f"'{key}' must be a number below {LARGEST_BOUND:.0e}."
     if "multipleOf" in schema and not is_small_multiple(schema["multipleOf"]):
         return f"'multipleOf' must be a number with a short decimal form, up to {LARGEST_MULTIPLE}."
+    return None
+
+
+def _problem_of_bounds(schema: Schema) -> str | None:
+    for low, high in empty_bounds(schema):
+        return f"'{low}' and '{high}' leave nothing between them."
     return None
 
 

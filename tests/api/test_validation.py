@@ -589,7 +589,7 @@ LIMITS: list[Row] = [
     ),
 ]
 
-OPEN = {"type": "object", "properties": {"a": {"type": "string", "minLength": 1}}}
+OPEN = {"type": "object", "properties": {"a": {"type": "string", "default": ""}}}
 CLOSED = {**OPEN, "required": ["a"], "additionalProperties": False}
 
 
@@ -613,7 +613,7 @@ STRICT: list[Row] = [
     (
         RUN,
         run(tools=[function(strict=True, parameters=CLOSED)]),
-        "Invalid schema for function 'f': In context=('properties', 'a'), 'minLength' is not "
+        "Invalid schema for function 'f': In context=('properties', 'a'), 'default' is not "
         "permitted.",
         "tools[0].function.parameters",
         "invalid_function_parameters",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple, get_args
 
 import pytest
@@ -92,6 +93,12 @@ TURNS = {
         QWEN_CODER,
         f'<tool_call>\n{{"name": "get_weather", "arguments": {PARIS}}}\n</tool_call>',
         calls=(CALL,),
+    ),
+    "coder: what looks like an end is in a JSON string": Turn(
+        QWEN_CODER,
+        '<tool_call>\n<function=get_weather>\n<parameter=near>\n["</parameter>", "a\\""]\n'
+        "</parameter>\n<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>",
+        calls=(("get_weather", '{"near": ["</parameter>", "a\\""], "days": 3}'),),
     ),
     "coder: no function of ours": Turn(
         QWEN_CODER,
@@ -213,6 +220,14 @@ TURNS = {
     "harmony: the call's channel is analysis": Turn(
         HARMONY, "<|channel|>analysis to=functions.f code<|message|>{}", calls=(OTHER,)
     ),
+    "harmony: two recipients": Turn(
+        HARMONY,
+        " to=functions.get_weather<|channel|>commentary to=functions.f <|constrain|>json"
+        "<|message|>{}",
+        calls=(OTHER,),
+    ),
+    "harmony: words like a header": Turn(HARMONY, "to=5 it is.", "to=5 it is."),
+    "harmony: a header that is cut off": Turn(HARMONY, "to=5<|channel|>commen"),
     "harmony: nobody of ours is called": Turn(
         HARMONY,
         "<|channel|>analysis to=python code<|message|>print(1)<|call|>",
@@ -279,6 +294,39 @@ TURNS = {
         ),
         reasoning="Hm.",
     ),
+    "gemma: keys in JSON's quotes": Turn(
+        GEMMA,
+        '<|tool_call>call:f{"quo\\"te": "a\\\\", "co:lon" : {"\\u00e9": 1}, a:[{"b":2}],'
+        f'"{"k" * 200}": 3}}<tool_call|>',
+        calls=(
+            (
+                "f",
+                '{"quo\\"te": "a\\\\", "co:lon": {"\\u00e9": 1}, "a": [{"b": 2}], '
+                f'"{"k" * 200}": 3}}',
+            ),
+        ),
+    ),
+    "granite: an element of that name": Turn(
+        GRANITE,
+        "<response>1</response> as XML: <response>",
+        "<response>1</response> as XML: <response>",
+    ),
+    "granite: an element within a response": Turn(
+        GRANITE,
+        "<think>Hm.</think>\n<response>Say <response>1</response>\nlike this.</response>\n",
+        "Say <response>1</response>\nlike this.",
+        reasoning="Hm.",
+    ),
+    "granite: a response that is not closed": Turn(
+        GRANITE, "<think>Hm.</think><response>Yes.</resp", "Yes.</resp", reasoning="Hm."
+    ),
+    "granite: a response and a call": Turn(
+        GRANITE,
+        '<think>Hm.</think><response>I look.</response><|tool_call|>[{"name": "f"}]',
+        "I look.",
+        (OTHER,),
+        "Hm.",
+    ),
     "gemma: no call": Turn(
         GEMMA, "<|tool_call>recall:f{}<tool_call|>", "<|tool_call>recall:f{}<tool_call|>"
     ),
@@ -304,6 +352,26 @@ TURNS = {
     ),
     "json: fenced": Turn(
         JSON, f'```json\n{{"name": "get_weather", "arguments": {PARIS}}}\n```', calls=(CALL,)
+    ),
+    "json: a fence that is cut off": Turn(
+        JSON, 'See:\n```json\n{"id": 1, ', 'See:\n```json\n{"id": 1, '
+    ),
+    "json: no function of ours": Turn(
+        JSON, '{"name": "g", "arguments": {}}', '{"name": "g", "arguments": {}}'
+    ),
+    "json: a call in a pretty fence": Turn(
+        JSON,
+        'So:\n```json\n{\n  "name": "f",\n  "parameters": {\n    "a": 1\n  }\n}\n```\n',
+        "So:",
+        (("f", '{\n    "a": 1\n  }'),),
+    ),
+    "json: other keys first": Turn(
+        JSON,
+        '{"arguments": {}, "name": "f"}\n{"id": 1, "name": "f", "arguments": {}}',
+        '{"arguments": {}, "name": "f"}\n{"id": 1, "name": "f", "arguments": {}}',
+    ),
+    "json: a name in other letters": Turn(
+        JSON, r'{"name": "\u0066", "arguments": {}}', r'{"name": "\u0066", "arguments": {}}'
     ),
     "json: a fence around something else": Turn(
         JSON, '```json\n{"a": {"name": "f"}}\n```\n', '```json\n{"a": {"name": "f"}}\n```\n'
@@ -337,6 +405,19 @@ def test_scraps_of_markers_read_the_same_however_cut(dialect: Dialect) -> None:
     for step in range(1, len(scraps)):
         seen("".join(scraps[step:] + scraps[:step]), splits=60, dialect=dialect)
         seen("".join(scraps[::step]) + " x", splits=60, dialect=dialect)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
+def test_an_answer_with_a_form_is_read_as_it_is(dialect: Dialect) -> None:
+    """Whatever its strings spell: markers, calls, frames."""
+    layout = dialect.layout
+    assert layout is not None
+    call = "".join(piece.text for piece in pieces_of(layout, [ToolCall("", *OTHER)]))
+    marks = [*dialect.markers, dialect.answer_open, dialect.answer_close, call]
+    answer = json.dumps({"said": [f"{mark} {mark}" for mark in marks]})
+    for text in (answer, f"{dialect.answer_open}{answer}{dialect.answer_close}"):
+        assert seen(text, splits=60, dialect=dialect, has_form=True) == (answer, [], "", False)
+    assert seen(call, dialect=dialect, has_form=True) == ("", [OTHER], "", False)
 
 
 def test_without_functions_nothing_is_a_call() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,11 +11,13 @@ import jsonschema
 import pytest
 
 from server.bundled import bundled_path
-from server.chat.dialects import HERMES, QWEN_CODER
-from server.chat.grammar import AnswerForm, Thoughts, answer_form, turn_grammar, words_grammar
+from server.chat.dialects import HARMONY, HERMES, JSON, LLAMA, PLAIN, QWEN_CODER, Dialect
+from server.chat.grammar import AnswerForm, answer_form, turn_grammar, words_grammar
 from server.chat.layout import CallLayout
+from server.chat.telling import pieces_of
 from server.chat.turn import TurnParser
-from server.chat.values import ToolSpec
+from server.chat.values import ToolCall, ToolSpec
+from server.schemas.json_schema import check_strict
 from tests.engine.grammar_vocabulary import GrammarVocabulary, grammar_vocabulary
 
 CITY = {
@@ -44,14 +47,6 @@ LISTED = CallLayout(
     section_close="]",
     separator=", ",
 )
-BARE = CallLayout(before='{"name": "', between='", "parameters": ', after="}", separator="; ")
-TAGGED = CallLayout(
-    before="<tool_call>\n<function=",
-    between=">\n",
-    after="</function>\n</tool_call>",
-    separator="\n",
-    arguments="tagged",
-)
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +67,16 @@ CLOCK = hermes("time", "{}")
 
 def test_nothing_is_said_of_a_turn_that_is_free() -> None:
     """Without tools or a form there is no grammar; nor for calls that nobody can write."""
-    assert turn_grammar(HERMES.layout, []) == ""
-    assert turn_grammar(None, TOOLS) == ""
-    assert turn_grammar(None, TOOLS, must_call=True) == ""
+    assert turn_grammar(HERMES, []) == ""
+    assert turn_grammar(PLAIN, TOOLS) == ""
+    assert turn_grammar(PLAIN, TOOLS, must_call=True) == ""
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["as tokens", "as text"])
 def test_a_turn_that_must_call_is_calls(vocabulary: GrammarVocabulary, apart: bool) -> None:
     """One or several of the functions that are offered, with valid arguments, and nothing else."""
     tags = vocabulary.tags if apart else {}
-    grammar = turn_grammar(HERMES.layout, TOOLS, must_call=True, tags=tags)
+    grammar = turn_grammar(HERMES, TOOLS, must_call=True, tags=tags)
     can = partial(vocabulary.accepts, spelled=not apart)
     assert can(grammar, PARIS)
     assert can(grammar, f"{PARIS}\n{ROME}\n{CLOCK}")
@@ -105,9 +100,9 @@ def test_a_turn_that_may_not_call_writes_nothing_like_a_call(
 ) -> None:
     """Neither the marker's token nor its spelling; all else is free, also after reasoning."""
     tags = vocabulary.tags if apart else {}
-    thoughts = Thoughts("<tools>", "</tools>", begun=True)
-    grammar = words_grammar(HERMES.layout, [TIME], tags=tags)
-    thinking = words_grammar(HERMES.layout, [TIME], thoughts=thoughts, tags=tags)
+    thoughtful = replace(HERMES, reasoning_open="<tools>", reasoning_close="</tools>")
+    grammar = words_grammar(HERMES, [TIME], tags=tags)
+    thinking = words_grammar(thoughtful, [TIME], in_reasoning=True, tags=tags)
     for text in ("", "Hello!", "a < b <tool", '{"name": "time", "arguments": {}}'):
         assert vocabulary.accepts(grammar, text), text
         assert vocabulary.accepts(thinking, f"Hm.</tools>{text}", spelled=not apart)
@@ -119,14 +114,14 @@ def test_a_turn_that_may_not_call_writes_nothing_like_a_call(
 def test_one_call_only(vocabulary: GrammarVocabulary) -> None:
     """Where calls are not to be made side by side."""
     tags = vocabulary.tags
-    grammar = turn_grammar(HERMES.layout, TOOLS, must_call=True, parallel=False, tags=tags)
+    grammar = turn_grammar(HERMES, TOOLS, must_call=True, parallel=False, tags=tags)
     assert vocabulary.accepts(grammar, CLOCK)
     assert not vocabulary.accepts(grammar, f"{CLOCK}\n{CLOCK}")
 
 
 def test_text_is_free_until_a_call_begins(vocabulary: GrammarVocabulary) -> None:
     """From its marker on, there must be a valid call, and after the calls the end."""
-    grammar = turn_grammar(HERMES.layout, TOOLS, tags=vocabulary.tags)
+    grammar = turn_grammar(HERMES, TOOLS, tags=vocabulary.tags)
     for text in ("", "Hello!", '{"name": "x"}', "a < b", "<tool", "Line\n\nline", PARIS):
         assert vocabulary.accepts(grammar, text), text
     assert vocabulary.accepts(grammar, f"Let me see.\n{PARIS}\n{CLOCK}")
@@ -138,7 +133,7 @@ def test_text_is_free_until_a_call_begins(vocabulary: GrammarVocabulary) -> None
 
 def test_a_marker_is_not_spelled_out_in_text(vocabulary: GrammarVocabulary) -> None:
     """A call that is no call to the grammar would be one to whoever reads the turn."""
-    grammar = turn_grammar(HERMES.layout, TOOLS, tags=vocabulary.tags)
+    grammar = turn_grammar(HERMES, TOOLS, tags=vocabulary.tags)
     rules = vocabulary.begin(grammar)
     for letter in "<tool_call":
         rules.accept(vocabulary.letter(letter))
@@ -146,9 +141,15 @@ def test_a_marker_is_not_spelled_out_in_text(vocabulary: GrammarVocabulary) -> N
     assert vocabulary.allows(rules, vocabulary.letter("-"))
 
 
-@pytest.mark.parametrize("layout", [HERMES.layout, SECTIONED, LISTED, BARE], ids=str)
-def test_layouts(vocabulary: GrammarVocabulary, layout: CallLayout) -> None:
+@pytest.mark.parametrize(
+    "dialect",
+    [HERMES, Dialect("sectioned", SECTIONED), Dialect("listed", LISTED), LLAMA, JSON],
+    ids=lambda dialect: dialect.name,
+)
+def test_layouts(vocabulary: GrammarVocabulary, dialect: Dialect) -> None:
     """What stands around calls is the layout's, whether a vocabulary has tokens for it or not."""
+    layout = dialect.layout
+    assert layout is not None
 
     def call(name: str, arguments: str) -> str:
         return f"{layout.before}{name}{layout.between}{arguments}{layout.after}"
@@ -157,16 +158,124 @@ def test_layouts(vocabulary: GrammarVocabulary, layout: CallLayout) -> None:
         return layout.section_open + layout.separator.join(calls) + layout.section_close
 
     paris, clock = call("weather", '{"city": "Paris"}'), call("time", "{}")
-    forced = turn_grammar(layout, TOOLS, must_call=True, tags=vocabulary.tags)
-    free = turn_grammar(layout, TOOLS, tags=vocabulary.tags)
+    forced = turn_grammar(dialect, TOOLS, must_call=True, tags=vocabulary.tags)
+    free = turn_grammar(dialect, TOOLS, tags=vocabulary.tags)
     for grammar in (forced, free):
         assert vocabulary.accepts(grammar, turn(paris))
         assert vocabulary.accepts(grammar, turn(paris, clock))
         assert not vocabulary.accepts(grammar, turn(call("weather", "{}")))
         assert not vocabulary.accepts(grammar, turn(paris) + " There.")
-    assert vocabulary.accepts(free, "Let me see. " + turn(paris, clock))
+    assert vocabulary.accepts(free, "Let me see.\n" + turn(paris, clock))
     assert vocabulary.accepts(free, "Let me see.")
-    assert not vocabulary.accepts(forced, "Let me see. " + turn(paris))
+    assert not vocabulary.accepts(forced, "Let me see.\n" + turn(paris))
+
+
+@pytest.mark.parametrize("dialect", [LLAMA, JSON], ids=lambda dialect: dialect.name)
+def test_objects_are_words_unless_they_call(
+    vocabulary: GrammarVocabulary, dialect: Dialect
+) -> None:
+    """Where no marker tells calls: an object is one if it begins a line and names a function."""
+    grammar = turn_grammar(dialect, TOOLS, tags=vocabulary.tags)
+    for text in (
+        '{"name": "Ann", "age": 5}',
+        'Like this:\n```json\n{\n  "name": "Ann"\n}\n```\nIs it?',
+        'It would be {"name": "time", "parameters": {"zone": 1}}.',
+        '{"type": "person", "name": "time"}',
+        '[\n"name"]',
+    ):
+        assert vocabulary.accepts(grammar, text), text
+    assert dialect.layout is not None
+    rest = f'{dialect.layout.between[1:]}{{"city": "Rome"}}}}'
+    for head in (
+        '{"name": "weather"',
+        '{"name":"weather"',
+        'So:\n \t{ "name" : "weather"',
+        '{"type": "function", "name": "weather"',
+        "Hm.</think>" + '{"name": "weather"',
+        f'{dialect.call_open}\n{{\n  "name": "weather"',
+    ):
+        assert vocabulary.accepts(grammar, head + rest), head
+        assert not vocabulary.accepts(grammar, head + rest.replace("Rome", "London")), head
+        assert not vocabulary.accepts(grammar, head + "}"), head
+        parser = TurnParser(dialect, TOOLS)
+        parser.feed((head + rest).replace("Hm.</think>", "<think>Hm.</think>"))
+        parser.finish()
+        assert [name for _, name, _ in parser.calls] == ["weather"]
+
+
+@pytest.mark.parametrize("dialect", [LLAMA, JSON], ids=lambda dialect: dialect.name)
+def test_an_object_is_an_answer_or_a_call(vocabulary: GrammarVocabulary, dialect: Dialect) -> None:
+    """Where both are objects, whatever its form; and one that begins like a call is a call."""
+    assert dialect.layout is not None
+    call = f'{{"name": "weather{dialect.layout.between}{{"city": "Rome"}}}}'
+    bad = call.replace("Rome", "London")
+    person = {"type": "object", "properties": {"age": {"type": "integer"}}}
+    for schema, answers in (
+        (person, ['{"age": 5}', "{}"]),
+        ({"type": "object"}, ['{"name": "Ann", "age": {"name": "time"}}', '{"type": 5}', "{}"]),
+    ):
+        form = AnswerForm(schema)
+        grammar = turn_grammar(dialect, TOOLS, form=form, tags=vocabulary.tags)
+        for text in (call, *answers):
+            assert vocabulary.accepts(grammar, text), text
+        for text in (bad, f'{{"type": "function", {bad[1:]}', f"{answers[0]}{call}"):
+            assert not vocabulary.accepts(grammar, text), text
+
+
+def test_a_block_may_lack_its_wrapper(vocabulary: GrammarVocabulary) -> None:
+    """Some models leave it out; the call is as valid then."""
+    grammar = turn_grammar(QWEN_CODER, TOOLS, tags=vocabulary.tags)
+    bare = tagged("weather", city="Rome").removeprefix("<tool_call>\n")
+    for text in (
+        bare,
+        f"I look.\n{bare}",
+        bare.removesuffix("\n</tool_call>"),
+        f"{bare}\n{tagged('time')}",
+        "Write <function=weather> like this.",
+        "\n<function=other>",
+    ):
+        assert vocabulary.accepts(grammar, text), text
+    for text in (bare.replace("Rome", "London"), f"I look.\n{bare.replace('city', 'x')}"):
+        assert not vocabulary.accepts(grammar, text), text
+
+
+def test_a_parameter_whose_name_fits_no_tag(vocabulary: GrammarVocabulary) -> None:
+    """Its function is called with an object, which is read there, too."""
+    schema = {"type": "object", "properties": {"a>b": {"type": "integer"}}, "required": ["a>b"]}
+    tools = [ToolSpec("f", None, schema), TIME]
+    grammar = turn_grammar(QWEN_CODER, tools, must_call=True, tags=vocabulary.tags)
+    call = hermes("f", '{"a>b": 1}')
+    assert vocabulary.accepts(grammar, f"{call}\n{tagged('time')}")
+    assert not vocabulary.accepts(grammar, hermes("f", "{}"))
+    assert not vocabulary.begins(grammar, tagged("f", **{"a>b": "1"}))
+    parser = TurnParser(QWEN_CODER, tools)
+    parser.feed(call)
+    parser.finish()
+    assert parser.calls == ((0, "f", '{"a>b": 1}'),)
+
+
+def test_arguments_are_an_object(vocabulary: GrammarVocabulary) -> None:
+    """Also of a schema that is too large to be enforced."""
+    large = {"type": "object", "description": "x" * 1_000_000}
+    grammar = turn_grammar(
+        HERMES, [ToolSpec("f", None, large)], must_call=True, tags=vocabulary.tags
+    )
+    assert vocabulary.accepts(grammar, hermes("f", '{"any": 1}'))
+    assert not vocabulary.accepts(grammar, hermes("f", "7"))
+
+
+@pytest.mark.parametrize("dialect", [HERMES, QWEN_CODER], ids=lambda dialect: dialect.name)
+def test_a_strict_function_without_parameters_takes_none(
+    vocabulary: GrammarVocabulary, dialect: Dialect
+) -> None:
+    """As it was stored: with an object that says nothing of others."""
+    empty: dict[str, Any] = {"type": "object", "properties": {}}
+    for parameters in (None, empty):
+        tool = ToolSpec("time", None, parameters, strict=True)
+        grammar = turn_grammar(dialect, [tool], must_call=True, tags=vocabulary.tags)
+        assert vocabulary.accepts(grammar, CLOCK if dialect is HERMES else tagged("time"))
+        other = hermes("time", '{"x": 1}') if dialect is HERMES else tagged("time", x="1")
+        assert not vocabulary.accepts(grammar, other)
 
 
 def tagged(name: str, **parameters: str) -> str:
@@ -191,7 +300,7 @@ def test_tagged_arguments(vocabulary: GrammarVocabulary) -> None:
         "$defs": {"days": {"type": "integer", "minimum": 1, "maximum": 9}},
     }
     tools = [ToolSpec("trip", None, parameters), ToolSpec("free", None, {"type": "object"}), TIME]
-    grammar = turn_grammar(TAGGED, tools, must_call=True, tags=vocabulary.tags)
+    grammar = turn_grammar(QWEN_CODER, tools, must_call=True, tags=vocabulary.tags)
     can = vocabulary.accepts
     assert can(grammar, tagged("trip", city="Rome", note='two\nlines, <b> & "quotes"'))
     assert can(grammar, tagged("trip", city="Rome", note="", places='["a", "b"]'))
@@ -254,7 +363,7 @@ def test_tagged_values_keep_their_rules(
         },
     }
     tool = ToolSpec("f", None, parameters, strict)
-    grammar = turn_grammar(TAGGED, [tool], must_call=True, tags=vocabulary.tags)
+    grammar = turn_grammar(QWEN_CODER, [tool], must_call=True, tags=vocabulary.tags)
     call = tagged("f", **written | {key: value})
     assert vocabulary.accepts(grammar, call) == valid
     if valid:
@@ -268,7 +377,7 @@ def test_tagged_values_keep_their_rules(
 def test_a_value_ends_where_its_block_does(vocabulary: GrammarVocabulary) -> None:
     """Text cannot hold what its reader takes for its end."""
     tool = ToolSpec("f", None, {"type": "object", "properties": {"x": {"type": "string"}}})
-    grammar = turn_grammar(TAGGED, [tool], must_call=True, tags=vocabulary.tags)
+    grammar = turn_grammar(QWEN_CODER, [tool], must_call=True, tags=vocabulary.tags)
     assert vocabulary.accepts(grammar, tagged("f", x="a </parameter b"))
     assert not vocabulary.accepts(grammar, tagged("f", x="a</parameter>b"))
 
@@ -276,7 +385,7 @@ def test_a_value_ends_where_its_block_does(vocabulary: GrammarVocabulary) -> Non
 def test_a_form_rules_the_whole_answer(vocabulary: GrammarVocabulary) -> None:
     """The JSON of its schema, in the order of its keys, without white space that nobody needs."""
     form = AnswerForm(CITY, strict=True)
-    grammar = turn_grammar(HERMES.layout, [], form=form, tags=vocabulary.tags)
+    grammar = turn_grammar(HERMES, [], form=form, tags=vocabulary.tags)
     assert vocabulary.accepts(grammar, '{"city": "Paris", "days": 3}')
     assert vocabulary.accepts(grammar, '{"city":"Paris","days":3}')
     assert not vocabulary.accepts(grammar, '{"days": 3, "city": "Paris"}')
@@ -289,12 +398,12 @@ def test_a_form_rules_the_whole_answer(vocabulary: GrammarVocabulary) -> None:
 def test_a_form_and_functions(vocabulary: GrammarVocabulary) -> None:
     """The answer has its form, or there are calls; both would be neither."""
     form = AnswerForm({"type": "object"})
-    grammar = turn_grammar(HERMES.layout, TOOLS, form=form, tags=vocabulary.tags)
+    grammar = turn_grammar(HERMES, TOOLS, form=form, tags=vocabulary.tags)
     assert vocabulary.accepts(grammar, '{"any": ["thing", 1, null]}')
     assert vocabulary.accepts(grammar, PARIS)
     assert not vocabulary.accepts(grammar, f'{{"any": 1}}{PARIS}')
     assert not vocabulary.accepts(grammar, "Hello!")
-    forced = turn_grammar(HERMES.layout, TOOLS, must_call=True, form=form, tags=vocabulary.tags)
+    forced = turn_grammar(HERMES, TOOLS, must_call=True, form=form, tags=vocabulary.tags)
     assert not vocabulary.accepts(forced, '{"any": 1}')
 
 
@@ -313,18 +422,17 @@ def test_what_response_formats_ask_for() -> None:
 def test_reasoning_is_free(vocabulary: GrammarVocabulary, apart: bool) -> None:
     """Up to its end, which must come; then the turn is what it has to be."""
     think, done = ("<tools>", "</tools>") if apart else ("<reflect>", "</reflect>")
-    tags = vocabulary.tags
-    begun = Thoughts(think, done, begun=True)
-    grammar = turn_grammar(HERMES.layout, TOOLS, must_call=True, thoughts=begun, tags=tags)
+    tags, form = vocabulary.tags, AnswerForm(CITY)
+    dialect = replace(HERMES, reasoning_open=think, reasoning_close=done)
+    grammar = turn_grammar(dialect, TOOLS, must_call=True, in_reasoning=True, tags=tags)
     assert vocabulary.accepts(grammar, f"Well, {{}} ...{done}{PARIS}")
     assert vocabulary.accepts(grammar, f"{done}\n\n{PARIS}")
     assert not vocabulary.accepts(grammar, f"Well{done}")
     assert not vocabulary.accepts(grammar, PARIS)
-    may = turn_grammar(HERMES.layout, TOOLS, thoughts=Thoughts(think, done), tags=tags)
+    may = turn_grammar(dialect, TOOLS, tags=tags)
     assert vocabulary.accepts(may, f"{think}\nWell.\n{done}\n\nHello!")
     assert vocabulary.accepts(may, PARIS)
-    form = AnswerForm(CITY)
-    answer = turn_grammar(None, [], form=form, thoughts=Thoughts(think, done), tags=tags)
+    answer = turn_grammar(dialect, [], form=form, tags=tags)
     assert vocabulary.accepts(answer, '{"city": "Paris"}')
     # One that has no token to begin with would lose its answer to a word that it never learned.
     assert vocabulary.accepts(answer, f'{think}Well.{done}{{"city": "Paris"}}') == apart
@@ -332,16 +440,20 @@ def test_reasoning_is_free(vocabulary: GrammarVocabulary, apart: bool) -> None:
 
 def test_an_answer_may_stand_in_its_frame(vocabulary: GrammarVocabulary) -> None:
     """Text or JSON, beside calls or alone; and reasoning may begin and end with several tokens."""
-    frame = ("<tools>final", "</tools>")
+    dialect = replace(
+        HERMES,
+        answer_open="<tools>final",
+        answer_close="</tools>",
+        reasoning_open="<tools>analysis",
+        reasoning_close="</tools>Well:",
+    )
     tags = vocabulary.tags
-    auto = turn_grammar(HERMES.layout, TOOLS, frame=frame, tags=tags)
+    auto = turn_grammar(dialect, TOOLS, tags=tags)
     for text in ("Hello!", "<tools>finalHello!</tools>", PARIS, f"Hello!{PARIS}"):
         assert vocabulary.accepts(auto, text)
     for text in ("<tools>Hello!</tools>", "<tools>finalHello!", f"<tools>final{PARIS}</tools>"):
         assert not vocabulary.accepts(auto, text)
-    thoughts = Thoughts("<tools>analysis", "</tools>Well:")
-    form = AnswerForm(CITY)
-    answer = turn_grammar(None, [], form=form, frame=frame, thoughts=thoughts, tags=tags)
+    answer = turn_grammar(dialect, [], form=AnswerForm(CITY), tags=tags)
     said = '{"city": "Paris"}'
     for text in (said, f"<tools>final{said}</tools>"):
         assert vocabulary.accepts(answer, text)
@@ -350,16 +462,79 @@ def test_an_answer_may_stand_in_its_frame(vocabulary: GrammarVocabulary) -> None
 
 
 def test_a_remark_may_stand_before_calls(vocabulary: GrammarVocabulary) -> None:
-    """Where a family has a frame for it; a turn that has to call begins with the call."""
-    remark, tags = ("<tools>note", "</tools>"), vocabulary.tags
-    auto = turn_grammar(HERMES.layout, TOOLS, remark=remark, tags=tags)
+    """Where a family has a frame for it, there and nowhere else; not where a turn has to call."""
+    dialect, tags = (
+        replace(HERMES, remark_open="<tools>note", remark_close="</tools>"),
+        vocabulary.tags,
+    )
+    auto = turn_grammar(dialect, TOOLS, tags=tags)
     noted = f"<tools>noteLet me see.</tools>{PARIS}"
     assert vocabulary.accepts(auto, noted)
     assert vocabulary.accepts(auto, PARIS)
+    assert not vocabulary.accepts(auto, f"Let me see.{PARIS}")
     assert not vocabulary.accepts(auto, "<tools>noteLet me see.</tools>")
     assert not vocabulary.accepts(auto, f"<tools>noteLet me see.{PARIS}")
-    forced = turn_grammar(HERMES.layout, TOOLS, must_call=True, remark=remark, tags=tags)
+    forced = turn_grammar(dialect, TOOLS, must_call=True, tags=tags)
     assert not vocabulary.accepts(forced, noted)
+
+
+def test_a_header_says_once_who_is_called(vocabulary: GrammarVocabulary) -> None:
+    """On gpt-oss's channel or before it; another recipient before that would be another call."""
+    paris = '<|constrain|>json<|message|>{"city": "Paris"}'
+    grammar = turn_grammar(HARMONY, TOOLS, tags=vocabulary.tags)
+    for header in (
+        "<|channel|>commentary to=functions.weather ",
+        " to=functions.weather<|channel|>commentary ",
+        "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant"
+        "<|channel|>commentary to=functions.weather ",
+    ):
+        assert vocabulary.accepts(grammar, header + paris), header
+    for header in (
+        " to=functions.time<|channel|>commentary to=functions.weather ",
+        " to=python<|channel|>commentary to=functions.weather ",
+        "Well.<|channel|>commentary to=functions.weather ",
+        "<|channel|>final<|message|>Well.<|start|>assistant to=functions.weather ",
+    ):
+        assert not vocabulary.accepts(grammar, header + paris), header
+
+
+@pytest.mark.parametrize("dialect", [HERMES, QWEN_CODER, LLAMA], ids=lambda dialect: dialect.name)
+def test_as_many_functions_as_may_be_offered(
+    vocabulary: GrammarVocabulary, dialect: Dialect
+) -> None:
+    """They are not too much for the engine, however their calls begin."""
+    tools = [ToolSpec(f"function_{number}", None, CITY) for number in range(128)]
+    grammar = turn_grammar(dialect, tools, tags=vocabulary.tags)
+    said = 'Some words.\n{"name": "Ann"}\n<function=x>\n'
+    assert vocabulary.accepts(grammar, said)
+    assert dialect.layout is not None
+    call = [ToolCall("", "function_127", '{"city": "Rome"}')]
+    written = said + "".join(piece.text for piece in pieces_of(dialect.layout, call))
+    assert vocabulary.accepts(grammar, written)
+    assert not vocabulary.accepts(grammar, written.replace("Rome", "London"))
+
+
+ANSWER: dict[str, Any] = {"type": "object", "additionalProperties": False}
+ITEM = {**CITY, "required": ["city", "days"]}
+LARGE: dict[str, dict[str, Any]] = {
+    "properties": {f"property_{number}": {"type": "string"} for number in range(4_999)},
+    "values": {"a": {"enum": [f"value {number}" for number in range(990)]}},
+    "most items": {"a": {"type": "array", "items": ITEM, "maxItems": 100_000}},
+    "least items": {"a": {"type": "array", "items": ITEM, "minItems": 100_000}},
+    "lengths": {"a": {"type": "string", "minLength": 99_999, "maxLength": 100_000}},
+    "several rules": {"a": {"type": "string", "pattern": "^[a-z ]+$", "maxLength": 50}},
+}
+
+
+@pytest.mark.parametrize("properties", LARGE.values(), ids=LARGE.keys())
+def test_what_is_strict_is_not_too_much(
+    vocabulary: GrammarVocabulary, properties: dict[str, Any]
+) -> None:
+    """A schema that was taken when it came is one that the engine can hold a model to."""
+    schema = {**ANSWER, "properties": properties, "required": list(properties)}
+    check_strict(schema)
+    grammar = turn_grammar(PLAIN, [], form=AnswerForm(schema, strict=True), tags=vocabulary.tags)
+    assert vocabulary.begins(grammar, f'{{"{next(iter(properties))}": ')
 
 
 AWKWARD = {
@@ -386,7 +561,7 @@ def test_what_cannot_be_enforced_is_let_go(
         "properties": {"value": shape, "n": {"type": "integer"}},
         "required": ["n"],
     }
-    grammar = turn_grammar(HERMES.layout, [ToolSpec("f", None, parameters)], must_call=True)
+    grammar = turn_grammar(HERMES, [ToolSpec("f", None, parameters)], must_call=True)
     can = partial(vocabulary.accepts, spelled=True)
     assert can(grammar, hermes("f", '{"n": 1}'))
     assert not can(grammar, hermes("f", '{"n": "1"}'))
@@ -395,26 +570,7 @@ def test_what_cannot_be_enforced_is_let_go(
 def test_a_loose_grammar_holds_to_strict_schemas_only(vocabulary: GrammarVocabulary) -> None:
     """It is what remains where the engine cannot do with the whole."""
     tools = [WEATHER, ToolSpec("trip", None, CITY, strict=True)]
-    grammar = turn_grammar(HERMES.layout, tools, must_call=True, tags=vocabulary.tags, loose=True)
+    grammar = turn_grammar(HERMES, tools, must_call=True, tags=vocabulary.tags, loose=True)
     assert vocabulary.accepts(grammar, hermes("weather", '{"any": "thing"}'))
     assert not vocabulary.accepts(grammar, hermes("trip", '{"any": "thing"}'))
     assert vocabulary.accepts(grammar, hermes("trip", '{"city": "Rome"}'))
-
-
-def test_whoever_reads_the_turn_finds_the_calls(vocabulary: GrammarVocabulary) -> None:
-    """Any way through the grammar is read as calls of offered functions with JSON arguments."""
-    grammar = turn_grammar(HERMES.layout, TOOLS, must_call=True, tags=vocabulary.tags)
-    read = 0
-    for seed in range(40):
-        if (text := vocabulary.written(grammar, seed)) is None:
-            continue
-        parser = TurnParser(HERMES, TOOLS)
-        parser.feed(text)
-        parser.finish()
-        assert parser.text == ""
-        assert parser.calls
-        for _, name, arguments in parser.calls:
-            assert name in {tool.name for tool in TOOLS}
-            assert isinstance(json.loads(arguments), dict)
-        read += 1
-    assert read > 20

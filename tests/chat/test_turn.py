@@ -162,9 +162,10 @@ def test_arguments_that_are_no_object(written: str, arguments: str) -> None:
     assert seen(call("f", written))[1] == [("f", arguments)]
 
 
-def test_a_call_without_arguments() -> None:
-    """It has empty ones."""
-    assert seen('<tool_call>{"name": "f"}</tool_call>')[1] == [("f", "{}")]
+@pytest.mark.parametrize("end", ["}", ",}", ", 5}", " oops"])
+def test_a_call_without_arguments(end: str) -> None:
+    """It has empty ones, also where it is broken behind its name."""
+    assert seen(f'<tool_call>{{"name": "f"{end}</tool_call>')[1] == [("f", "{}")]
 
 
 def test_a_second_name_or_arguments_is_passed_over() -> None:

@@ -6,6 +6,7 @@ One for each file, for the whole session: llguidance takes its time to learn a v
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,16 +14,16 @@ import numpy as np
 
 from server.engine.constraint import Constraint, Mask
 from server.engine.grammars import Grammars
-from server.engine.llama import ErrorLog, Model
+from server.engine.llama import ErrorLog, Model, ModelVocabulary
 from server.engine.settings import EngineSettings
 
 
 class GrammarVocabulary:
-    def __init__(self, path: Path) -> None:
-        self._model = Model(str(path), EngineSettings(), ErrorLog())
-        self._vocabulary = self._model.vocabulary
+    def __init__(self, vocabulary: ModelVocabulary, model: Model | None = None) -> None:
+        self._vocabulary, self._model = vocabulary, model  # which is the vocabulary's owner
         self._grammars = Grammars(self._vocabulary.for_grammars)
-        self.tags = self._vocabulary.tags
+        self.tags = vocabulary.tags
+        self._ends = [t for t in range(vocabulary.size) if vocabulary.ends_turn(t)]
 
     def begin(self, grammar: str) -> Constraint:
         return self._grammars.compile(grammar)
@@ -47,29 +48,48 @@ class GrammarVocabulary:
         """Whether this may be the beginning of what is written."""
         return _follows(self.begin(grammar), self._vocabulary.tokenize(text, special=True))
 
-    def written(self, grammar: str, seed: int, most: int = 2000) -> str | None:
-        """What somebody writes who takes any token that is allowed; None if it has no end."""
-        rules, dice = self.begin(grammar), random.Random(seed)
+    def written(
+        self, grammar: str, seed: object, scraps: Sequence[str] = (), most: int = 800
+    ) -> str | None:
+        """What somebody writes who takes any token that is allowed; None if it has no end.
+
+        One who knows some scraps writes them as often, as far as they are allowed.
+        """
+        rules, dice = self.begin(grammar), random.Random(str(seed))
         text = b""
         for _ in range(most):
             mask = rules.mask()
-            if self._may_end(mask) and dice.random() < 0.5:
+            if self._may_end(mask) and dice.random() < 0.2:
                 return text.decode()
-            token = dice.choice(_allowed(mask))
-            if self._vocabulary.ends_turn(token):
-                return text.decode()
-            rules.accept(token)
-            text += self._vocabulary.text(token)
+            wanted = self._wanted(dice, scraps)
+            for token in wanted if wanted and _allows(mask, wanted[0]) else [_any(dice, mask)]:
+                if self._vocabulary.ends_turn(token):
+                    return text.decode()
+                if not self.allows(rules, token):
+                    break
+                rules.accept(token)
+                text += self._vocabulary.text(token)
         return None
 
+    def _wanted(self, dice: random.Random, scraps: Sequence[str]) -> list[int]:
+        if not scraps or dice.random() < 0.3:
+            return []
+        return self._vocabulary.tokenize(dice.choice(scraps), special=dice.random() < 0.5)
+
     def _may_end(self, mask: Mask) -> bool:
-        return any(self._vocabulary.ends_turn(token) for token in _allowed(mask))
+        return any(_allows(mask, token) for token in self._ends)
 
 
 @cache
 def grammar_vocabulary(path: Path) -> GrammarVocabulary:
     """That of this file."""
-    return GrammarVocabulary(path)
+    model = Model(str(path), EngineSettings(), ErrorLog())
+    return GrammarVocabulary(model.vocabulary, model)
+
+
+def _any(dice: random.Random, mask: Mask) -> int:
+    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
+    return int(dice.choice(bits.nonzero()[0]))
 
 
 def _follows(rules: Constraint, tokens: list[int]) -> bool:
@@ -82,8 +102,3 @@ def _follows(rules: Constraint, tokens: list[int]) -> bool:
 
 def _allows(mask: Mask, token: int) -> bool:
     return bool(mask[token // 32] >> (token % 32) & 1)
-
-
-def _allowed(mask: Mask) -> list[int]:
-    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
-    return [int(token) for token in bits.nonzero()[0]]

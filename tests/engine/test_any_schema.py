@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from server.chat.dialects import HERMES
+from server.chat.dialects import HERMES, PLAIN
 from server.chat.grammar import AnswerForm, turn_grammar
 from server.chat.turn import TurnParser
 from server.chat.values import ToolSpec
@@ -76,7 +76,7 @@ async def test_every_answer_has_its_schema(nonsense: Nonsense) -> None:
     tags = nonsense.engine.info.tags
     said = await asyncio.gather(
         *(
-            nonsense.says(turn_grammar(None, [], form=AnswerForm(*asked), tags=tags), seed)
+            nonsense.says(turn_grammar(PLAIN, [], form=AnswerForm(*asked), tags=tags), seed)
             for seed, asked in enumerate(shapes)
         )
     )
@@ -96,7 +96,7 @@ async def test_every_call_has_its_parameters(nonsense: Nonsense) -> None:
         shapes = {f"f{n}": root_shape(dice, strict=n == 0) for n in range(3)}
         tools = [ToolSpec(name, None, shape, name == "f0") for name, shape in shapes.items()]
         tags = nonsense.engine.info.tags
-        grammar = turn_grammar(HERMES.layout, tools, must_call=True, tags=tags)
+        grammar = turn_grammar(HERMES, tools, must_call=True, tags=tags)
         said = await nonsense.says(grammar, seed)
         parser = TurnParser(HERMES, tools)
         parser.feed(said.data.decode("utf-8", "replace"))

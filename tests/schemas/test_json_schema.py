@@ -36,6 +36,7 @@ WHOLE = {
     **object_of(
         name={"type": "string", "description": "Its name", "title": "Name"},
         code={"type": "string", "pattern": "^[A-Z]{2}[0-9]{4}$"},
+        word={"type": "string", "minLength": 1, "maxLength": 8},
         when={"type": "string", "format": "date-time"},
         size={"type": "number", "minimum": 0, "exclusiveMaximum": 10, "multipleOf": 0.25},
         kind={"enum": ["a", "b", None]},
@@ -72,8 +73,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         f"In context=(), {REQUIRED} Extra required key 'b' supplied.",
     ),
     "no keyword of ours": (
-        object_of(a={"type": "string", "minLength": 1}),
-        "In context=('properties', 'a'), 'minLength' is not permitted.",
+        object_of(a={"type": "array", "uniqueItems": True}),
+        "In context=('properties', 'a'), 'uniqueItems' is not permitted.",
     ),
     "deep within": (
         object_of(a={"type": "array", "items": {"anyOf": [{"type": "null", "default": None}]}}),
@@ -152,6 +153,20 @@ def test_the_first_fault_is_told_with_its_place(schema: dict[str, Any], told: st
         {"type": "array", "items": {"type": "null"}, "minItems": 10**9},
         {"type": "array", "items": {"type": "null"}, "minItems": 3, "maxItems": 2},
         {"type": "array", "items": [{"type": "null"}]},
+        {"type": "string", "minLength": -1},
+        {"type": "string", "maxLength": 10**9},
+        {"type": "string", "minLength": 3, "maxLength": 2},
+        {"type": "integer", "minimum": 5, "maximum": 3},
+        {"type": "integer", "exclusiveMinimum": 5, "exclusiveMaximum": 6},
+        {"type": "integer", "minimum": 0.2, "maximum": 0.9},
+        {"type": "integer", "minimum": 1, "maximum": 2, "multipleOf": 1.5},
+        {"type": "number", "minimum": 3, "exclusiveMaximum": 3},
+        {"type": "number", "exclusiveMinimum": 0.3, "maximum": 0.3},
+        {"type": "number", "minimum": 0.31, "maximum": 0.39, "multipleOf": 0.1},
+        {"type": "string", "enum": [1]},
+        {"type": "integer", "enum": [1.5, True, "1"]},
+        {"type": ["string", "null"], "const": 0},
+        {"enum": ["a", "b"], "const": "c"},
         {"enum": "abc"},
         {"type": []},
         {"type": "object", "properties": [], "additionalProperties": False},
@@ -162,6 +177,26 @@ def test_the_first_fault_is_told_with_its_place(schema: dict[str, Any], told: st
 def test_what_nobody_could_enforce_is_refused(shape: dict[str, Any]) -> None:
     """Wherever it stands."""
     assert refusal(object_of(a=shape)).startswith("In context=('properties', 'a'), ")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"type": "number", "minimum": 3, "maximum": 3},
+        {"type": "number", "minimum": 0.1, "maximum": 0.3, "multipleOf": 0.1},
+        {"type": "integer", "exclusiveMinimum": 5, "maximum": 6},
+        {"type": "integer", "minimum": 3, "maximum": 4, "multipleOf": 0.5},
+        {"type": "string", "minLength": 0, "maxLength": 0},
+        {"type": "number", "enum": [1]},
+        {"type": "integer", "enum": [1.0, "a"]},
+        {"enum": ["a", "b"], "const": "b"},
+        {"type": ["string", "null"], "const": None},
+    ],
+    ids=str,
+)
+def test_what_is_narrow_is_taken(shape: dict[str, Any]) -> None:
+    """One value is enough."""
+    check_strict(object_of(a=shape))
 
 
 def nested(levels: int) -> dict[str, Any]:

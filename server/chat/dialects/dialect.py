@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from server.chat.bare import OBJECT
 from server.chat.layout import CallLayout
 from server.chat.values import Piece
 
@@ -31,6 +32,7 @@ class Dialect:
     - loose: the name, then an object whose keys are bare and whose strings have markers for quotes
     - harmony: messages with headers, of which one may be addressed to a function
 
+    `spare` is the layout for functions whose parameters cannot be told in the other.
     `sign` stands in what templates of the family write for a call. `id_length` is how long some of
     them want the ids of calls to be.
     """
@@ -51,6 +53,7 @@ class Dialect:
     remark_close: str = ""
     reasoning_open: str = "<think>"
     reasoning_close: str = "</think>"
+    spare: CallLayout | None = None
     sign: str = ""
     id_length: int | None = None
 
@@ -64,8 +67,24 @@ class Dialect:
         known = (self.call_open, self.call_close, self.reasoning_open, self.reasoning_close)
         return tuple(m for m in (*known, *self.silent) if m and not m.startswith(FENCE))
 
+    @property
+    def frame_of_words(self) -> tuple[str, str]:
+        """An answer's frame, if words like any others are what it is of."""
+        marks = self.answer_open in self.silent
+        return ("", "") if marks else (self.answer_open, self.answer_close)
+
+    @property
+    def barred(self) -> tuple[str, ...]:
+        """What words may not spell where functions are on offer: a call would be read from there.
+
+        Where a bare object is a call, what opens others is nothing by itself.
+        """
+        if self.form == "harmony":
+            return self.silent
+        return () if self.bare == OBJECT or not self.call_open else (self.call_open,)
+
     def opens_reasoning(self, prompt: Sequence[Piece]) -> bool:
         """Whether `prompt` ends inside reasoning, so that the turn begins there."""
         if not prompt or not prompt[-1].is_template:
             return False
-        return prompt[-1].text.rstrip().endswith(self.reasoning_open)
+        return prompt[-1].text.rstrip().endswith(self.reasoning_open.rstrip())

@@ -36,6 +36,7 @@ QWEN_CODER = Dialect(
     call_open="<tool_call>",
     call_close="</tool_call>",
     bare="<function=",
+    spare=HERMES.layout,
     sign="<tool_call>\n<function=",
 )
 
@@ -114,8 +115,8 @@ DEEPSEEK_V31 = Dialect(
     sign="<｜tool▁call▁begin｜>",
 )
 
-# gpt-oss. Its models spell a header in several ways, its template in another; the layout's is the
-# one that they were trained on. The end of a call ends the turn.
+# gpt-oss. Its models spell a header in several ways, its template in another, which they repeat;
+# the first is the one that they were trained on. The end of a call ends the turn.
 HARMONY = Dialect(
     "harmony",
     CallLayout(
@@ -123,6 +124,8 @@ HARMONY = Dialect(
         between=" <|constrain|>json<|message|>",
         after="",
         separator="<|call|><|start|>assistant",
+        other_before=" to=functions.",
+        other_between="<|channel|>commentary <|constrain|>json<|message|>",
     ),
     form="harmony",
     call_open=" to=functions.",
@@ -131,7 +134,15 @@ HARMONY = Dialect(
     remark_close="<|end|><|start|>assistant",
     reasoning_open="<|channel|>analysis<|message|>",
     reasoning_close="<|end|><|start|>assistant",
-    silent=("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|call|>"),
+    silent=(
+        "<|start|>",
+        "<|channel|>",
+        "<|constrain|>",
+        "<|message|>",
+        "<|end|>",
+        "<|call|>",
+        "<|return|>",
+    ),
     sign="<|message|>",
 )
 
@@ -183,7 +194,8 @@ GRANITE = Dialect(
         section_close="]",
     ),
     call_open="<|tool_call|>",
-    silent=("<response>", "</response>"),
+    answer_open="<response>",
+    answer_close="</response>",
     sign="<|tool_call|>",
 )
 

@@ -1,0 +1,60 @@
+"""The rules for the arguments of a call, as its family writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from server.chat.layout import LONGEST_NAME, TAG_CLOSE, TAG_NAMED, TAG_OPEN, CallLayout
+from server.chat.parameter import Parameter, parameter_of, parameters_of, schema_of
+from server.chat.rules import Rules, Schema, either, quoted
+from server.chat.values import ToolSpec
+
+
+def arguments(rules: Rules, layout: CallLayout, tool: ToolSpec, name: str) -> str:
+    """The rule of this name, for the arguments of `tool`."""
+    schema = parameters_of(tool, loose=rules.loose)
+    if layout.arguments == "tagged":
+        return rules.add(name, " ".join(_tagged(rules, schema, name, strict=tool.strict)))
+    return rules.add(name, rules.json(schema, strict=tool.strict))
+
+
+def fits_tags(tool: ToolSpec) -> bool:
+    """Whether all its parameters have names that can stand in a tag and be read there."""
+    return all(map(_fits_tag, tool.schema.get("properties") or ()))
+
+
+def _fits_tag(name: str) -> bool:
+    return name == name.strip() and ">" not in name and 0 < len(name) < LONGEST_NAME
+
+
+def _tagged(rules: Rules, schema: Schema, owner: str, *, strict: bool) -> Iterator[str]:
+    """A block for each property, in the schema's order; what is not required may be absent."""
+    properties, required = schema.get("properties"), schema.get("required", ())
+    if not properties:
+        yield from _tagged_freely(rules, schema)
+        return
+    for place, name in enumerate(properties):
+        parameter, own = parameter_of(schema, name), schema_of(schema, name)
+        value = _value(rules, parameter, own, strict=strict)
+        rule = rules.add(f"{owner}_{place}", f"{quoted(TAG_OPEN + name + TAG_NAMED)} {value}")
+        yield rule if name in required else f"{rule}?"
+
+
+def _tagged_freely(rules: Rules, schema: Schema) -> Iterator[str]:
+    if schema.get("additionalProperties", True) is not False:
+        name = rules.add("NAME", rf"/[^>\s]([^>\n]{{0,{LONGEST_NAME // 2}}}[^>\s])?/")
+        yield f"({quoted(TAG_OPEN)} {name} {quoted(TAG_NAMED)} {_told(rules)})*"
+
+
+def _value(rules: Rules, parameter: Parameter, schema: Schema, *, strict: bool) -> str:
+    """Strings that have no rules are written as they are, everything else as JSON."""
+    if parameter.choices:
+        return f"({either(parameter.choices)}) {quoted(TAG_CLOSE)}"
+    if parameter.takes_any_text or not (strict or parameter.types):
+        return _told(rules)
+    return f"{rules.json(schema, strict=strict)} {quoted(TAG_CLOSE)}"
+
+
+def _told(rules: Rules) -> str:
+    """Whatever text, up to the end of its block."""
+    return rules.up_to("told", rules.text_without("BARE", [TAG_CLOSE.strip()]), TAG_CLOSE)

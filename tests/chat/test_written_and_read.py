@@ -1,0 +1,262 @@
+"""Whatever a grammar lets a model write, in any dialect: its reader finds valid calls in it.
+
+The writer takes tokens by dice, and scraps of calls wherever they are allowed: well formed ones,
+ones that its grammar does not write, and ones with arguments that no schema here allows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import pytest
+
+from server.bundled import bundled_path
+from server.chat.dialects import DIALECTS, Dialect
+from server.chat.grammar import AnswerForm, turn_grammar
+from server.chat.turn import TurnParser
+from server.chat.values import ToolSpec
+from tests.chat.vocabularies import load_vocabulary, with_markers
+from tests.engine.grammar_vocabulary import GrammarVocabulary, grammar_vocabulary
+from tests.engine.shapes import Shape, root_shape
+
+SOURCE_TREE = os.environ.get("ASSISTANTS_LLAMA_CPP_DIR")
+BUNDLED = "bundled"
+NEAREST = {
+    "qwen3-coder": "qwen2",
+    "hermes": "qwen2",
+    "mistral": "llama-bpe",
+    "mistral-list": "llama-bpe",
+    "deepseek": "deepseek-llm",
+    "deepseek-v3.1": "deepseek-llm",
+    "harmony": "llama-bpe",
+    "command-r": "command-r",
+    "phi4-mini": "llama-bpe",
+    "granite": "starcoder",
+    "gemma4": "gemma-4",
+    "llama3": "llama-bpe",
+    "json": "gemma-4",
+}
+
+CITY: Shape = {
+    "type": "object",
+    "properties": {
+        "city": {"enum": ["Paris", "Rome"]},
+        "days": {"type": "integer", "maximum": 9},
+        "note": {"type": "string", "maxLength": 9},
+    },
+    "required": ["city"],
+    "additionalProperties": False,
+}
+AWKWARD: Shape = {
+    "type": "object",
+    "properties": {
+        'quo"te': {"type": "string", "maxLength": 3},
+        "co:lon, {": {"enum": ["x</parameter>y", "\n", '<|"|>']},
+        "long" * 40: {"type": "boolean"},
+        "</parameter>": {"type": "array", "items": {"enum": ["</parameter>", "]"]}, "maxItems": 2},
+    },
+    "additionalProperties": False,
+}
+TAGS: Shape = {
+    "type": "object",
+    "properties": {
+        "word": {
+            "type": "string",
+            "anyOf": [{"pattern": "^[a-z]{1,3}$"}, {"const": "</parameter>"}],
+        },
+        "words": {
+            "type": "array",
+            "items": {"enum": ["</parameter>", "<tool_call>"]},
+            "maxItems": 2,
+        },
+        "some": {"enum": ["a", "b"], "const": "b"},
+    },
+    "additionalProperties": False,
+}
+NOTHING: Shape = {"type": "object", "properties": {}, "additionalProperties": False}
+SHAPES = {"weather": CITY, "awkward": AWKWARD, "tags": TAGS, "time": NOTHING}
+TOOLS = [
+    ToolSpec("weather", None, CITY),
+    ToolSpec("awkward", None, AWKWARD),
+    ToolSpec("tags", None, TAGS),
+    ToolSpec("time", strict=True),
+]
+
+
+class Voice(NamedTuple):
+    """A dialect, a vocabulary to write it in, and how many turns of a kind are written in it."""
+
+    dialect: Dialect
+    vocabulary: GrammarVocabulary
+    turns: int = 40
+
+
+@lru_cache
+def real_vocabulary(name: str, folder: Path) -> GrammarVocabulary:
+    """One that has the markers of all dialects as tokens of their own."""
+    markers = " ".join(marker for dialect in DIALECTS.values() for marker in dialect.markers)
+    words = set(re.findall(r"<[^<>\s]+>|\[[A-Z_]+\]", markers))
+    source = Path(SOURCE_TREE or "/nowhere") / f"models/ggml-vocab-{name}.gguf"
+    return GrammarVocabulary(load_vocabulary(with_markers(source, folder / source.name, words)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the vocabularies that are made."""
+    return tmp_path_factory.mktemp("vocabularies")
+
+
+@pytest.fixture(params=[BUNDLED, "nearest"])
+def voice(request: pytest.FixtureRequest, dialect: Dialect, folder: Path) -> Voice:
+    """The bundled vocabulary, which has few of the markers as tokens, or the nearest real one."""
+    if request.param == BUNDLED:
+        return Voice(dialect, grammar_vocabulary(bundled_path("models/tiny-assistant.gguf")))
+    if SOURCE_TREE is None:
+        pytest.skip("ASSISTANTS_LLAMA_CPP_DIR is not set")
+    return Voice(dialect, real_vocabulary(NEAREST[dialect.name], folder), turns=10)
+
+
+each_dialect = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
+
+
+def scraps_of(dialect: Dialect) -> list[str]:
+    """What calls are made of, in this dialect and about it."""
+    layout = dialect.layout
+    assert layout is not None
+    around = [layout.section_open, layout.before, layout.between, layout.after, layout.separator]
+    heads = [f"{layout.before}{name}{layout.between}" for name in SHAPES]
+    calls = [
+        f"{layout.section_open}{head}{arguments}{layout.after}{layout.section_close}"
+        for head in heads
+        for arguments in ('{"city": 5}', '{"city": "Rome"}', "{}", "7")
+    ]
+    objects = [
+        '{"name": "weather", "parameters": {"city": 5}}',
+        '{"name":"weather","parameters":{"city":5}}',
+        '{"name":"weather","arguments":{"city":5}}',
+        '{\n  "name": "weather",\n  "arguments": {\n    "city": 5\n  }\n}',
+        '{"type": "function", "name": "weather", "parameters": {"city": 5}}',
+        '{"id": 1, "name": "weather", "parameters": {"city": 5}}',
+        '{"parameters": {"city": 5}, "name": "weather"}',
+        '{"n\\u0061me": "weather", "parameters": {"city": 5}}',
+        '{"name": "weather"}',
+        '{"name": "Ann"',
+    ]
+    blocks = [
+        "<function=weather>\n<parameter=city>\nLondon\n</parameter>\n</function>",
+        "<function=weather>",
+        "<function= weather >\n<parameter=city>\n5\n</parameter>\n</function>",
+        "<parameter=city>\nRome\n</parameter>\n",
+        "<parameter=word>\n",
+        "</parameter>",
+    ]
+    messages = [
+        "to=functions.weather",
+        " to=functions.time",
+        "<|channel|>commentary",
+        "<|start|>assistant to=functions.weather<|channel|>commentary<|message|>{}",
+    ]
+    words = [
+        "```json",
+        "```json\n",
+        "\n",
+        "\n\n",
+        " ",
+        "\t",
+        "\r",
+        "\u00a0",
+        "Well. ",
+        "{",
+        "}",
+        '"',
+    ]
+    marks = [*dialect.markers, dialect.answer_open, dialect.remark_open, "<think>", "</think>"]
+    return [
+        *filter(
+            None, [*around, *heads, *calls, *objects, *objects, *blocks, *messages, *words, *marks]
+        )
+    ]
+
+
+def judged(shape: Shape, text: str) -> str | None:
+    """What another implementation says against it."""
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    judge = jsonschema.Draft202012Validator(shape, format_checker=checker)
+    return next((f"{text}: {error.message}" for error in judge.iter_errors(json.loads(text))), None)
+
+
+def read(
+    dialect: Dialect,
+    tools: Sequence[ToolSpec],
+    shapes: dict[str, Shape],
+    text: str,
+    *,
+    has_form: bool = False,
+) -> TurnParser:
+    """Its reader, once each of its calls was found valid."""
+    parser = TurnParser(dialect, tools, has_form=has_form)
+    for letter in text:
+        parser.feed(letter)
+    parser.finish()
+    assert not parser.unfinished_call, text
+    for _, name, arguments in parser.calls:
+        assert judged(shapes[name], arguments) is None, text
+    return parser
+
+
+def turns(voice: Voice, grammar: str, seed: object) -> Iterator[str]:
+    """Some that come to an end."""
+    scraps = scraps_of(voice.dialect)
+    for number in range(voice.turns):
+        text = voice.vocabulary.written(grammar, f"{seed} {number}", scraps)
+        if text is not None:
+            yield text
+
+
+@each_dialect
+def test_calls_among_words_are_valid(voice: Voice) -> None:
+    """What words may spell is no call, and what begins like one is a valid one."""
+    dialect, tags = voice.dialect, voice.vocabulary.tags
+    written = list(turns(voice, turn_grammar(dialect, TOOLS, tags=tags), "words"))
+    called = [text for text in written if read(dialect, TOOLS, SHAPES, text).calls]
+    assert len(written) > voice.turns / 2
+    assert called
+
+
+@each_dialect
+def test_a_turn_that_must_call_has_only_calls(voice: Voice) -> None:
+    """Of functions with any schema, strict or not."""
+    whole = 0
+    for seed in range(voice.turns):
+        dice = random.Random(f"calls {seed}")
+        shapes = {f"f{n}": root_shape(dice, strict=n == 0) for n in range(2)} | {"tags": TAGS}
+        tools = [ToolSpec(name, None, shape, name == "f0") for name, shape in shapes.items()]
+        tags = voice.vocabulary.tags
+        grammar = turn_grammar(voice.dialect, tools, must_call=True, tags=tags)
+        if (text := voice.vocabulary.written(grammar, seed)) is None:
+            continue
+        parser = read(voice.dialect, tools, shapes, text)
+        assert parser.calls, text
+        assert parser.text == ""
+        whole += 1
+    assert whole > voice.turns / 4
+
+
+@each_dialect
+@pytest.mark.parametrize("form", [CITY, {"type": "object"}], ids=["a schema", "any object"])
+def test_an_answer_with_a_form_or_calls(voice: Voice, form: dict[str, Any]) -> None:
+    """One or the other, whole and valid."""
+    dialect, tags = voice.dialect, voice.vocabulary.tags
+    grammar = turn_grammar(dialect, TOOLS, form=AnswerForm(form), tags=tags)
+    for text in turns(voice, grammar, "form"):
+        parser = read(dialect, TOOLS, SHAPES, text, has_form=True)
+        assert bool(parser.calls) != bool(parser.text), text
+        assert not parser.text or judged(form, parser.text) is None
