@@ -51,7 +51,7 @@ class Backend(Protocol):
 
     @property
     def mixes(self) -> bool:
-        """Whether prompts and the next tokens of other sequences are best computed together."""
+        """Whether prompts and the next tokens of others with many cells are best read together."""
         ...
 
     def decode(self, batch: Batch) -> Outcome: ...

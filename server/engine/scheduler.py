@@ -21,6 +21,8 @@ from server.engine.snapshots import Snapshot, common_prefix
 # Cells kept free for each live sequence to grow into before another one is admitted: a parked
 # sequence that came back at once would only be parked again.
 HEADROOM = 64
+# With no more cells in use, prompts and streams are computed together, whatever the backend.
+MIXED_CELLS = 1024
 # A prompt waits for another one only if it saves so many tokens.
 WORTH_WAITING = 32
 # Seconds of prompt that a step may take beside live streams: when few prompts wait beside many
@@ -167,7 +169,7 @@ class Scheduler:
         if not prompts:
             return shares
         budget = self._chunk(len(shares), prompts)
-        if shares and not self._backend.mixes:
+        if shares and self._apart:
             if not self._prompts_turn:
                 return shares
             shares = []
@@ -177,6 +179,11 @@ class Scheduler:
                 shares.append(Share(sequence, sequence.held, count, completes))
                 budget -= count
         return shares
+
+    @property
+    def _apart(self) -> bool:
+        """Whether prompts and streams have steps of their own."""
+        return not self._backend.mixes and self._cache.held_cells > MIXED_CELLS
 
     def _stretch(self, sequence: Sequence) -> int:
         """How far it may read in one go: a state that has no middle is saved between two steps."""
@@ -192,7 +199,7 @@ class Scheduler:
         the more prompts wait for each stream, the longer it may take. Small chunks are inefficient,
         too: half of the streams waiting are enough to fill the batch.
         """
-        room = self._batch - (streams if self._backend.mixes else 0)
+        room = self._batch - (0 if self._apart else streams)
         cost = self._seconds_per_token
         if cost is None:
             return min(room, self._smallest_chunk) if streams else room
