@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from server.chat.argument_rules import arguments, fits_tags
@@ -69,8 +70,16 @@ class CallRules:
         self.alone = f"{rules.literal(self._marker)} {self._rest}"
         if others := [call.other for call in self._calls if call.other]:
             self.alone += f" | {rules.add('other_calls', self._one_of(others))}"
-        self._text = rules.text_without("TEXT", (self._marker, *dialect.barred))
-        self._bare = BareRules(rules, dialect, self._text, offered) if dialect.bare else None
+
+    @cached_property
+    def _text(self) -> str:
+        return self._rules.text_without("TEXT", (self._marker, *self._dialect.barred))
+
+    @cached_property
+    def _bare(self) -> BareRules | None:
+        if not self._dialect.bare:
+            return None
+        return BareRules(self._rules, self._dialect, self._text, self._names)
 
     def words(self) -> str:
         """What may be said, if nothing is called."""

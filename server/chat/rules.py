@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from server.chat.dates import with_real_dates
 from server.chat.json_schema import usable
 from server.chat.parameter import ANY_OBJECT
 
@@ -83,9 +84,9 @@ class Rules:
         """JSON of this schema, or of what can be enforced of it."""
         if strict:
             kept = {key: value for key, value in schema.items() if key != "$schema"}
-            return f"%json {json.dumps({**kept, 'x-guidance': _COMPACT})}"
+            return f"%json {json.dumps({**with_real_dates(kept), 'x-guidance': _COMPACT})}"
         kept = usable(ANY_OBJECT if self.loose else schema)
-        return f"%json {json.dumps({**kept, 'x-guidance': _LENIENT})}"
+        return f"%json {json.dumps({**with_real_dates(kept), 'x-guidance': _LENIENT})}"
 
 
 def quoted(text: str) -> str:

@@ -537,6 +537,38 @@ def test_what_is_strict_is_not_too_much(
     assert vocabulary.begins(grammar, f'{{"{next(iter(properties))}": ')
 
 
+DAYS = {
+    "2024-02-29": True,
+    "2000-02-29": True,
+    "2023-02-29": False,
+    "1900-02-29": False,
+    "2023-02-28": True,
+    "2023-04-31": False,
+    "2023-12-31": True,
+    "2023-13-01": False,
+    "2023-00-10": False,
+    "2023-1-1": False,
+}
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "not strict"])
+def test_dates_are_days_of_the_calendar(vocabulary: GrammarVocabulary, strict: bool) -> None:
+    """A year has a 29th of February where it is a leap year, wherever in a schema the date is."""
+    day, moment = ({"type": "string", "format": name} for name in ("date", "date-time"))
+    schema = {
+        "type": "object",
+        "properties": {"days": {"type": "array", "items": {"anyOf": [day, moment]}}},
+        "required": ["days"],
+        "additionalProperties": False,
+    }
+    grammar = turn_grammar(PLAIN, [], form=AnswerForm(schema, strict=strict))
+    for text, exists in DAYS.items():
+        for written in (text, f"{text}T23:59:59Z", f"{text}T00:00:00.25+01:30"):
+            answer = json.dumps({"days": [written]})
+            assert vocabulary.accepts(grammar, answer) == exists, written
+    assert not vocabulary.accepts(grammar, '{"days": ["2024-02-29T24:00:00Z"]}')
+
+
 AWKWARD = {
     "look-around": {"pattern": "(?=a)b", "type": "string"},
     "not": {"not": {"type": "string"}, "type": "integer"},
