@@ -49,7 +49,7 @@ async def test_a_thread_with_calls_does_not_tempt_to_more(story: Story, asked: J
     await story.run(**asked)
     grammar = story.engine.requests[-1].grammar
     assert "turn: TEXT\n" in grammar
-    assert 'MARKER: "<tool_call>"\n' in grammar
+    assert 'NO_TEXT: "<tool_call>"\n' in grammar
 
 
 async def test_functions_may_be_called(story: Story) -> None:
