@@ -20,10 +20,10 @@ import pytest
 
 from server.bundled import bundled_path
 from server.chat.dialects import DIALECTS, Dialect
-from server.chat.grammar import AnswerForm, turn_grammar
+from server.chat.grammar import AnswerForm, turn_grammar, words_grammar
 from server.chat.turn import TurnParser
 from server.chat.values import ToolSpec
-from tests.chat.vocabularies import load_vocabulary, with_markers
+from tests.chat.vocabularies import CONTROL, USER_DEFINED, load_vocabulary, with_markers
 from tests.engine.grammar_vocabulary import GrammarVocabulary, grammar_vocabulary
 from tests.engine.shapes import Shape, root_shape
 
@@ -100,12 +100,13 @@ class Voice(NamedTuple):
 
 
 @lru_cache
-def real_vocabulary(name: str, folder: Path) -> GrammarVocabulary:
-    """One that has the markers of all dialects as tokens of their own."""
+def real_vocabulary(name: str, kind: int, folder: Path) -> GrammarVocabulary:
+    """One that has the markers of all dialects as tokens of their own, of this kind."""
     markers = " ".join(marker for dialect in DIALECTS.values() for marker in dialect.markers)
     words = set(re.findall(r"<[^<>\s]+>|\[[A-Z_]+\]", markers))
     source = Path(SOURCE_TREE or "/nowhere") / f"models/ggml-vocab-{name}.gguf"
-    return GrammarVocabulary(load_vocabulary(with_markers(source, folder / source.name, words)))
+    target = folder / f"{kind}-{source.name}"
+    return GrammarVocabulary(load_vocabulary(with_markers(source, target, words, kind)))
 
 
 @pytest.fixture(scope="module")
@@ -114,14 +115,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("vocabularies")
 
 
-@pytest.fixture(params=[BUNDLED, "nearest"])
+@pytest.fixture(params=[BUNDLED, CONTROL, USER_DEFINED], ids=["bundled", "control", "user-defined"])
 def voice(request: pytest.FixtureRequest, dialect: Dialect, folder: Path) -> Voice:
     """The bundled vocabulary, which has few of the markers as tokens, or the nearest real one."""
     if request.param == BUNDLED:
         return Voice(dialect, grammar_vocabulary(bundled_path("models/tiny-assistant.gguf")))
     if SOURCE_TREE is None:
         pytest.skip("ASSISTANTS_LLAMA_CPP_DIR is not set")
-    return Voice(dialect, real_vocabulary(NEAREST[dialect.name], folder), turns=10)
+    return Voice(dialect, real_vocabulary(NEAREST[dialect.name], request.param, folder), turns=10)
 
 
 each_dialect = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
@@ -229,6 +230,16 @@ def test_calls_among_words_are_valid(voice: Voice) -> None:
     called = [text for text in written if read(dialect, TOOLS, SHAPES, text).calls]
     assert len(written) > voice.turns / 2
     assert called
+
+
+@each_dialect
+def test_a_turn_that_may_not_call_has_no_calls(voice: Voice) -> None:
+    """Not even for somebody who reads it as if it might have called these functions."""
+    grammar = words_grammar(voice.dialect, TOOLS, tags=voice.vocabulary.tags)
+    written = list(turns(voice, grammar, "no calls"))
+    assert len(written) > voice.turns / 2
+    for text in written:
+        assert not read(voice.dialect, TOOLS, SHAPES, text).calls, text
 
 
 @each_dialect
