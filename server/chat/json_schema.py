@@ -27,7 +27,7 @@ from server.schemas.json_schema import (
     resolve,
     walk,
 )
-from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice
+from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice, listed
 
 JsonObject = dict[str, Any]
 
@@ -129,7 +129,7 @@ def _are_names(value: object) -> bool:
 
 
 def _are_types(value: object) -> bool:
-    kinds = value if isinstance(value, list) else [value]
+    kinds = listed(value)
     return bool(kinds) and all(kind in TYPES for kind in kinds)
 
 

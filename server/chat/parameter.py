@@ -15,7 +15,7 @@ import orjson
 from server.chat.json_schema import usable
 from server.chat.values import ToolSpec
 from server.schemas.json_schema import ALONE, DEFINITIONS, resolve, walk
-from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, kind_of
+from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, kind_of, listed
 
 Types = frozenset[str]
 
@@ -111,7 +111,7 @@ def _choices(part: Any) -> tuple[str, ...]:
     shape = part if isinstance(part, Mapping) else {}
     if shape.keys() & (_RULES | _ELSEWHERE) not in ({"enum"}, {"const"}):
         return ()
-    if "string" not in _listed(shape.get("type", "string")):
+    if "string" not in listed(shape.get("type", "string")):
         return ()
     choices = shape.get("enum", [shape.get("const")])
     if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
@@ -149,10 +149,6 @@ def _kinds(part: Any) -> set[str]:
     if not isinstance(part, Mapping):
         return set()
     if "type" in part:
-        return set(map(str, _listed(part["type"])))
-    values = _listed(part["enum"]) if "enum" in part else [part["const"]] if "const" in part else []
+        return set(map(str, listed(part["type"])))
+    values = listed(part["enum"]) if "enum" in part else [part["const"]] if "const" in part else []
     return {kind_of(value) for value in values}
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -21,7 +21,7 @@ from server.chat.markers import held
 from server.chat.parameter import ANYTHING, Types, parameter_of, parameters_of
 from server.chat.scanner import JsonValue, Scan, Scanner, quoted
 from server.chat.values import ToolSpec
-from server.schemas.satisfiable import kind_of
+from server.schemas.satisfiable import is_of
 
 FUNCTION, FUNCTION_END = "<function=", "</function>"
 PARAMETER, PARAMETER_END = TAG_OPEN, TAG_CLOSE.strip()  # models may leave the line breaks out
@@ -149,11 +149,10 @@ def json_of(value: str, types: Types) -> str:
     text = value.strip()
     spelled = SPELLED.get(text.lower(), text)
     try:
-        kind = kind_of(json.loads(spelled, parse_constant=_refused))
+        read = json.loads(spelled, parse_constant=_refused)
     except (ValueError, RecursionError):
         return quoted(value)
-    fits = not types or kind in types or (kind == "integer" and "number" in types)
-    return spelled if fits else quoted(value)
+    return spelled if is_of(read, types) else quoted(value)
 
 
 def _refused(name: str) -> None:

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, MetaData, Table, text
+from sqlalchemy import (
+    JSON,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Table,
+    TextClause,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 # Indexes and queries share these words: SQLite uses a partial index only for its own condition.
@@ -33,6 +43,11 @@ def _json(name: str | None = None, *, nullable: bool = False) -> Any:
     kind = JSON(none_as_null=True)
     column = Column(name, kind, nullable=nullable) if name else Column(kind, nullable=nullable)
     return Field(default=None, sa_column=column)
+
+
+def _partial(name: str, *columns: str, where: TextClause, unique: bool = False) -> Index:
+    """An index of the rows of which a condition is true."""
+    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
 def _parent(column: str, *, index: bool = False) -> Any:
@@ -97,27 +112,9 @@ class Run(SQLModel, table=True):
     __tablename__ = "run"
     __table_args__ = (
         Index(None, "thread_id", "seq"),
-        Index(
-            "uq_run_active_thread",
-            "thread_id",
-            unique=True,
-            sqlite_where=AT_WORK,
-            postgresql_where=AT_WORK,
-        ),
-        Index(
-            "ix_run_active",
-            "status",
-            "seq",
-            sqlite_where=IS_ACTIVE,
-            postgresql_where=IS_ACTIVE,
-        ),
-        Index(
-            "ix_run_queue",
-            "project_id",
-            "seq",
-            sqlite_where=IN_QUEUE,
-            postgresql_where=IN_QUEUE,
-        ),
+        _partial("uq_run_active_thread", "thread_id", where=AT_WORK, unique=True),
+        _partial("ix_run_active", "status", "seq", where=IS_ACTIVE),
+        _partial("ix_run_queue", "project_id", "seq", where=IN_QUEUE),
     )
 
     seq: int | None = Field(default=None, primary_key=True)
@@ -252,12 +249,7 @@ class File(SQLModel, table=True):
     __tablename__ = "file"
     __table_args__ = (
         Index(None, "project_id", "seq"),
-        Index(
-            "ix_file_expiry",
-            "expires_at",
-            sqlite_where=EXPIRES,
-            postgresql_where=EXPIRES,
-        ),
+        _partial("ix_file_expiry", "expires_at", where=EXPIRES),
         {"sqlite_autoincrement": True},
     )
 
@@ -280,14 +272,7 @@ class Upload(SQLModel, table=True):
     """A file that comes in parts. `lifetime` is the finished file's, in seconds."""
 
     __tablename__ = "upload"
-    __table_args__ = (
-        Index(
-            "ix_upload_pending",
-            "expires_at",
-            sqlite_where=PENDING,
-            postgresql_where=PENDING,
-        ),
-    )
+    __table_args__ = (_partial("ix_upload_pending", "expires_at", where=PENDING),)
 
     seq: int | None = Field(default=None, primary_key=True)
     id: str = Field(unique=True)

@@ -306,8 +306,8 @@ class LlamaBackend:
         self.slots = self._spare = settings.slots  # one more, to save a part of a slot from
         self.rolls_back = model.rolls_back
         # A processor's attention to a row of a long prompt looks at what rows beside it look at.
-        self.mixes = computes_on_gpu()
-        self.takes_all_cores = _threads(settings) >= physical_cores() and not computes_on_gpu()
+        self.mixes = on_gpu = computes_on_gpu()
+        self.takes_all_cores = not on_gpu and _threads(settings) >= physical_cores()
         self.vocabulary = model.vocabulary.size
         self.ends_turn = model.vocabulary.ends_turn
         self.text = model.vocabulary.text

@@ -136,10 +136,8 @@ def _ids_in(mask: Mask, words: Ids) -> Ids:
 
 
 def _best(logits: Logits, mask: Mask | None) -> int:
-    if mask is None:
-        return int(logits.argmax())
     best = int(logits.argmax())
-    if int(mask[best >> 5]) >> (best & 31) & 1:
+    if mask is None or int(mask[best >> 5]) >> (best & 31) & 1:
         return best
     ids = best_allowed(logits, mask, 1)
     return int(ids[logits[ids].argmax()])

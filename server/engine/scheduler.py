@@ -166,12 +166,10 @@ class Scheduler:
                 shares.append(Share(sequence, sequence.held, 1, completes=True))
             else:
                 prompts.append(sequence)
-        if not prompts:
+        if not prompts or (shares and self._apart and not self._prompts_turn):
             return shares
         budget = self._chunk(len(shares), prompts)
-        if shares and self._apart:
-            if not self._prompts_turn:
-                return shares
+        if self._apart:
             shares = []
         for sequence in sorted(prompts, key=self._place_in_prefill):
             if count := min(budget, self._stretch(sequence)):

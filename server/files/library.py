@@ -9,7 +9,6 @@ the next start, but never the reverse. Owned by one event loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -18,6 +17,7 @@ from weakref import WeakValueDictionary
 from server import errors
 from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseFull, Tx
 from server.db.stores import Record
+from server.db.sweep import sweep_forever
 from server.files.blobs import Blob, BlobStore, Hash, Incoming, Reader
 from server.files.rows import expire_some, insert_file, remove_file, require_file
 
@@ -43,7 +43,8 @@ class Library:
         left = await self._blobs.keep_only(lambda them: read(lambda tx: tx.files.blobs_among(them)))
         if left:
             log.info("blobs_cleared", extra={"blobs": left})
-        self._sweeping = asyncio.create_task(self._sweep_forever(), name="file sweep")
+        sweeping = sweep_forever(self.sweep, "file_sweep", self._sweep_interval, self._stopping)
+        self._sweeping = asyncio.create_task(sweeping, name="file sweep")
 
     async def stop(self) -> None:
         """Return when a sweep that is going on has ended."""
@@ -117,21 +118,6 @@ class Library:
                 await self._blobs.remove(digest)
         except (DatabaseBusy, DatabaseFull, DatabaseClosed, OSError) as error:
             log.warning("blob_left", extra={"digest": digest, "reason": str(error)})
-
-    async def _sweep_forever(self) -> None:
-        while not await self._stops_within(self._sweep_interval):
-            try:
-                await self.sweep()
-            except (DatabaseBusy, DatabaseFull):
-                log.warning("file_sweep_delayed")
-            except Exception:  # the edge: without this loop no file would ever expire
-                log.exception("file_sweep_failed")
-
-    async def _stops_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        return self._stopping.is_set()
 
 
 async def sealed(sent: Incoming) -> Blob:

@@ -9,7 +9,6 @@ Everything here is owned by the event loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from functools import partial
 from server.clock import Clock
 from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseFull, Tx
 from server.db.stores import Record
+from server.db.sweep import stops_within, sweep_forever
 from server.engine.cache_folder import CacheFolder
 from server.engine.pool import ModelPool
 from server.ids import IdSource
@@ -93,9 +93,11 @@ class RunExecutor:
     async def start(self) -> None:
         """Take over what an earlier process left, then begin to claim."""
         await self._recover()
+        interval = self._settings.sweep_interval
+        sweeping = sweep_forever(self.sweep, "sweep", interval, self._stopping)
         self._loops = [
             asyncio.create_task(self._claim_forever(), name="claims"),
-            asyncio.create_task(self._sweep_forever(), name="sweep"),
+            asyncio.create_task(sweeping, name="sweep"),
         ]
         self._wake.set()
 
@@ -154,7 +156,7 @@ class RunExecutor:
                 log.warning("claim_delayed")
             except Exception:  # the edge: without this loop no run would ever begin
                 log.exception("claim_failed")
-            await self._stops_within(RETRY_AFTER)
+            await stops_within(self._stopping, RETRY_AFTER)
             self._wake.set()
 
     async def _fail_hopeless(self) -> None:
@@ -223,22 +225,6 @@ class RunExecutor:
             self._pool.leave(run.model_id)
             self._metrics.turn_seconds.observe(self._clock.monotonic() - begun)
             self._wake.set()
-
-    async def _sweep_forever(self) -> None:
-        while not await self._stops_within(self._settings.sweep_interval):
-            try:
-                await self.sweep()
-            except (DatabaseBusy, DatabaseFull):
-                log.warning("sweep_delayed")
-            except Exception:  # the edge: without this loop no run would ever expire
-                log.exception("sweep_failed")
-
-    async def _stops_within(self, seconds: float) -> bool:
-        """Wait so long, or until the server stops."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        return self._stopping.is_set()
 
     async def sweep(self) -> None:
         """Expire what is due, forget old events, unload what nobody uses."""

@@ -247,7 +247,9 @@ class LocalTurn:
             called = _called(asked.units)
             if not called or self._loose:
                 return ""
-            return words_grammar(self._dialect, called, in_reasoning=prompt.in_reasoning, tags=tags)
+            return await asyncio.to_thread(
+                words_grammar, self._dialect, called, in_reasoning=prompt.in_reasoning, tags=tags
+            )
         return await asyncio.to_thread(
             turn_grammar,
             self._dialect,

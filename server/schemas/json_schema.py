@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from pydantic_core import PydanticCustomError
 
-from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice
+from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice, listed
 
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -277,7 +277,7 @@ def _problem(root: Schema, node: Node) -> str | None:
     if "$ref" in schema:
         return _problem_of_reference(root, schema, is_root=node.parent is None)
     types = schema.get("type")
-    kinds = types if isinstance(types, list) else [types]
+    kinds = listed(types)
     if types is not None and (not kinds or any(kind not in TYPES for kind in kinds)):
         return f"{types!r} is not valid under any of the given schemas."
     if types is None and schema.keys().isdisjoint({"anyOf", "enum", "const"}):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 from math import ceil
 from typing import Any, Final
@@ -31,9 +31,20 @@ def kind_of(value: Any) -> str:
     return "null" if value is None else names.get(type(value), "object")
 
 
+def is_of(value: Any, types: Collection[str]) -> bool:
+    """Whether a value is of one of these types: of any, if there are none."""
+    kind = kind_of(value)
+    return not types or kind in types or (kind == "integer" and "number" in types)
+
+
+def listed(value: Any) -> list[Any]:
+    """Several of what may also stand alone, such as types."""
+    return value if isinstance(value, list) else [value]
+
+
 def empty_bounds(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The pairs of bounds between which nothing is. All bounds must be numbers."""
-    types = _listed(schema.get("type", list(_NUMERIC | {"array", "string"})))
+    types = listed(schema.get("type", list(_NUMERIC | {"array", "string"})))
     for (low, high), kinds in _BOUNDED.items():
         if low in schema and high in schema and not kinds.isdisjoint(types):
             step = _step(schema, types) if kinds is _NUMERIC else None
@@ -52,8 +63,7 @@ def has_choice(schema: Mapping[str, Any]) -> bool:
 def _is_taken(choice: Any, schema: Mapping[str, Any]) -> bool:
     if choice not in schema.get("enum", [choice]):
         return False
-    kind, types = kind_of(choice), _listed(schema.get("type", []))
-    return not types or kind in types or (kind == "integer" and "number" in types)
+    return is_of(choice, listed(schema.get("type", [])))
 
 
 def _step(schema: Mapping[str, Any], types: list[Any]) -> Fraction | None:
@@ -73,7 +83,3 @@ def _is_empty(schema: Mapping[str, Any], low: str, high: str, step: Fraction | N
     if above and first == least:
         first += step
     return first >= most if below else first > most
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

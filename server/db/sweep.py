@@ -1,0 +1,33 @@
+"""Work that comes again and again, for as long as the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from server.db.database import DatabaseBusy, DatabaseFull
+
+log = logging.getLogger(__name__)
+
+
+async def sweep_forever(
+    sweep: Callable[[], Awaitable[None]], name: str, interval: float, stopping: asyncio.Event
+) -> None:
+    """Do it every so many seconds, also after it failed, until the server stops."""
+    while not await stops_within(stopping, interval):
+        try:
+            await sweep()
+        except (DatabaseBusy, DatabaseFull):
+            log.warning("%s_delayed", name)
+        except Exception:  # the edge: without this loop nothing would ever expire
+            log.exception("%s_failed", name)
+
+
+async def stops_within(stopping: asyncio.Event, seconds: float) -> bool:
+    """Wait so long, or until the server stops; whether it does."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    return stopping.is_set()
