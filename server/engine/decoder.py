@@ -23,6 +23,10 @@ from server.engine.snapshots import Fetched, SnapshotStore, Written
 
 # A step is interrupted for a cancelled prompt only if waiting for its end would be felt.
 LONG_STEP = 128
+# Requests that come within so much of a step that only reads prompts are read in it, too: the step
+# begins anew. The share is of the time that it will take.
+JOINING_SHARE = 1 / 8
+LONGEST_JOINING = 0.05  # seconds
 WARM_UP = 32  # tokens
 
 
@@ -50,6 +54,8 @@ class Decoder:
         self._unready: dict[int, Sequence] = {}  # those of them whose grammar is being read
         self._long = frozenset[int]()  # numbers whose prompt the running step computes
         self._unwanted = set[int]()  # numbers whose cancellation is on its way
+        self._joinable_until = 0.0  # the running step may begin anew for company, by the clock
+        self._gathering: float | None = None  # the same of a step that has begun anew already
         self._report = _Report()
         self._waits = False  # there was nothing to decode in the last step, and no news since
         self.steady = False  # all that is known of was being written before the last step, too
@@ -118,6 +124,14 @@ class Decoder:
         """
         self._unwanted.add(number)
         if number in self._long:
+            self._backend.interrupt()
+
+    def welcome(self) -> None:
+        """A request is on its way: read it with the prompts of a step that has just begun.
+
+        From any thread. If the step ends meanwhile, the next one may have to be done again.
+        """
+        if self._clock() < self._joinable_until:
             self._backend.interrupt()
 
     def receive(self, news: Written | Fetched) -> None:
@@ -199,6 +213,7 @@ class Decoder:
         outcome = self._run(shares)
         seconds = self._clock() - started
         meanwhile()
+        self._gathering = self._gathering if outcome is Outcome.ABORTED else None
         match outcome:
             case Outcome.DONE:
                 self._scheduler.observe(shares, seconds)
@@ -211,12 +226,30 @@ class Decoder:
     def _run(self, shares: list[Share]) -> Outcome:
         self._backend.resume()  # first, or an interrupt that is meant for this step would be lost
         self._long = self._long_prompts(shares)
+        self._joinable_until = self._end_of_joining(shares)
         try:
             if self._long.isdisjoint(self._unwanted):
                 return self._backend.decode(self._batch)
             return Outcome.ABORTED
         finally:
-            self._long = frozenset()
+            self._long, self._joinable_until = frozenset(), 0.0
+
+    def _end_of_joining(self, shares: list[Share]) -> float:
+        """Until when company is worth it that the step begins anew; 0 if it never is.
+
+        One that did so once has no more time than it had at first.
+        """
+        tokens = sum(share.count for share in shares)
+        has_room = tokens < len(self._batch.tokens) and self._cache.has_slot
+        reads_only = all(share.count > 1 for share in shares)
+        if not (has_room and reads_only and self._backend.rolls_back):
+            self._gathering = None
+            return 0.0
+        now = self._clock()
+        if self._gathering is None:
+            share = JOINING_SHARE * self._scheduler.time_to_read(tokens)
+            self._gathering = now + min(LONGEST_JOINING, share)
+        return self._gathering
 
     def _long_prompts(self, shares: list[Share]) -> frozenset[int]:
         """The sequences for which the step may be cut short.

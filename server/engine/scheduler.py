@@ -144,6 +144,10 @@ class Scheduler:
         """What prompts seem to cost, until one was read."""
         self._seconds_per_token = seconds / tokens
 
+    def time_to_read(self, tokens: int) -> float:
+        """The seconds that so many tokens of prompts seem to take; 0 if that is not known."""
+        return tokens * (self._seconds_per_token or 0.0)
+
     def _prefix_of(self, sequence: Sequence) -> Prefix:
         return self._cache.find(sequence.tokens, sequence.scope, sequence.owner)
 

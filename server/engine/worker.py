@@ -177,6 +177,8 @@ class Inbox:
                 self.decoding.put(message)
                 if request.grammar:
                     self.compiling.put((number, request.grammar))
+                elif self.decoder is not None:
+                    self.decoder.welcome()
             case Forget() | Stop():
                 self.decoding.put(message)
 

@@ -219,6 +219,77 @@ def test_an_interrupt_costs_nobody_else_what_it_has(rolls_back: bool) -> None:
     assert sum(count for count in backend.batches if count > 1) <= len(stream) + 1000
 
 
+class VisitedBackend(ArithmeticBackend):
+    """While it computes somebody else comes, at `moments` after the beginning of its steps."""
+
+    served: Served | None = None
+    moments: tuple[float, ...] = ()
+
+    def decode(self, batch: Batch) -> Outcome:
+        if self.served is not None and self.moments:
+            moment, *rest = self.moments
+            self.moments = tuple(rest)
+            self.now += moment
+            self.served.decoder.welcome()
+            number = 10 + len(rest)
+            self.served.ask(number, prompt_of(number, 40))
+        return super().decode(batch)
+
+
+def visited(*moments: float, **backend: bool) -> Served:
+    """A decoder that knows how fast it reads, and who has just been asked something long."""
+    model = VisitedBackend(context=512, cells=4096, **backend)
+    model.seconds_per_token = 0.002
+    served = Served(model, batch=256)
+    served.answer(1, prompt_of(1, 60))
+    model.batches.clear()
+    model.served, model.moments = served, moments
+    served.ask(2, prompt_of(2, 100))
+    return served
+
+
+def test_requests_that_come_together_are_read_together() -> None:
+    """A step that has only begun to read begins anew with whoever comes."""
+    served = visited(0.01, 0.01)
+    served.step()
+    assert served.backend.batches == []
+    for _ in range(2):
+        served.step()
+    assert served.backend.batches == [180]
+    served.run()
+    assert served.said[2] == answer(prompt_of(2, 100), 8)
+    assert served.said[10] == answer(prompt_of(10, 40), 8)
+    assert served.ends[2].cached_tokens == 0
+
+
+@pytest.mark.parametrize("moments", [(0.03,), (0.02, 0.02)])
+def test_who_comes_later_waits(moments: tuple[float, ...]) -> None:
+    """A step begins anew only in its first eighth, and has no more of these for having done so."""
+    served = visited(*moments)
+    while not served.backend.batches:
+        served.step()
+    assert served.backend.batches == [100 + 40 * (len(moments) - 1)]
+
+
+def test_who_speaks_is_not_held_up_for_company() -> None:
+    """A step with a stream in it goes on."""
+    served = visited()
+    served.step()
+    served.ask(3, prompt_of(3, 100))
+    before = len(served.backend.batches)
+    assert isinstance(served.backend, VisitedBackend)
+    served.backend.moments = (0.001,)
+    served.step()
+    assert len(served.backend.batches) == before + 1
+
+
+def test_a_state_without_a_middle_is_not_begun_anew() -> None:
+    """That would cost all that was read."""
+    served = visited(0.001, rolls_back=False)
+    served.step()
+    assert served.backend.batches
+
+
 @pytest.mark.parametrize("token", [-1, 97])
 def test_a_bias_on_an_unknown_token_fails_alone(token: int) -> None:
     """It would be an index out of the row; the others go on."""
