@@ -6,9 +6,10 @@ forms, cookies, generators and overrides, takes longer than all else that a shor
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from inspect import iscoroutinefunction, signature
-from typing import Any
+from typing import Any, Final
 
 from fastapi._compat import ModelField
 from fastapi.dependencies.models import Dependant
@@ -21,6 +22,8 @@ from starlette.responses import Response
 from server.api.body import BodyLimits, parse, read
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+LONG: Final = 2**16  # bytes of a body that is checked beside the event loop: it may take a second
 
 
 class WireRoute(APIRoute):
@@ -67,7 +70,8 @@ class Arguments:
 
     async def of(self, request: Request) -> dict[str, Any]:
         """Raises what a dependency raises, or RequestValidationError with all that is wrong."""
-        body = await _json(request) if self._body else None
+        text = await _text(request) if self._body else b""
+        body = parse(text, request.app.state.body_limits.depth) if self._body else None
         values: dict[str, Any] = {}
         for name, find in self._found:
             found = await find(request)
@@ -85,16 +89,23 @@ class Arguments:
             values.update(given)
             faults += wrong
         if self._body:
-            values[self._body.name], wrong = self._body.validate(body, loc=("body",))
+            given, wrong = await _checked(self._body, body, len(text))
+            values[self._body.name] = given
             faults += wrong
         if faults:
             raise RequestValidationError(faults)
         return values
 
 
-async def _json(request: Request) -> dict[str, Any]:
+async def _text(request: Request) -> bytes:
     limits: BodyLimits = request.app.state.body_limits
-    return parse(await read(request, limits) or b"{}", limits.depth)
+    return await read(request, limits) or b"{}"
+
+
+async def _checked(field: ModelField, body: Any, length: int) -> tuple[Any, list[Any]]:
+    if length < LONG:
+        return field.validate(body, loc=("body",))
+    return await asyncio.to_thread(field.validate, body, loc=("body",))
 
 
 def _name_of_string(field: ModelField) -> str:

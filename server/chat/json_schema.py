@@ -6,6 +6,8 @@ For schemas that nobody promised to keep to the letter. Knows no grammar.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -13,10 +15,13 @@ import orjson
 from server.schemas.json_schema import (
     FORMATS,
     LISTED,
+    MOST_CHARACTERS,
+    MOST_SCHEMAS,
     MOST_STEPS_DOWN,
     NAMED,
-    TYPES,
     are_small_multiples,
+    are_types,
+    characters_of_patterns,
     circular,
     deepest,
     is_bound,
@@ -27,23 +32,31 @@ from server.schemas.json_schema import (
     resolve,
     walk,
 )
-from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice, listed
+from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice
 
 JsonObject = dict[str, Any]
 
 LARGEST: Final = 500_000  # bytes; beyond that nothing of a schema is enforced
+REMEMBERED: Final = 16  # a function's is asked for by the grammar of a turn, and by its reader
 
 
-def usable(schema: Mapping[str, Any]) -> JsonObject:
+def usable(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """A schema that accepts whatever the given one does, and can be enforced.
 
     Of an object that says which properties it has, and nothing of others, no others are accepted.
     """
     text = orjson.dumps(schema)
-    if len(text) > LARGEST:
-        return _type_alone(schema)
+    return _usable(text) if len(text) <= LARGEST else _type_alone(schema)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _usable(text: bytes) -> JsonObject:
+    schema = orjson.loads(text)
     loosened: JsonObject = orjson.loads(text)
-    nodes = [node.schema for node in walk(loosened) if isinstance(node.schema, dict)]
+    found = [node.schema for node in islice(walk(loosened), MOST_SCHEMAS + 1)]
+    nodes = [node for node in found if isinstance(node, dict)]
+    if len(found) > MOST_SCHEMAS or characters_of_patterns(nodes) > MOST_CHARACTERS:
+        return _type_alone(schema)
     for node in nodes:
         _loosen(node)
     _let_go_of_references(loosened, nodes)
@@ -128,11 +141,6 @@ def _are_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _are_types(value: object) -> bool:
-    kinds = listed(value)
-    return bool(kinds) and all(kind in TYPES for kind in kinds)
-
-
 def _is_choice(value: object) -> bool:
     return isinstance(value, list) and bool(value)
 
@@ -150,7 +158,7 @@ _KEPT: Final[dict[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("items", "additionalProperties"), _is_schema),
     "patternProperties": _are_plain_patterns,
     "required": _are_names,
-    "type": _are_types,
+    "type": are_types,
     "enum": _is_choice,
     "const": lambda value: True,
     "$ref": lambda value: isinstance(value, str),

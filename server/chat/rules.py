@@ -85,8 +85,8 @@ class Rules:
         if strict:
             kept = {key: value for key, value in schema.items() if key != "$schema"}
             return f"%json {json.dumps({**with_real_dates(kept), 'x-guidance': _COMPACT})}"
-        kept = usable(ANY_OBJECT if self.loose else schema)
-        return f"%json {json.dumps({**with_real_dates(kept), 'x-guidance': _LENIENT})}"
+        usable_part = usable(ANY_OBJECT if self.loose else schema)
+        return f"%json {json.dumps({**with_real_dates(usable_part), 'x-guidance': _LENIENT})}"
 
 
 def quoted(text: str) -> str:

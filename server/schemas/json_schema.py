@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 from urllib.parse import unquote
 
+import orjson
 from pydantic_core import PydanticCustomError
 
 from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice, listed
@@ -42,11 +43,12 @@ VALUES: Final = ("type", "pattern", "format", "multipleOf", *LENGTHS, *NUMBERS)
 ASSERTIONS: Final = frozenset(("multipleOf", "properties", "patternProperties", "items"))
 PERMITTED: Final = frozenset((*VALUES, *PARTS, *CHOICES, *REFERENCES, *ANNOTATIONS))
 
-MOST_SCHEMAS: Final = 50_000
+MOST_SCHEMAS: Final = 20_000
 MOST_PROPERTIES: Final = 5_000
 MOST_LEVELS: Final = 10
 MOST_STEPS_DOWN: Final = 200  # along references, too: what reads schemas calls itself at each
 MOST_CHARACTERS: Final = 120_000
+MOST_CHARACTERS_OF_REFERENCES: Final = 500_000
 MOST_ENUM_VALUES: Final = 1_000
 MOST_REPEATS: Final = 100_000
 LARGEST_BOUND: Final = 10**16
@@ -82,11 +84,14 @@ class Node:
 
 def walk(schema: Any) -> Iterator[Node]:
     """The schema itself and all within it, from the outside, in their order."""
-    waiting = [Node(schema)]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting.extend(reversed(list(_within(node))))
+    trail = [iter([Node(schema)])]
+    while trail:
+        node = next(trail[-1], None)
+        if node is None:
+            trail.pop()
+        else:
+            yield node
+            trail.append(_within(node))
 
 
 def _within(node: Node) -> Iterator[Node]:
@@ -241,31 +246,47 @@ def _check_root(schema: Schema) -> None:
         )
 
 
-def _check_size(nodes: list[Node]) -> None:
-    schemas = [node.schema for node in nodes if isinstance(node.schema, dict)]
-    named = [value for schema in schemas for key in NAMED if (value := schema.get(key))]
-    names = [name for value in named if isinstance(value, dict) for name in value]
-    enums = [schema["enum"] for schema in schemas if isinstance(schema.get("enum"), list)]
-    consts = [schema["const"] for schema in schemas if "const" in schema]
-    values = [value for enum in enums for value in enum]
-    counts = [
-        (len(nodes), MOST_SCHEMAS, "schemas within the schema"),
-        (
-            sum(len(s["properties"]) for s in schemas if isinstance(s.get("properties"), dict)),
-            MOST_PROPERTIES,
-            "object properties",
-        ),
-        (max(node.level for node in nodes), MOST_LEVELS, "levels of nesting"),
-        (len(values), MOST_ENUM_VALUES, "enum values"),
-        (
-            sum(len(text) for text in [*names, *values, *consts] if isinstance(text, str)),
-            MOST_CHARACTERS,
-            "characters of names and values",
-        ),
-    ]
-    for count, most, what in counts:
+def _check_size(nodes: Sequence[Node]) -> None:
+    for count, most, what in _sizes(nodes):
         if count > most:
             raise SchemaRefused(f"{count} {what} exceeds limit of {most}.")
+
+
+def _sizes(nodes: Sequence[Node]) -> Iterator[tuple[int, int, str]]:
+    """What is counted, its limit and its name; what takes longer comes last."""
+    yield len(nodes), MOST_SCHEMAS, "schemas within the schema"
+    schemas = [node.schema for node in nodes if isinstance(node.schema, dict)]
+    properties = [schema.get("properties") for schema in schemas]
+    yield (
+        sum(len(p) for p in properties if isinstance(p, dict)),
+        MOST_PROPERTIES,
+        "object properties",
+    )
+    yield max(node.level for node in nodes), MOST_LEVELS, "levels of nesting"
+    enums = [schema["enum"] for schema in schemas if isinstance(schema.get("enum"), list)]
+    yield sum(map(len, enums)), MOST_ENUM_VALUES, "enum values"
+    named = [value for schema in schemas for key in NAMED if (value := schema.get(key))]
+    names = [name for value in named if isinstance(value, dict) for name in value]
+    consts = [schema["const"] for schema in schemas if "const" in schema]
+    characters = sum(map(_length, chain(names, consts, *enums)))
+    yield (
+        characters + characters_of_patterns(schemas),
+        MOST_CHARACTERS,
+        "characters of names, values and patterns",
+    )
+    references = [schema["$ref"] for schema in schemas if "$ref" in schema]
+    yield (
+        sum(map(_length, references)),
+        MOST_CHARACTERS_OF_REFERENCES,
+        "characters of references",
+    )
+
+
+def _length(value: Any) -> int:
+    """Of what has no length of its own elsewhere: numbers are counted, not measured."""
+    if isinstance(value, str):
+        return len(value)
+    return len(orjson.dumps(value)) if isinstance(value, list | dict) else 0
 
 
 def _problem(root: Schema, node: Node) -> str | None:
@@ -278,7 +299,7 @@ def _problem(root: Schema, node: Node) -> str | None:
         return _problem_of_reference(root, schema, is_root=node.parent is None)
     types = schema.get("type")
     kinds = listed(types)
-    if types is not None and (not kinds or any(kind not in TYPES for kind in kinds)):
+    if types is not None and not are_types(types):
         return f"{types!r} is not valid under any of the given schemas."
     if types is None and schema.keys().isdisjoint({"anyOf", "enum", "const"}):
         return "schema must have a 'type' key."
@@ -313,12 +334,15 @@ def _problem_of_object(schema: Schema) -> str | None:
         "'required' is required to be supplied and to be an array including every key in "
         "properties."
     )
+    named = {name for name in required if isinstance(name, str)}
     for name in properties:
-        if name not in required:
+        if name not in named:
             return f"{rule} Missing '{name}'."
     for name in required:
-        if name not in properties:
+        if not isinstance(name, str) or name not in properties:
             return f"{rule} Extra required key '{name}' supplied."
+    if len(required) > len(properties):
+        return "'required' has non-unique elements."
     return None
 
 
@@ -370,6 +394,12 @@ def _problem_of_bounds(schema: Schema) -> str | None:
     return None
 
 
+def are_types(value: Any) -> bool:
+    """One of the types there are, or several different ones."""
+    kinds = listed(value)
+    return 0 < len(kinds) <= len(TYPES) and all(kind in TYPES for kind in kinds)
+
+
 def is_count(value: Any) -> bool:
     """Of repetitions that a grammar can hold."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_REPEATS
@@ -402,6 +432,14 @@ _PATTERN_PARTS: Final = re.compile(
 _BEYOND: Final = re.compile(r"\\[bBAZzGkK0-9]")  # escapes that look around or back
 _SET: Final = re.compile(r"\[.*(?:\[|&&|--|~~|\|\||\\b)", re.DOTALL)  # not a class everywhere
 _PROPERTY: Final = re.compile(r"\\[pP]\{[^}]*\}")
+
+
+def characters_of_patterns(schemas: Sequence[Schema]) -> int:
+    """Of all of them: it takes time to look at each."""
+    alone = (schema.get("pattern") for schema in schemas)
+    named = (schema.get("patternProperties") for schema in schemas)
+    keys = (key for patterns in named if isinstance(patterns, dict) for key in patterns)
+    return sum(len(pattern) for pattern in (*alone, *keys) if isinstance(pattern, str))
 
 
 def is_plain_pattern(pattern: Any) -> bool:

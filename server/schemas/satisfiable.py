@@ -54,16 +54,15 @@ def empty_bounds(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def has_choice(schema: Mapping[str, Any]) -> bool:
     """Whether one of its choices, if it gives any, is of its type."""
-    choices = [schema["const"]] if "const" in schema else schema.get("enum")
-    if choices is None:
+    if "const" in schema:
+        constant = schema["const"]
+        choices = [constant] if constant in schema.get("enum", [constant]) else []
+    elif "enum" in schema:
+        choices = schema["enum"]
+    else:
         return True
-    return any(_is_taken(choice, schema) for choice in choices)
-
-
-def _is_taken(choice: Any, schema: Mapping[str, Any]) -> bool:
-    if choice not in schema.get("enum", [choice]):
-        return False
-    return is_of(choice, listed(schema.get("type", [])))
+    types = listed(schema.get("type", []))
+    return any(is_of(choice, types) for choice in choices)
 
 
 def _step(schema: Mapping[str, Any], types: list[Any]) -> Fraction | None:
@@ -75,10 +74,11 @@ def _step(schema: Mapping[str, Any], types: list[Any]) -> Fraction | None:
 
 
 def _is_empty(schema: Mapping[str, Any], low: str, high: str, step: Fraction | None) -> bool:
-    least, most = (Fraction(repr(schema[bound])) for bound in (low, high))
     above, below = low.startswith("exclusive"), high.startswith("exclusive")
     if step is None:
-        return least >= most if above or below else least > most
+        least, most = schema[low], schema[high]
+        return bool(least >= most if above or below else least > most)
+    least, most = (Fraction(repr(schema[bound])) for bound in (low, high))
     first = ceil(least / step) * step
     if above and first == least:
         first += step

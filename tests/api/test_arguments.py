@@ -1,16 +1,20 @@
-"""A route refuses, when the server starts, an endpoint that wants what it cannot give."""
+"""Routes: what an endpoint may want of them, and how what it wants is checked."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import httpx
 import pytest
-from fastapi import APIRouter, Cookie, Depends
+from fastapi import APIRouter, Cookie, Depends, FastAPI
+from pydantic import BaseModel, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.route import WireRoute
+from server.api.body import BodyLimits
+from server.api.route import LONG, WireRoute
 
 
 async def of_nothing() -> str:
@@ -59,3 +63,33 @@ def test_what_an_endpoint_cannot_have(endpoint: Callable[..., Any]) -> None:
     """It would be missing, or not what it says, when the first request comes."""
     with pytest.raises(TypeError):
         APIRouter(route_class=WireRoute).get("/{number}")(endpoint)
+
+
+class Checked(BaseModel):
+    """Says in which thread it was checked."""
+
+    text: str
+
+    @field_validator("text")
+    @classmethod
+    def _thread(cls, text: str) -> str:
+        return threading.current_thread().name
+
+
+async def with_body(body: Checked) -> Response:
+    """Answers with the body."""
+    return Response(body.text)
+
+
+@pytest.mark.parametrize("length", [1, LONG], ids=["short", "long"])
+async def test_a_long_body_holds_up_nobody(length: int) -> None:
+    """It is checked beside the event loop; one that is short takes less time than the way there."""
+    app = FastAPI()
+    app.state.body_limits = BodyLimits()
+    router = APIRouter(route_class=WireRoute)
+    router.post("/")(with_body)
+    app.include_router(router)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        answer = await http.post("/", json={"text": "x" * length})
+    assert (answer.text == threading.current_thread().name) == (length < LONG)

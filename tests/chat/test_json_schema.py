@@ -120,6 +120,23 @@ def test_hostile_schemas_take_no_time() -> None:
     assert sum(1 for part in opened if part == {}) == 1
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"type": "string", "enum": list(range(70_000))},
+        {"const": 1, "enum": list(range(70_000))},
+        {"anyOf": [{}] * 120_000},
+        {"anyOf": [{"pattern": f"{number}{'(a|b)' * 190}"} for number in range(400)]},
+    ],
+    ids=["values of another type", "a value among many", "members", "patterns"],
+)
+def test_much_of_anything_takes_no_time(shape: dict[str, Any]) -> None:
+    """What is too much to be looked at is let go."""
+    begun = time.monotonic()
+    usable({"properties": {"a": shape}})
+    assert time.monotonic() - begun < 1
+
+
 def test_long_chains_are_not_enforced() -> None:
     """What reads schemas would call itself too often."""
     links = {f"d{n}": {"properties": {"x": {"$ref": f"#/$defs/d{n + 1}"}}} for n in range(1000)}

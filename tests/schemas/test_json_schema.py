@@ -68,6 +68,10 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {**object_of(a={"type": "string"}, b={"type": "string"}), "required": ["a"]},
         f"In context=(), {REQUIRED} Missing 'b'.",
     ),
+    "required twice": (
+        {**object_of(a={"type": "string"}), "required": ["a", "a"]},
+        "In context=(), 'required' has non-unique elements.",
+    ),
     "required too much": (
         {**object_of(a={"type": "string"}), "required": ["a", "b"]},
         f"In context=(), {REQUIRED} Extra required key 'b' supplied.",
@@ -169,6 +173,7 @@ def test_the_first_fault_is_told_with_its_place(schema: dict[str, Any], told: st
         {"enum": ["a", "b"], "const": "c"},
         {"enum": "abc"},
         {"type": []},
+        {"type": ["null"] * 8},
         {"type": "object", "properties": [], "additionalProperties": False},
         {"type": "object", "required": {}, "additionalProperties": False},
     ],
@@ -224,7 +229,9 @@ def test_sizes_are_limited() -> None:
     enum = object_of(a={"enum": list(range(1001))})
     assert refusal(enum) == "1001 enum values exceeds limit of 1000."
     long = object_of(a={"const": "x" * 120_000})
-    assert refusal(long) == "120001 characters of names and values exceeds limit of 120000."
+    assert (
+        refusal(long) == "120001 characters of names, values and patterns exceeds limit of 120000."
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,6 +250,18 @@ def test_sizes_are_limited() -> None:
         {**object_of(a={"$ref": "#/$defs/b"}), "$defs": {"b": {"anyOf": [{"$ref": "#/$defs/b"}]}}},
         object_of(a={"type": "array", "items": {"type": "null"}, "maxItems": 10**12}),
         object_of(a={"type": "string", "pattern": "((" * 400 + "a{9}" + "){9})" * 400}),
+        {
+            **object_of(**{f"p{number}": {"type": "null"} for number in range(4_900)}),
+            "required": [f"q{number}" for number in range(300_000)],
+        },
+        object_of(a={"anyOf": [{}] * 1_000_000}),
+        object_of(a={"enum": [1] * 1_000_000}),
+        object_of(a={"const": [{"b": "x" * 1_000_000}]}),
+        object_of(a={"type": ["string"] * 1_000_000}),
+        object_of(
+            **{f"p{n}": {"type": "string", "pattern": f"{n}{'(a|b)' * 190}"} for n in range(900)}
+        ),
+        object_of(**{f"p{n}": {"$ref": "#" + "/anyOf/0" * 5_000} for n in range(200)}),
     ],
     ids=[
         "levels",
@@ -252,6 +271,13 @@ def test_sizes_are_limited() -> None:
         "cycle in a choice",
         "repeats",
         "repeats in a pattern",
+        "required",
+        "members",
+        "values",
+        "characters of a value",
+        "types",
+        "patterns",
+        "references",
     ],
 )
 def test_hostile_schemas_are_refused_at_once(schema: dict[str, Any]) -> None:
