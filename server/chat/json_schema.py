@@ -75,9 +75,10 @@ def _type_alone(schema: Mapping[str, Any]) -> JsonObject:
 
 
 def _let_go_of_references(root: JsonObject, nodes: list[JsonObject]) -> None:
-    """Those that lead nowhere, or back to themselves."""
+    """Those that lead nowhere, to what is no schema, or back to themselves."""
+    places = set(map(id, nodes))
     for node in nodes:
-        if "$ref" in node and not isinstance(resolve(root, node["$ref"]), dict):
+        if "$ref" in node and id(resolve(root, node["$ref"])) not in places:
             del node["$ref"]
     for found in circular(root):
         found.schema.pop("$ref", None)

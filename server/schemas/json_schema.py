@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -37,6 +37,7 @@ UNNAMED_ROOT: Final = ("anyOf", "oneOf", "allOf", "enum", "not")
 ANNOTATIONS: Final = ("$schema", "$comment", "title", "description")
 DEFINITIONS: Final = ("$defs", "definitions")
 REFERENCES: Final = ("$ref", *DEFINITIONS)
+BESIDE_ROOT_REFERENCE: Final = frozenset(("type", *REFERENCES, *ANNOTATIONS))
 CHOICES: Final = ("anyOf", "enum", "const")
 PARTS: Final = ("properties", "required", "additionalProperties", "items", *COUNTS)
 VALUES: Final = ("type", "pattern", "format", "multipleOf", *LENGTHS, *NUMBERS)
@@ -208,8 +209,9 @@ def check_strict(schema: Schema) -> None:
     _check_root(schema)
     nodes = list(islice(walk(schema), MOST_SCHEMAS + 1))
     _check_size(nodes)
+    places = {id(node.schema) for node in nodes if isinstance(node.schema, dict)}
     for node in nodes:
-        if problem := _problem(schema, node):
+        if problem := _problem(schema, node, places):
             raise SchemaRefused(f"In context={node.path}, {problem}")
     schemas = [node.schema for node in nodes]
     if any(map(is_composed, schemas)) and not are_small_multiples(schemas):
@@ -289,14 +291,15 @@ def _length(value: Any) -> int:
     return len(orjson.dumps(value)) if isinstance(value, list | dict) else 0
 
 
-def _problem(root: Schema, node: Node) -> str | None:
+def _problem(root: Schema, node: Node, places: Set[int]) -> str | None:
+    """`places` are the schemas that a reference may lead to: those that were looked at."""
     schema = node.schema
     if not isinstance(schema, dict):
         return f"{schema!r} is not of type 'object'."
     if unknown := next((key for key in schema if key not in PERMITTED), None):
         return f"'{unknown}' is not permitted."
     if "$ref" in schema:
-        return _problem_of_reference(root, schema, is_root=node.parent is None)
+        return _problem_of_reference(root, schema, places, is_root=node.parent is None)
     types = schema.get("type")
     kinds = listed(types)
     if types is not None and not are_types(types):
@@ -313,12 +316,17 @@ def _problem(root: Schema, node: Node) -> str | None:
     )
 
 
-def _problem_of_reference(root: Schema, schema: Schema, *, is_root: bool) -> str | None:
-    beside = sorted(key for key in schema if key != "$ref")
-    if beside and not is_root:
+def _problem_of_reference(
+    root: Schema, schema: Schema, places: Set[int], *, is_root: bool
+) -> str | None:
+    beside = sorted(schema.keys() - (BESIDE_ROOT_REFERENCE if is_root else {"$ref"}))
+    if beside:
         return f"$ref cannot have keywords {{{', '.join(map(repr, beside))}}}."
-    if not isinstance(resolve(root, schema["$ref"]), dict):
+    target = resolve(root, schema["$ref"])
+    if id(target) not in places:
         return f"reference to '{schema['$ref']}' was not found in the schema."
+    if is_root and target.get("type") != "object":
+        return f"reference to '{schema['$ref']}' is not of type 'object'."
     return None
 
 

@@ -47,6 +47,12 @@ def kept(shape: dict[str, Any]) -> dict[str, Any]:
         ({"$ref": "https://example.invalid/"}, {}),
         ({"$ref": "#/$defs/none"}, {}),
         ({"$ref": "#/properties/a"}, {}),
+        ({"anyOf": [{"$ref": "#/properties/a/const"}], "const": {}}, {"anyOf": [{}], "const": {}}),
+        (
+            {"anyOf": [{"$ref": "#/properties/a/enum/0"}], "enum": [{}]},
+            {"anyOf": [{}], "enum": [{}]},
+        ),
+        ({"anyOf": [{"$ref": "#/properties"}]}, {"anyOf": [{}]}),
         ({"$ref": "#"}, {"$ref": "#"}),
         ({"items": [STRING, {}]}, {"prefixItems": [STRING, {}]}),
         ({"required": "a", "properties": []}, {}),

@@ -58,6 +58,11 @@ def test_the_whole_subset_is_taken() -> None:
     check_strict(WHOLE)
 
 
+def test_the_root_may_be_a_reference() -> None:
+    """To an object, and nothing is said of it beside that."""
+    check_strict({"type": "object", "$ref": "#/$defs/b", "$defs": {"b": object_of()}})
+
+
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "open": ({"type": "object", "properties": {}, "required": []}, f"In context=(), {CLOSED}"),
     "open inside": (
@@ -108,6 +113,32 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "nowhere": (
         object_of(a={"$ref": "#/$defs/b"}),
         "In context=('properties', 'a'), reference to '#/$defs/b' was not found in the schema.",
+    ),
+    "what is no schema": (
+        object_of(a={"$ref": "#/properties/b/const"}, b={"const": {"type": "text"}}),
+        "In context=('properties', 'a'), reference to '#/properties/b/const' was not found in the "
+        "schema.",
+    ),
+    "words for people": (
+        {**object_of(a={"$ref": "#/$comment"}), "$comment": {"type": "string"}},
+        "In context=('properties', 'a'), reference to '#/$comment' was not found in the schema.",
+    ),
+    "nothing": (
+        {"type": "object", "$ref": "#/$defs/c", "$defs": {"b": None}},
+        "In context=(), reference to '#/$defs/c' was not found in the schema.",
+    ),
+    "all properties": (
+        object_of(a={"$ref": "#/properties"}),
+        "In context=('properties', 'a'), reference to '#/properties' was not found in the schema.",
+    ),
+    "rules beside the root's reference": (
+        {**object_of(), "$ref": "#/$defs/b", "$defs": {"b": object_of()}},
+        "In context=(), $ref cannot have keywords {'additionalProperties', 'properties', "
+        "'required'}.",
+    ),
+    "the root is no object": (
+        {"type": "object", "$ref": "#/$defs/b", "$defs": {"b": {"type": "string"}}},
+        "In context=(), reference to '#/$defs/b' is not of type 'object'.",
     ),
     "elsewhere": (
         object_of(a={"$ref": "https://example.invalid/x"}),
