@@ -13,7 +13,6 @@ from typing import Any, Final
 import orjson
 
 from server.schemas.json_schema import (
-    FORMATS,
     LISTED,
     MOST_CHARACTERS,
     MOST_SCHEMAS,
@@ -27,6 +26,7 @@ from server.schemas.json_schema import (
     is_bound,
     is_composed,
     is_count,
+    is_format,
     is_plain_pattern,
     is_small_multiple,
     resolve,
@@ -60,7 +60,7 @@ def _usable(text: bytes) -> JsonObject:
     for node in nodes:
         _loosen(node)
     _let_go_of_references(loosened, nodes)
-    if deepest(loosened) > MOST_STEPS_DOWN:
+    if deepest(loosened) > MOST_STEPS_DOWN or circular(loosened):
         return _type_alone(schema)
     if any(map(is_composed, nodes)):
         _let_go_of_factors(nodes)
@@ -164,7 +164,7 @@ _KEPT: Final[dict[str, Callable[[Any], bool]]] = {
     "const": lambda value: True,
     "$ref": lambda value: isinstance(value, str),
     "pattern": is_plain_pattern,
-    "format": lambda value: isinstance(value, str) and value in FORMATS,
+    "format": is_format,
     "multipleOf": is_small_multiple,
 }
 """What is kept of a schema, and what it must look like for that."""

@@ -63,6 +63,9 @@ class SchemaRefused(Exception):
     """The schema cannot be enforced; the text says where and why."""
 
 
+_INDEX: Final = re.compile("0|[1-9][0-9]{0,8}", re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A schema, and where it stands in another. `level` counts the objects that it lies in."""
@@ -119,7 +122,7 @@ def resolve(root: Schema, reference: Any) -> Any:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(found, dict):
             found = found.get(name)
-        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+        elif isinstance(found, list) and _INDEX.fullmatch(name) and int(name) < len(found):
             found = found[int(name)]
         else:
             return None
@@ -127,7 +130,10 @@ def resolve(root: Schema, reference: Any) -> Any:
 
 
 def circular(root: Schema) -> list[Node]:
-    """The schemas whose reference leads back to themselves, with no text in between."""
+    """The schemas whose reference leads back to themselves, with no text in between.
+
+    Of each ring one, though rings that have a part in common may count as one.
+    """
     found: list[Node] = []
     seen: set[int] = set()
     for start in walk(root):
@@ -148,11 +154,18 @@ def _follow(root: Schema, start: Node, seen: set[int], found: list[Node]) -> Non
             trail.pop()
             on_trail.discard(id(node.schema))
         elif id(following.schema) in on_trail:
-            found.append(node)
+            found.append(_referring(following))
         elif id(following.schema) not in seen:
             seen.add(id(following.schema))
             on_trail.add(id(following.schema))
             trail.append((following, _alike(root, following)))
+
+
+def _referring(node: Node) -> Node:
+    """The last one on the way to it that refers to another: what is named has a step."""
+    while node.steps and node.parent is not None:
+        node = node.parent
+    return node.parent or node
 
 
 def _alike(root: Schema, node: Node) -> Iterator[Node]:
@@ -379,7 +392,7 @@ def _problem_of_text(schema: Schema) -> str | None:
             f"'pattern' {schema['pattern']!r} is not a regular expression that can be enforced: "
             "without look-around, back-references and large repetitions."
         )
-    if "format" in schema and schema["format"] not in FORMATS:
+    if "format" in schema and not is_format(schema["format"]):
         return f"format {schema['format']!r} is not permitted."
     return None
 
@@ -406,6 +419,11 @@ def are_types(value: Any) -> bool:
     """One of the types there are, or several different ones."""
     kinds = listed(value)
     return 0 < len(kinds) <= len(TYPES) and all(kind in TYPES for kind in kinds)
+
+
+def is_format(value: Any) -> bool:
+    """A known one."""
+    return isinstance(value, str) and value in FORMATS
 
 
 def is_count(value: Any) -> bool:

@@ -204,6 +204,12 @@ def test_the_first_fault_is_told_with_its_place(schema: dict[str, Any], told: st
         {"enum": ["a", "b"], "const": "c"},
         {"enum": "abc"},
         {"type": []},
+        {"type": [[]]},
+        {"type": "string", "format": []},
+        {"type": "object", "required": [[]], "additionalProperties": False},
+        {"$ref": "#/properties/b/anyOf/" + "9" * 5000},
+        {"$ref": "#/properties/b/anyOf/٠"},
+        {"$ref": []},
         {"type": ["null"] * 8},
         {"type": "object", "properties": [], "additionalProperties": False},
         {"type": "object", "required": {}, "additionalProperties": False},
@@ -212,7 +218,8 @@ def test_the_first_fault_is_told_with_its_place(schema: dict[str, Any], told: st
 )
 def test_what_nobody_could_enforce_is_refused(shape: dict[str, Any]) -> None:
     """Wherever it stands."""
-    assert refusal(object_of(a=shape)).startswith("In context=('properties', 'a'), ")
+    schema = object_of(a=shape, b={"anyOf": [{"type": "null"}]})
+    assert refusal(schema).startswith("In context=('properties', 'a'), ")
 
 
 @pytest.mark.parametrize(
@@ -313,9 +320,9 @@ def test_sizes_are_limited() -> None:
 )
 def test_hostile_schemas_are_refused_at_once(schema: dict[str, Any]) -> None:
     """Whatever their depth: nothing here calls itself."""
-    begun = time.monotonic()
+    begun = time.thread_time()
     refusal(schema)
-    assert time.monotonic() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 def test_a_cycle_is_told_with_its_place() -> None:
@@ -324,6 +331,10 @@ def test_a_cycle_is_told_with_its_place() -> None:
         "In context=('properties', 'a'), the reference '#/$defs/d0' leads back to itself."
     )
     check_strict(chain(3, "#"))
+    choice = {"anyOf": [{"$ref": "#/$defs/b"}, {"type": "null"}]}
+    assert refusal({**object_of(a={"$ref": "#/$defs/b/anyOf/0"}), "$defs": {"b": choice}}) == (
+        "In context=('properties', 'a'), the reference '#/$defs/b' leads back to itself."
+    )
 
 
 PLAIN = ["", "a+b*c?", "^[^@]+@[^@]+$", r"\d{3}-\d{4}", r"^\p{L}+$", "^a$|^b$", "(?<year>[0-9]+)"]
