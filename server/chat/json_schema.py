@@ -32,7 +32,14 @@ from server.schemas.json_schema import (
     resolve,
     walk,
 )
-from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice
+from server.schemas.satisfiable import (
+    COUNTS,
+    LENGTHS,
+    NUMBERS,
+    empty_bounds,
+    has_choice,
+    has_member,
+)
 
 JsonObject = dict[str, Any]
 
@@ -59,6 +66,9 @@ def _usable(text: bytes) -> JsonObject:
         return _type_alone(schema)
     for node in nodes:
         _loosen(node)
+    for node in nodes:
+        if not has_member(node):
+            del node["anyOf"]
     _let_go_of_references(loosened, nodes)
     if deepest(loosened) > MOST_STEPS_DOWN or circular(loosened):
         return _type_alone(schema)
@@ -109,12 +119,19 @@ def _loosen(node: JsonObject) -> None:
 
 
 def _let_go_of_nothing(node: JsonObject) -> None:
-    """Bounds and choices that leave no value at all."""
+    """Bounds and choices that leave no value at all, and rules that may leave no choice."""
     empty = {key for pair in empty_bounds(node) for key in pair}
+    if not node.keys().isdisjoint({"enum", "const"}):
+        empty |= _RULES_OF_TEXT_AND_PARTS
     if not has_choice(node):
         empty |= {"enum", "const"}
     for key in empty & node.keys():
         del node[key]
+
+
+_RULES_OF_TEXT_AND_PARTS: Final = frozenset(
+    ("pattern", "format", "properties", "patternProperties", "required", "additionalProperties")
+) | {"items", "prefixItems"}
 
 
 def _declares_all(node: JsonObject) -> bool:

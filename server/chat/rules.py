@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from server.chat.dates import with_real_dates
+from server.chat.enforced import enforced
 from server.chat.json_schema import usable
 from server.chat.parameter import ANY_OBJECT
 
@@ -83,10 +83,9 @@ class Rules:
     def json(self, schema: Schema, *, strict: bool) -> str:
         """JSON of this schema, or of what can be enforced of it."""
         if strict:
-            kept = {key: value for key, value in schema.items() if key != "$schema"}
-            return f"%json {json.dumps({**with_real_dates(kept), 'x-guidance': _COMPACT})}"
-        usable_part = usable(ANY_OBJECT if self.loose else schema)
-        return f"%json {json.dumps({**with_real_dates(usable_part), 'x-guidance': _LENIENT})}"
+            return f"%json {json.dumps({**enforced(schema), 'x-guidance': _COMPACT})}"
+        kept = enforced(usable(ANY_OBJECT if self.loose else schema))
+        return f"%json {json.dumps({**kept, 'x-guidance': _LENIENT})}"
 
 
 def quoted(text: str) -> str:

@@ -18,7 +18,15 @@ from urllib.parse import unquote
 import orjson
 from pydantic_core import PydanticCustomError
 
-from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, empty_bounds, has_choice, listed
+from server.schemas.satisfiable import (
+    COUNTS,
+    LENGTHS,
+    NUMBERS,
+    empty_bounds,
+    has_choice,
+    has_member,
+    listed,
+)
 
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -42,6 +50,10 @@ CHOICES: Final = ("anyOf", "enum", "const")
 PARTS: Final = ("properties", "required", "additionalProperties", "items", *COUNTS)
 VALUES: Final = ("type", "pattern", "format", "multipleOf", *LENGTHS, *NUMBERS)
 ASSERTIONS: Final = frozenset(("multipleOf", "properties", "patternProperties", "items"))
+# Of values that are listed, nobody looks at what else these leave.
+NOT_BESIDE_VALUES: Final = frozenset(
+    ("pattern", "format", "anyOf", "properties", "required", "additionalProperties", "items")
+)
 PERMITTED: Final = frozenset((*VALUES, *PARTS, *CHOICES, *REFERENCES, *ANNOTATIONS))
 
 MOST_SCHEMAS: Final = 20_000
@@ -322,10 +334,10 @@ def _problem(root: Schema, node: Node, places: Set[int]) -> str | None:
     return (
         (_problem_of_object(schema) if "object" in kinds else None)
         or (_problem_of_array(schema) if "array" in kinds else None)
-        or _problem_of_choice(schema)
         or _problem_of_text(schema)
         or _problem_of_numbers(schema)
         or _problem_of_bounds(schema)
+        or _problem_of_choice(schema)
     )
 
 
@@ -381,8 +393,13 @@ def _problem_of_choice(schema: Schema) -> str | None:
             return f"{schema[key]!r} is not of type 'array'."
         if key in schema and not schema[key]:
             return f"'{key}' has no members."
+    beside = next((key for key in schema if key in NOT_BESIDE_VALUES), None)
+    if beside and not schema.keys().isdisjoint({"enum", "const"}):
+        return f"'{beside}' is not permitted beside 'enum' and 'const'."
     if not has_choice(schema):
-        return "no value that is given is of the type that is."
+        return "no value that is given is of the type and within the bounds that are."
+    if not has_member(schema):
+        return "no member of 'anyOf' is of the type that is."
     return None
 
 
@@ -442,7 +459,19 @@ def is_small_multiple(value: Any) -> bool:
     if not is_bound(value) or value <= 0:
         return False
     factor = Fraction(repr(value))
-    return factor.numerator <= LARGEST_MULTIPLE and factor.denominator <= LARGEST_MULTIPLE
+    is_small = max(factor.numerator, factor.denominator) <= LARGEST_MULTIPLE
+    return is_small and _is_exact_in_tens(float(value), factor)
+
+
+def _is_exact_in_tens(value: float, factor: Fraction) -> bool:
+    """Whether it comes to the same if it is multiplied by ten until it is whole.
+
+    So llguidance reads it, and 0.07 becomes 7000000000000001 in this way.
+    """
+    tens = 0
+    while not value.is_integer():
+        value, tens = value * 10, tens + 1
+    return Fraction(int(value), 10**tens) == factor
 
 
 _Part = tuple[str | None, str]

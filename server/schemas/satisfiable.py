@@ -1,10 +1,10 @@
-"""Whether a JSON Schema leaves anything: between its bounds, and of its choices for its type."""
+"""Whether a JSON Schema leaves anything: between its bounds, and of its choices within them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
-from math import ceil
+from math import ceil, inf
 from typing import Any, Final
 
 LENGTHS: Final = ("minLength", "maxLength")
@@ -12,6 +12,7 @@ COUNTS: Final = ("minItems", "maxItems")
 NUMBERS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 _NUMERIC: Final = frozenset({"integer", "number"})
+_SIZES: Final = {"string": LENGTHS, "array": COUNTS}
 _BOUNDED: Final = {
     COUNTS: frozenset({"array"}),
     LENGTHS: frozenset({"string"}),
@@ -21,6 +22,19 @@ _BOUNDED: Final = {
     ("exclusiveMinimum", "exclusiveMaximum"): _NUMERIC,
 }
 """Bounds that go together, and the types that they are of."""
+
+_FORMATTED: Final = {
+    "date": (10, 10),
+    "date-time": (20, inf),
+    "time": (9, inf),
+    "duration": (3, inf),
+    "email": (3, inf),
+    "hostname": (1, 253),
+    "ipv4": (7, 15),
+    "ipv6": (2, 45),
+    "uuid": (36, 36),
+}
+"""How many characters texts in these formats have, at least and at most."""
 
 
 def kind_of(value: Any) -> str:
@@ -45,6 +59,12 @@ def listed(value: Any) -> list[Any]:
 def empty_bounds(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The pairs of bounds between which nothing is. All bounds must be numbers."""
     types = listed(schema.get("type", list(_NUMERIC | {"array", "string"})))
+    if "format" in schema and "string" in types:
+        least, most = _FORMATTED.get(schema["format"], (0, inf))
+        if schema.get("minLength", least) > most:
+            yield "minLength", "format"
+        if schema.get("maxLength", most) < least:
+            yield "maxLength", "format"
     for (low, high), kinds in _BOUNDED.items():
         if low in schema and high in schema and not kinds.isdisjoint(types):
             step = _step(schema, types) if kinds is _NUMERIC else None
@@ -53,16 +73,60 @@ def empty_bounds(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def has_choice(schema: Mapping[str, Any]) -> bool:
-    """Whether one of its choices, if it gives any, is of its type."""
+    """Whether one of its choices, if it gives any, is of its type and within its bounds.
+
+    All bounds must be numbers.
+    """
     if "const" in schema:
         constant = schema["const"]
-        choices = [constant] if constant in schema.get("enum", [constant]) else []
+        choices = [constant] if _is_among(constant, schema.get("enum", [constant])) else []
     elif "enum" in schema:
         choices = schema["enum"]
     else:
         return True
     types = listed(schema.get("type", []))
-    return any(is_of(choice, types) for choice in choices)
+    return any(is_of(choice, types) and _is_within(choice, schema) for choice in choices)
+
+
+def has_member(schema: Mapping[str, Any]) -> bool:
+    """Whether a member of its `anyOf`, if it has any, may be of its type."""
+    types, members = _kinds(schema), schema.get("anyOf")
+    if not types or not members:
+        return True
+    kinds = [_kinds(member) for member in members if isinstance(member, Mapping)]
+    return len(kinds) < len(members) or any(not each or each & types for each in kinds)
+
+
+def _kinds(schema: Mapping[str, Any]) -> set[str]:
+    """The types that it names; whole numbers are numbers, too."""
+    kinds = {kind for kind in listed(schema.get("type")) if isinstance(kind, str)}
+    return kinds | {"integer"} if "number" in kinds else kinds
+
+
+def _is_among(value: Any, values: Collection[Any]) -> bool:
+    return any(each == value and kind_of(each) == kind_of(value) for each in values)
+
+
+def _is_within(value: Any, schema: Mapping[str, Any]) -> bool:
+    kind = kind_of(value)
+    if kind in _SIZES:
+        least, most = _SIZES[kind]
+        return bool(schema.get(least, 0) <= len(value) <= schema.get(most, len(value)))
+    return kind not in _NUMERIC or (_is_between(value, schema) and _is_multiple(value, schema))
+
+
+def _is_between(value: float, schema: Mapping[str, Any]) -> bool:
+    return bool(
+        schema.get("minimum", value) <= value <= schema.get("maximum", value)
+        and ("exclusiveMinimum" not in schema or schema["exclusiveMinimum"] < value)
+        and ("exclusiveMaximum" not in schema or value < schema["exclusiveMaximum"])
+    )
+
+
+def _is_multiple(value: float, schema: Mapping[str, Any]) -> bool:
+    if "multipleOf" not in schema:
+        return True
+    return Fraction(repr(value)) % Fraction(repr(schema["multipleOf"])) == 0
 
 
 def _step(schema: Mapping[str, Any], types: list[Any]) -> Fraction | None:

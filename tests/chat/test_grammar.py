@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from server.chat.layout import CallLayout
 from server.chat.telling import pieces_of
 from server.chat.turn import TurnParser
 from server.chat.values import ToolCall, ToolSpec
-from server.schemas.json_schema import check_strict
+from server.schemas.json_schema import SchemaRefused, check_strict
 from tests.engine.grammar_vocabulary import GrammarVocabulary, grammar_vocabulary
 
 CITY = {
@@ -569,6 +570,53 @@ def test_dates_are_days_of_the_calendar(vocabulary: GrammarVocabulary, strict: b
     assert not vocabulary.accepts(grammar, '{"days": ["2024-02-29T24:00:00Z"]}')
 
 
+FACTORS = [0.29, 0.58, 1.1, 2.2, 3.3, 4.35, 8.2, 9.95, 0.0125, 1 / 8192, 0.07, 0.57, 0.0029, 33.33]
+
+
+def enforceable(shape: dict[str, Any], strict: bool) -> str:
+    """The grammar of an answer with a property of this shape; checked, if it is strict."""
+    properties = {"a": shape, "größe [int] 100%": {"type": "string", "enum": ["x"]}}
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    if strict:
+        check_strict(schema)
+    return turn_grammar(PLAIN, [], form=AnswerForm(schema, strict=strict))
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "not strict"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"$ref": "#/properties/größe [int] 100%"},
+        {"$ref": "#/properties/gr%C3%B6%C3%9Fe%20%5Bint%5D%20100%25"},
+        {"type": "string", "const": "x", "$schema": "urn:foo", "title": "A", "$comment": "B"},
+    ],
+    ids=["characters that no URI has", "characters of URIs", "another $schema"],
+)
+def test_what_a_schema_calls_its_parts(
+    vocabulary: GrammarVocabulary, shape: dict[str, Any], strict: bool
+) -> None:
+    """Any name will do, however a reference spells it; and another `$schema` changes nothing."""
+    grammar = enforceable(shape, strict)
+    for value, fits in (("x", True), ("y", False), (1, False)):
+        answer = json.dumps({"a": value, "größe [int] 100%": "x"}, ensure_ascii=False)
+        assert vocabulary.accepts(grammar, answer) == fits
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_factors_that_are_taken_are_enforced(vocabulary: GrammarVocabulary, factor: float) -> None:
+    """Others are refused where they are strict, and let go where not."""
+    grammar = enforceable({"type": "number", "multipleOf": factor}, strict=False)
+    assert vocabulary.begins(grammar, '{"a": ')
+    with contextlib.suppress(SchemaRefused):
+        grammar = enforceable({"type": "number", "multipleOf": factor}, strict=True)
+        assert vocabulary.begins(grammar, '{"a": ')
+
+
 AWKWARD = {
     "look-around": {"pattern": "(?=a)b", "type": "string"},
     "not": {"not": {"type": "string"}, "type": "integer"},
@@ -577,6 +625,10 @@ AWKWARD = {
     "nowhere": {"$ref": "#/$defs/none"},
     "itself": {"$ref": "#/properties/value"},
     "both ways": {"minimum": 3, "maximum": 1},
+    "inexact factor": {"type": "number", "multipleOf": 0.07},
+    "type without members": {"type": "string", "anyOf": [{"type": "null"}]},
+    "pattern without values": {"enum": ["a"], "pattern": "b"},
+    "value out of bounds": {"enum": ["a"], "maxLength": 0},
     "huge factor": {"type": "integer", "multipleOf": 123456789},
     "no choice": {"enum": []},
     "old tuple": {"type": "array", "items": [{"type": "integer"}], "maxItems": 1},

@@ -1,0 +1,38 @@
+"""Schemas as llguidance is told them: in its words, and without the words for people.
+
+So a grammar is as large as what it holds a model to, whatever is explained in its schemas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+import orjson
+
+from server.chat.dates import PATTERNS
+from server.schemas.json_schema import ANNOTATIONS, walk
+
+
+def enforced(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The same schema, of which all is enforced."""
+    told: dict[str, Any] = orjson.loads(orjson.dumps(schema))
+    for node in walk(told):
+        if isinstance(node.schema, dict):
+            _retell(node.schema)
+    return told
+
+
+def _retell(part: dict[str, Any]) -> None:
+    for word in ANNOTATIONS:
+        part.pop(word, None)
+    if "$ref" in part:
+        part["$ref"] = _reference(part["$ref"])
+    if part.get("format") in PATTERNS and "pattern" not in part:  # of two only one has a place
+        part["pattern"] = PATTERNS[part.pop("format")]
+
+
+def _reference(reference: str) -> str:
+    """With no character in it that a URI has not."""
+    return f"#{quote(unquote(reference[1:]), safe='/~$')}"
