@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+import orjson
+
+from server.chat.enforced import enforced
 from server.chat.layout import LONGEST_NAME, TAG_CLOSE, TAG_NAMED, TAG_OPEN, CallLayout
 from server.chat.parameter import Parameter, parameter_of, parameters_of, schema_of
 from server.chat.rules import Rules, Schema, either, quoted
 from server.chat.values import ToolSpec
+
+LARGEST: Final = 250_000  # bytes of a function's schema, with a copy for each of its parameters
 
 
 def arguments(rules: Rules, layout: CallLayout, tool: ToolSpec, name: str) -> str:
     """The rule of this name, for the arguments of `tool`."""
     schema = parameters_of(tool, loose=rules.loose)
     if layout.arguments == "tagged":
-        return rules.add(name, " ".join(_tagged(rules, schema, name, strict=tool.strict)))
+        blocks = _tagged(rules, enforced(schema), name, strict=tool.strict)
+        return rules.add(name, " ".join(blocks))
     return rules.add(name, rules.json(schema, strict=tool.strict))
 
 
 def fits_tags(tool: ToolSpec) -> bool:
-    """Whether all its parameters have names that can stand in a tag and be read there."""
-    return all(map(_fits_tag, tool.schema.get("properties") or ()))
+    """Whether each of its parameters can stand in a block of its own.
+
+    Its name must be one that is read in a tag, and its schema comes with all that it refers to.
+    """
+    schema = enforced(parameters_of(tool))
+    names = schema.get("properties") or {}
+    text = orjson.dumps(schema)
+    copies = len(names) if b'"$ref":' in text else 1
+    return all(map(_fits_tag, names)) and copies * len(text) <= LARGEST
 
 
 def _fits_tag(name: str) -> bool:

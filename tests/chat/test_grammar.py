@@ -538,6 +538,46 @@ def test_what_is_strict_is_not_too_much(
     assert vocabulary.begins(grammar, f'{{"{next(iter(properties))}": ')
 
 
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "not strict"])
+def test_words_for_people_are_in_no_grammar(strict: bool) -> None:
+    """However long they are, and however many parameters refer to what they explain."""
+    told = {"title": "Words", "description": "words" * 10_000}
+    day = {**ANSWER, **told, "properties": {"n": {"type": "integer", **told}}, "required": ["n"]}
+    names = [f"day_{number}" for number in range(8)]
+    parts = {name: {"$ref": "#/$defs/day"} for name in names}
+    schema = {**ANSWER, "properties": parts, "required": names, "$defs": {"day": day}}
+    for dialect in (HERMES, QWEN_CODER):
+        grammar = turn_grammar(dialect, [ToolSpec("f", None, schema, strict)])
+        assert "words" not in grammar.lower()
+
+
+def test_parameters_that_share_much_stand_in_one_object(vocabulary: GrammarVocabulary) -> None:
+    """In blocks, each would come with all of it."""
+    day = {"enum": [f"value {number}" for number in range(900)]}
+    names = [f"day_{number}" for number in range(300)]
+    parts = {name: {"$ref": "#/$defs/day"} for name in names}
+    schema = {**ANSWER, "properties": parts, "required": names, "$defs": {"day": day}}
+    check_strict(schema)
+    tool = ToolSpec("f", None, schema, strict=True)
+    grammar = turn_grammar(QWEN_CODER, [tool], must_call=True, tags=vocabulary.tags)
+    assert len(grammar) < 100_000
+    arguments = json.dumps(dict.fromkeys(names, "value 899"))
+    assert vocabulary.accepts(grammar, hermes("f", arguments))
+    assert not vocabulary.begins(grammar, "<tool_call>\n<function=f>")
+    parser = TurnParser(QWEN_CODER, [tool])
+    parser.feed(hermes("f", arguments))
+    parser.finish()
+    assert [(name, json.loads(text)) for _, name, text in parser.calls] == [
+        ("f", json.loads(arguments))
+    ]
+
+
+def test_properties_that_are_none_do_no_harm() -> None:
+    """Where blocks would have their names."""
+    tool = ToolSpec("f", None, {"type": "object", "properties": [1]})
+    assert turn_grammar(QWEN_CODER, [tool], must_call=True)
+
+
 DAYS = {
     "2024-02-29": True,
     "2000-02-29": True,
