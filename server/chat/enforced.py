@@ -6,13 +6,15 @@ So a grammar is as large as what it holds a model to, whatever is explained in i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
 import orjson
 
 from server.chat.dates import PATTERNS
 from server.schemas.json_schema import ANNOTATIONS, walk
+
+LONGEST_HOSTNAME: Final = 253  # which llguidance does not know
 
 
 def enforced(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,6 +31,8 @@ def _retell(part: dict[str, Any]) -> None:
         part.pop(word, None)
     if "$ref" in part:
         part["$ref"] = _reference(part["$ref"])
+    if part.get("format") == "hostname":
+        part["maxLength"] = min(part.get("maxLength", LONGEST_HOSTNAME), LONGEST_HOSTNAME)
     if part.get("format") in PATTERNS and "pattern" not in part:  # of two only one has a place
         part["pattern"] = PATTERNS[part.pop("format")]
 

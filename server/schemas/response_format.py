@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from server.schemas.common import Given, JsonObject, one_of
 from server.schemas.json_schema import require_strict
@@ -34,7 +35,9 @@ class JsonSchema(Given):
 
     @model_validator(mode="after")
     def _enforceable(self) -> Self:
-        if self.strict and self.schema_ is not None:
+        if self.strict:
+            if self.schema_ is None:
+                raise PydanticCustomError("missing_part", "", {"name": "schema"})
             require_strict(self.schema_, f"response_format '{self.name}'")
         return self
 

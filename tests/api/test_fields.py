@@ -557,7 +557,7 @@ TAKEN: list[tuple[str, str, Any, Any]] = [
     ("JsonSchema", "name", "shape", "shape"),
     ("JsonSchema", "description", "A shape.", "A shape."),
     ("JsonSchema", "schema", {"type": "object"}, {"type": "object"}),
-    ("JsonSchema", "strict", True, True),
+    ("JsonSchema", "strict", False, False),
     ("JsonSchemaFormat", "json_schema", {"name": "n"}, {"name": "n"}),
     ("NewFileSearchResources", "vector_store_ids", ["vs_1"], ["vs_1"]),
     ("NewFileSearchResources", "vector_stores", [STORE], [STORE]),

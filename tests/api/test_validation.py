@@ -619,6 +619,15 @@ STRICT: list[Row] = [
         "invalid_function_parameters",
     ),
     (
+        ASSISTANT,
+        assistant(
+            response_format={"type": "json_schema", "json_schema": {"name": "n", "strict": True}}
+        ),
+        "Missing required parameter: 'response_format.json_schema.schema'.",
+        "response_format.json_schema.schema",
+        "missing_required_parameter",
+    ),
+    (
         BOTH,
         run(response_format=form({"type": "array"})),
         "Invalid schema for response_format 'shape': schema must be a JSON Schema of "

@@ -610,6 +610,18 @@ def test_dates_are_days_of_the_calendar(vocabulary: GrammarVocabulary, strict: b
     assert not vocabulary.accepts(grammar, '{"days": ["2024-02-29T24:00:00Z"]}')
 
 
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "not strict"])
+def test_hostnames_have_an_end(vocabulary: GrammarVocabulary, strict: bool) -> None:
+    """After 253 characters, or earlier if that is asked for."""
+    label = "a" * 62
+    for longest, asked in ((253, {}), (253, {"maxLength": 400}), (70, {"maxLength": 70})):
+        grammar = enforceable({"type": "string", "format": "hostname", **asked}, strict)
+        for length in (1, longest, longest + 1):
+            name = ".".join([label] * 5)[:length]
+            answer = json.dumps({"a": name, "größe [int] 100%": "x"}, ensure_ascii=False)
+            assert vocabulary.accepts(grammar, answer) == (length <= longest), length
+
+
 FACTORS = [0.29, 0.58, 1.1, 2.2, 3.3, 4.35, 8.2, 9.95, 0.0125, 1 / 8192, 0.07, 0.57, 0.0029, 33.33]
 
 
