@@ -39,6 +39,7 @@ from server.schemas.satisfiable import (
     empty_bounds,
     has_choice,
     has_member,
+    has_short_least,
 )
 
 JsonObject = dict[str, Any]
@@ -127,6 +128,8 @@ def _let_go_of_nothing(node: JsonObject) -> None:
         empty |= {"enum", "const"}
     for key in empty & node.keys():
         del node[key]
+    if not has_short_least(node):
+        del node["minLength"]
 
 
 _RULES_OF_TEXT_AND_PARTS: Final = frozenset(

@@ -21,10 +21,12 @@ from pydantic_core import PydanticCustomError
 from server.schemas.satisfiable import (
     COUNTS,
     LENGTHS,
+    LONGEST_LEAST,
     NUMBERS,
     empty_bounds,
     has_choice,
     has_member,
+    has_short_least,
     listed,
 )
 
@@ -429,6 +431,8 @@ def _problem_of_numbers(schema: Schema) -> str | None:
 def _problem_of_bounds(schema: Schema) -> str | None:
     for low, high in empty_bounds(schema):
         return f"'{low}' and '{high}' leave nothing between them."
+    if not has_short_least(schema):
+        return f"'minLength' beside 'pattern' and 'format' must be at most {LONGEST_LEAST}."
     return None
 
 

@@ -11,6 +11,8 @@ LENGTHS: Final = ("minLength", "maxLength")
 COUNTS: Final = ("minItems", "maxItems")
 NUMBERS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
+LONGEST_LEAST: Final = 16  # characters that a text with a pattern or a format must have
+
 _NUMERIC: Final = frozenset({"integer", "number"})
 _SIZES: Final = {"string": LENGTHS, "array": COUNTS}
 _BOUNDED: Final = {
@@ -70,6 +72,14 @@ def empty_bounds(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             step = _step(schema, types) if kinds is _NUMERIC else None
             if _is_empty(schema, low, high, step):
                 yield low, high
+
+
+def has_short_least(schema: Mapping[str, Any]) -> bool:
+    """Whether it can soon be told that some text is as long as it must be, by all its rules."""
+    if schema.keys().isdisjoint({"pattern", "format"}):
+        return True
+    always = 0 if "pattern" in schema else _FORMATTED.get(schema["format"], (0, inf))[0]
+    return bool(schema.get("minLength", 0) <= max(LONGEST_LEAST, always))
 
 
 def has_choice(schema: Mapping[str, Any]) -> bool:

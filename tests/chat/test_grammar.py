@@ -524,6 +524,9 @@ LARGE: dict[str, dict[str, Any]] = {
     "least items": {"a": {"type": "array", "items": ITEM, "minItems": 100_000}},
     "lengths": {"a": {"type": "string", "minLength": 99_999, "maxLength": 100_000}},
     "several rules": {"a": {"type": "string", "pattern": "^[a-z ]+$", "maxLength": 50}},
+    "least of a pattern": {"a": {"type": "string", "pattern": r"^\S.*\S$", "minLength": 16}},
+    "least of a format": {"a": {"type": "string", "format": "hostname", "minLength": 16}},
+    "length of a format": {"a": {"type": "string", "format": "uuid", "minLength": 36}},
 }
 
 
@@ -681,6 +684,7 @@ AWKWARD = {
     "type without members": {"type": "string", "anyOf": [{"type": "null"}]},
     "pattern without values": {"enum": ["a"], "pattern": "b"},
     "value out of bounds": {"enum": ["a"], "maxLength": 0},
+    "long least": {"type": "string", "pattern": r"^\S.*\S$", "minLength": 100},
     "huge factor": {"type": "integer", "multipleOf": 123456789},
     "no choice": {"enum": []},
     "old tuple": {"type": "array", "items": [{"type": "integer"}], "maxItems": 1},

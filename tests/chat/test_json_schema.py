@@ -47,6 +47,7 @@ def kept(shape: dict[str, Any]) -> dict[str, Any]:
         ({**STRING, "anyOf": [{"type": "null"}]}, STRING),
         ({**STRING, "anyOf": [{"type": "text"}]}, {**STRING, "anyOf": [{}]}),
         ({**STRING, "format": "date", "maxLength": 9}, STRING),
+        ({"pattern": "a", "minLength": 17}, {"pattern": "a"}),
         ({"multipleOf": 0.07}, {}),
         ({"minimum": 1e300, "maximum": 2}, {"maximum": 2}),
         ({"exclusiveMinimum": True, "minimum": 1}, {"minimum": 1}),
