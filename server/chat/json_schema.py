@@ -73,9 +73,8 @@ def _usable(text: bytes) -> JsonObject:
     _let_go_of_references(loosened, nodes)
     if deepest(loosened) > MOST_STEPS_DOWN or circular(loosened):
         return _type_alone(schema)
-    if any(map(is_composed, nodes)):
-        _let_go_of_factors(nodes)
-    else:
+    _let_go_of_factors(nodes)
+    if not any(map(is_composed, nodes)):
         for node in filter(_declares_all, nodes):
             node.setdefault("additionalProperties", False)
     return loosened

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -58,7 +58,7 @@ NOT_BESIDE_VALUES: Final = frozenset(
 )
 PERMITTED: Final = frozenset((*VALUES, *PARTS, *CHOICES, *REFERENCES, *ANNOTATIONS))
 
-MOST_SCHEMAS: Final = 20_000
+MOST_SCHEMAS: Final = 15_000
 MOST_PROPERTIES: Final = 5_000
 MOST_LEVELS: Final = 10
 MOST_STEPS_DOWN: Final = 200  # along references, too: what reads schemas calls itself at each
@@ -69,6 +69,7 @@ MOST_REPEATS: Final = 100_000
 LARGEST_BOUND: Final = 10**16
 # Beyond these, an automaton that checks them as text comes in is too large.
 LARGEST_MULTIPLE: Final = 10_000
+MOST_REMAINDERS: Final = 20_000  # of all factors in a schema
 LONGEST_PATTERN: Final = 1_000
 MOST_PATTERN_STEPS: Final = 10_000
 
@@ -217,12 +218,15 @@ def _further(root: Schema, node: Node) -> Iterator[Node]:
             yield Node(target, node)
 
 
-def are_small_multiples(schemas: Iterable[Schema]) -> bool:
-    """Whether a number that has to be a multiple of all of theirs can still be told by little."""
-    factors = [Fraction(repr(schema["multipleOf"])) for schema in schemas if "multipleOf" in schema]
-    numerator = math.lcm(*(factor.numerator for factor in factors))
-    denominator = math.lcm(*(factor.denominator for factor in factors))
-    return max(numerator, denominator) <= LARGEST_MULTIPLE
+def are_small_multiples(schemas: Sequence[Schema]) -> bool:
+    """Whether multiples of each of their factors, and of all that may meet, are told by little."""
+    given = {schema["multipleOf"] for schema in schemas if "multipleOf" in schema}
+    factors = [Fraction(repr(factor)) for factor in given]
+    if any(map(is_composed, schemas)):
+        numerator = math.lcm(*(factor.numerator for factor in factors))
+        denominator = math.lcm(*(factor.denominator for factor in factors))
+        return max(numerator, denominator) <= LARGEST_MULTIPLE
+    return sum(max(f.numerator, f.denominator) for f in factors) <= MOST_REMAINDERS
 
 
 def is_composed(schema: Schema) -> bool:
@@ -241,8 +245,8 @@ def check_strict(schema: Schema) -> None:
         if problem := _problem(schema, node, places):
             raise SchemaRefused(f"In context={node.path}, {problem}")
     schemas = [node.schema for node in nodes]
-    if any(map(is_composed, schemas)) and not are_small_multiples(schemas):
-        raise SchemaRefused(f"the factors of 'multipleOf' together exceed {LARGEST_MULTIPLE}.")
+    if not are_small_multiples(schemas):
+        raise SchemaRefused("the factors of 'multipleOf' are too many and too large together.")
     if (steps := deepest(schema)) > MOST_STEPS_DOWN:
         raise SchemaRefused(f"{steps} levels of references exceeds limit of {MOST_STEPS_DOWN}.")
     for node in circular(schema):

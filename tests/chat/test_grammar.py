@@ -523,6 +523,8 @@ LARGE: dict[str, dict[str, Any]] = {
     "most items": {"a": {"type": "array", "items": ITEM, "maxItems": 100_000}},
     "least items": {"a": {"type": "array", "items": ITEM, "minItems": 100_000}},
     "lengths": {"a": {"type": "string", "minLength": 99_999, "maxLength": 100_000}},
+    "members": {"a": {"anyOf": [{"type": "integer", "minimum": n} for n in range(14_990)]}},
+    "factors": {f"p{n}": {"type": "integer", "multipleOf": 9_990 + n} for n in range(2)},
     "several rules": {"a": {"type": "string", "pattern": "^[a-z ]+$", "maxLength": 50}},
     "least of a pattern": {"a": {"type": "string", "pattern": r"^\S.*\S$", "minLength": 16}},
     "least of a format": {"a": {"type": "string", "format": "hostname", "minLength": 16}},

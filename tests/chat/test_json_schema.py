@@ -180,6 +180,10 @@ def test_factors_that_add_up_are_let_go() -> None:
     factors = [{"multipleOf": 9973}, {"multipleOf": 9967}]
     assert usable({"anyOf": factors}) == {"anyOf": factors}
     assert usable({"type": "integer", "allOf": factors}) == {"type": "integer", "allOf": [{}, {}]}
+    many = {f"p{n}": {"multipleOf": 9_900 + n} for n in range(6)}
+    assert usable({"properties": many})["properties"] == {name: {} for name in many}
+    same = {name: {"multipleOf": 9_973} for name in many}
+    assert usable({"properties": same})["properties"] == same
 
 
 def test_nothing_is_refused_that_was_valid() -> None:
