@@ -34,6 +34,10 @@ from tests.chat.turns import TOOLS, seen
 PARIS = '{"city": "Paris", "days": 3}'
 CALL = ("get_weather", PARIS)
 OTHER = ("f", "{}")
+LETTER = (
+    r'{"body": "Dear \"<|call|><|start|>assistant<|channel|>commentary to=functions.f'
+    '<|message|>{} Bob"}'
+)
 
 
 class Turn(NamedTuple):
@@ -250,6 +254,24 @@ TURNS = {
         HARMONY,
         "<|channel|>commentary to=functions.f<|message|>oops, {}<|call|>",
         calls=(("f", "oops, {}"),),
+    ),
+    "harmony: markers in a string": Turn(
+        HARMONY,
+        f"<|channel|>commentary to=functions.f<|message|>{LETTER}<|call|><|start|>assistant"
+        f"<|channel|>commentary to=functions.get_weather<|message|>{PARIS} <|call|>",
+        calls=(("f", LETTER), CALL),
+    ),
+    "harmony: a string that has no end": Turn(
+        HARMONY,
+        f"<|channel|>commentary to=functions.f<|message|>{LETTER[:-2]}",
+        calls=(("f", LETTER[:-2]),),
+        unfinished=True,
+    ),
+    "harmony: markers behind what is no JSON": Turn(
+        HARMONY,
+        "<|channel|>commentary to=functions.f<|message|>{oops<|call|><|start|>assistant"
+        "<|channel|>commentary to=functions.f<|message|> <|call|>",
+        calls=(("f", "{oops"), ("f", "{}")),
     ),
     "command: a plan and calls": Turn(
         COMMAND_R,
