@@ -105,6 +105,19 @@ async def test_a_dialect_can_be_set(tmp_path: Path, dialect: str, calls: bool) -
     assert (run["status"] == "requires_action") == calls
 
 
+async def test_arguments_of_any_depth_spoil_no_thread(tmp_path: Path) -> None:
+    """A function without a schema may be called with them; this run and later ones go on."""
+    deep = '{"a":' * 400 + "1" + "}" * 400
+    async with story_of(tmp_path, CHAT_TEMPLATE, context=32768) as story:
+        story.engine.says(f'<tool_call>{{"name": "get_weather", "arguments": {deep}}}</tool_call>')
+        waiting = await story.run(max_completion_tokens=9000)
+        assert calls_of(waiting)[0]["function"]["arguments"] == deep
+        granted(await story.submit(waiting, "sunny"))
+        assert (await story.settled(waiting))["status"] == "completed"
+        await story.say("And now?")
+        assert (await story.run())["status"] == "completed"
+
+
 @pytest.mark.parametrize(("rounds", "end"), [(9, "cancelled"), (1, "failed")])
 async def test_a_run_that_ends_between_its_calls_does_not_wedge_its_thread(
     tmp_path: Path, strict_template: str, rounds: int, end: str
