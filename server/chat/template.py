@@ -61,11 +61,13 @@ class ChatTemplate:
     """A compiled template. Rendering changes nothing in it, so threads may share one.
 
     `control` are the model's special tokens as text; those that the template names are known
-    anyway. `supports_system`, `supports_tools` and `supports_results`: whether such text reaches
-    the prompt, and `supports_late_system` whether system text does so anywhere in a conversation.
+    anyway. `supports_words` (the user's), `supports_system`, `supports_tools` and
+    `supports_results`: whether such text reaches the prompt, and `supports_late_system` whether
+    system text does so anywhere in a conversation.
     `variables` are those that it reads.
     """
 
+    supports_words: bool
     supports_system: bool
     supports_late_system: bool
     supports_tools: bool
@@ -128,12 +130,13 @@ class ChatTemplate:
         """Learn what the template has a place for; one that fails even at `Hello` is of no use."""
         hello = [ChatMessage("user", "Hello")]
         try:
-            self._probed(hello)
+            prompt = self._probed(hello)
         except TemplateStopped:
             raise
         except TemplateError:
             self._no_tools = []  # it loops over the tools without asking whether there are any
-            self._probed(hello)
+            prompt = self._probed(hello)
+        self.supports_words = "hello" in prompt.casefold()
         self.supports_system = self._shows([ChatMessage("system", PROBE), *hello])
         self.supports_late_system = self._shows(TWO_SYSTEMS, times=2)
         self.supports_tools = self._shows(hello, [TOOL]) or self._shows_in_system(hello)
