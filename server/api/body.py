@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from server.api.validation import wrong_type
 from server.errors import InvalidRequest, TooSlow, too_large
+from server.nesting import deeper_than
 
 NOT_JSON = (
     "We could not parse the JSON body of your request. (HINT: This likely means you aren't using "
@@ -96,12 +97,3 @@ def parse(body: bytes, depth: int) -> dict[str, Any]:
             f"The JSON body of your request is nested too deeply. At most {depth} levels are taken."
         )
     return value
-
-
-def deeper_than(depth: int, value: Any) -> bool:
-    """Goes down level by level, so that no depth can exhaust the stack."""
-    level = [value]
-    for _ in range(depth):
-        inner = (node.values() if isinstance(node, dict) else node for node in level)
-        level = [part for parts in inner for part in parts if isinstance(part, (dict, list))]
-    return bool(level)

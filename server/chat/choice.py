@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import NamedTuple
 
 from server.chat.conversation import json_object
 from server.chat.dialects import DEEPSEEK, DIALECTS, GRANITE, JSON, PHI, Dialect
@@ -13,7 +14,38 @@ from server.chat.values import ChatMessage, ToolCall, ToolSpec
 
 # Of some families whose templates do not write calls down: what stands in their source.
 SHOWN = ((PHI, "<|/tool|>"), (GRANITE, "<|tool_call|>"), (DEEPSEEK, "<｜tool▁call▁begin｜>"))
-REASONING = (("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>"))
+
+
+class Thoughts(NamedTuple):
+    """The markers of reasoning that are a template's own, whatever its family's.
+
+    It has them if all of its `signs` stand in its source, or else the markers themselves. What is
+    `silent` stands between thoughts and answer.
+    """
+
+    opening: str
+    closing: str
+    signs: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+
+
+REASONING = (
+    Thoughts("[THINK]", "[/THINK]"),  # Magistral, Ministral
+    Thoughts("<|START_THINKING|>", "<|END_THINKING|>"),  # Command
+    Thoughts("<seed:think>", "</seed:think>"),  # Seed-OSS
+    Thoughts("<mm:think>", "</mm:think>", silent=("</mm:think>",)),  # MiniMax M3
+    Thoughts("<thinking>", "</thinking>"),  # Apriel 1.5
+    Thoughts("Here are my reasoning steps:\n", "[BEGIN FINAL RESPONSE]"),  # Apriel 1.6
+    Thoughts(  # Hy3
+        "<think:opensource>", "</think:opensource>", ("':opensource'", "<think{}>", "</think{}>")
+    ),
+    Thoughts(  # Solar Open
+        "<|think|>",
+        "<|end|>",
+        ("<|begin|>assistant<|think|>", "<|begin|>assistant<|content|>"),
+        ("<|begin|>assistant", "<|content|>", "<|end|>"),
+    ),
+)
 
 SAID = "zyxwsaid"
 PROBE = ToolSpec(
@@ -67,7 +99,15 @@ def _is_written_in(dialect: Dialect, written: str) -> bool:
 
 def _with_reasoning(dialect: Dialect, template: ChatTemplate) -> Dialect:
     """The dialect with the markers of reasoning that the template has, whatever its family's."""
-    for opening, closing in REASONING:
-        if opening in template.source and closing in template.source:
-            return replace(dialect, reasoning_open=opening, reasoning_close=closing)
+    family = Thoughts(dialect.reasoning_open, dialect.reasoning_close)
+    for thoughts in (*REASONING, family):
+        signs = thoughts.signs or (thoughts.opening.rstrip(), thoughts.closing)
+        if all(sign in template.source for sign in signs):
+            return replace(
+                dialect,
+                reasoning_open=thoughts.opening,
+                reasoning_close=thoughts.closing,
+                silent=(*dialect.silent, *thoughts.silent),
+                thinks_again=True,
+            )
     return dialect

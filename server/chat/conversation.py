@@ -14,10 +14,12 @@ from itertools import groupby, takewhile
 from typing import Any
 
 from server.chat.values import ChatMessage, Piece, Role, ToolCall, ToolSpec
+from server.nesting import deeper_than
 
 Mark = Callable[[str], str]
 
 UNSAID = "…"  # what stands where a template wants a turn that nobody took
+MOST_LEVELS = 100  # of an object that is told as one
 
 # Templates branch on these words and translate them; they are a closed set, not content.
 SCHEMA_WORDS = frozenset(
@@ -44,13 +46,19 @@ def function_object(tool: ToolSpec, mark: Mark) -> dict[str, Any]:
     }
 
 
-def message_object(message: ChatMessage, mark: Mark) -> dict[str, Any]:
-    """`content` is never null: many templates search in it before they look for calls."""
+def message_object(
+    message: ChatMessage, mark: Mark, *, text_arguments: bool = True
+) -> dict[str, Any]:
+    """`content` is never null: many templates search in it before they look for calls.
+
+    `text_arguments`: whether arguments that are no object may be told as the text that they are.
+    """
     markup = (p.text if p.is_template else mark(p.text) for p in message.markup)
     content = "".join([mark(message.content), *markup])
     fields: dict[str, Any] = {"role": message.role, "content": content}
     if message.tool_calls:
-        fields["tool_calls"] = [_call_object(call, mark) for call in message.tool_calls]
+        calls = message.tool_calls
+        fields["tool_calls"] = [_call_object(call, mark, as_text=text_arguments) for call in calls]
     if message.tool_call_id is not None:
         fields["tool_call_id"] = _id(message.tool_call_id, mark)
     if message.name is not None:
@@ -58,13 +66,18 @@ def message_object(message: ChatMessage, mark: Mark) -> dict[str, Any]:
     return fields
 
 
-def _call_object(call: ToolCall, mark: Mark) -> dict[str, Any]:
-    """Arguments are an object where they can be: templates print a string as it is, or quote it."""
+def _call_object(call: ToolCall, mark: Mark, *, as_text: bool) -> dict[str, Any]:
+    """Arguments are an object where they can be: templates print a string as it is, or quote it.
+
+    What is none is still told, so that no call spoils its thread.
+    """
     arguments = json_object(call.arguments)
-    function = {
-        "name": mark(call.name),
-        "arguments": mark(call.arguments) if arguments is None else _marked(arguments, mark),
-    }
+    told: Any
+    if arguments is not None:
+        told = _marked(arguments, mark)
+    else:
+        told = mark(call.arguments) if as_text else {"arguments": mark(call.arguments)}
+    function = {"name": mark(call.name), "arguments": told}
     return {"id": _id(call.id, mark), "type": "function", "function": function}
 
 
@@ -74,12 +87,15 @@ def _id(text: str, mark: Mark) -> str:
 
 
 def json_object(text: str) -> dict[str, Any] | None:
-    """The object that `text` is in JSON, or nothing."""
+    """The object that `text` is in JSON, or nothing, as where it is nested beyond all sense.
+
+    Templates, and whoever else goes through such an object, go down it by recursion.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not deeper_than(MOST_LEVELS, value) else None
 
 
 def _marked(value: Any, mark: Mark, words: frozenset[str] = frozenset()) -> Any:

@@ -35,7 +35,7 @@ class HarmonyReader:
         self._buffer = ""
         self._state: Callable[[], bool] = self._between
         self._take: Callable[[str], None] = written.say
-        self._arguments: _Arguments | None = None  # of the call that is being read
+        self._arguments = _Arguments()  # of the call that is being read
         if in_reasoning:
             self._begin(written.think)
 
@@ -50,9 +50,11 @@ class HarmonyReader:
 
     def finish(self) -> None:
         rest, self._buffer = self._buffer, ""
-        if self._state == self._body:
+        if self._state == self._value:
+            self.unfinished_call = True
+        elif self._state == self._body:
             self._take(rest)
-            self.unfinished_call = self._arguments is not None and not self._arguments.whole
+            self.unfinished_call = self._take == self._argue and not self._arguments.whole
         elif self._state == self._header:
             self.unfinished_call = self._function_in(rest) is not None
             if first_of(ENDS, rest) is None and not self.unfinished_call:
@@ -103,7 +105,16 @@ class HarmonyReader:
         self._written.announce(function)
         self._arguments = _Arguments()
         self._take = self._argue
-        return self._go(self._body)
+        return self._go(self._value)
+
+    def _value(self) -> bool:
+        """The arguments go on to the end of their value, whatever markers its strings spell."""
+        if self._arguments.empty:
+            self._buffer = self._buffer.lstrip()
+        length = self._arguments.length_in(self._buffer)
+        self._written.argue(self._buffer[:length])
+        self._buffer = self._buffer[length:]
+        return self._arguments.over and self._go(self._body)
 
     def _body(self) -> bool:
         end = first_of(ENDS, self._buffer)
@@ -114,16 +125,17 @@ class HarmonyReader:
 
     def _end_body(self, marker: str) -> bool:
         """Another message may begin although the last was not ended."""
-        if self._arguments is not None and self._arguments.empty:
+        if self._take == self._argue and self._arguments.empty:
             self._written.argue("{}")
-        self._arguments = None
         if marker not in HEADER_STARTS:
             self._buffer = self._buffer.removeprefix(marker)
         return self._go(self._between)
 
     def _argue(self, text: str) -> None:
-        if self._arguments is not None:
-            self._written.argue(self._arguments.part_of(text))
+        """What follows on a value that is whole is no part of the call."""
+        if text and not self._arguments.whole:
+            self._arguments.empty = False
+            self._written.argue(text)
 
     def _go(self, state: Callable[[], bool]) -> bool:
         self._state = state
@@ -131,28 +143,19 @@ class HarmonyReader:
 
 
 class _Arguments:
-    """The JSON value of a call's arguments."""
+    """How far the JSON value of a call's arguments has come: to its end, or to what is no JSON."""
 
     def __init__(self) -> None:
         self.empty = True
-        self.whole = False
-        self._broken = False
-        self._value = JsonValue()
+        self.whole = self.over = False
+        self._json = JsonValue()
 
-    def part_of(self, text: str) -> str:
-        """What of `text` belongs to the value: all of it, if that is no JSON."""
-        if self.empty:
-            text = text.lstrip()
+    def length_in(self, text: str) -> int:
+        """How many characters of `text` belong to it."""
         for index, character in enumerate(text):
-            if self.whole:
-                return text[:index]
+            scan = self._json.feed(character)
+            if scan is not Scan.MORE:
+                self.over, self.whole = True, scan is not Scan.BAD
+                return index + (scan is Scan.DONE)
             self.empty = False
-            self._feed(character)
-        return text
-
-    def _feed(self, character: str) -> None:
-        if self._broken:
-            return
-        scan = self._value.feed(character)
-        self.whole = scan in (Scan.DONE, Scan.AFTER)
-        self._broken = scan is Scan.BAD
+        return len(text)

@@ -19,6 +19,10 @@ STRAY = f"{SPACES}}}]"  # what models write too much of between a call's object 
 BETWEEN = f"{SPACES},;"  # what stands between two objects
 
 
+def _at_line_start(marker: str) -> re.Pattern[str]:
+    return re.compile(rf"^[{INDENT}]*({re.escape(marker)})", re.MULTILINE)
+
+
 class MarkedReader:
     """Reads one turn into what was `written`. Without tools, nothing is a call."""
 
@@ -37,9 +41,11 @@ class MarkedReader:
         self._written = written
         self._open = dialect.call_open if functions else ""
         self._bare = dialect.bare if functions else ""
-        self._bare_at_line_start = re.compile(
-            rf"^[{INDENT}]*({re.escape(dialect.bare)})", re.MULTILINE
-        )
+        self._bare_at_line_start = _at_line_start(dialect.bare)
+        # Where there are functions, or a form, a grammar lets nobody think again.
+        again = dialect.thinks_again and not functions and not has_form
+        self._again = dialect.reasoning_open if again else ""
+        self._again_at_line_start = _at_line_start(self._again)
         self._close = dialect.call_close
         self._markers = tuple(filter(None, (self._open, *dialect.silent)))
         self._buffer = ""
@@ -88,7 +94,7 @@ class MarkedReader:
     def _reasoning(self) -> bool:
         before, found = self._until(self._dialect.reasoning_close)
         self._written.think(before)
-        return found and self._go(self._framed_start)
+        return found and self._go(self._answer if self._written.text else self._framed_start)
 
     def _framed_start(self) -> bool:
         """Behind reasoning, or where it has a form, the answer may stand in a frame of words."""
@@ -113,6 +119,8 @@ class MarkedReader:
             return self._go(self._answer, len(marker))
         if not marker:
             return False
+        if marker == self._again:
+            return self._go(self._reasoning, len(marker))
         return self._begin_call("" if marker == self._bare else marker)
 
     def _form(self) -> bool:
@@ -125,16 +133,18 @@ class MarkedReader:
     def _next_marker(self) -> tuple[int, str]:
         """Where the next marker is, or else where one may be that is not whole yet."""
         marked = first_of(self._markers, self._buffer)
-        bare = self._bare_call(self._buffer if marked is None else self._buffer[: marked[0]])
-        if bare is not None:
+        before = self._buffer if marked is None else self._buffer[: marked[0]]
+        if (bare := self._bare_call(before)) is not None:
             return bare, self._bare
+        if (again := self._other_thought(before)) is not None:
+            return again, self._again
         if marked is not None:
             return marked
         return len(self._buffer) - self._held(), ""
 
     def _held(self) -> int:
         """How much of the buffer's end is to be known better before it can be said."""
-        markers = () if self._state == self._form else (*self._markers, self._bare)
+        markers = () if self._state == self._form else (*self._markers, self._bare, self._again)
         close = self._frame[1:] if self._framed else ()
         settled = self._buffer[: len(self._buffer) - held(self._buffer, (*markers, *close))]
         return len(self._buffer) - len(self._unframed(settled))
@@ -147,7 +157,19 @@ class MarkedReader:
 
     def _bare_call(self, text: str) -> int | None:
         """Where something at the start of a line may be a call that no marker tells."""
-        for found in self._bare_at_line_start.finditer(text) if self._bare else ():
+        return self._at_line_start(self._bare_at_line_start, text) if self._bare else None
+
+    def _other_thought(self, text: str) -> int | None:
+        """Where reasoning begins behind words: on a line of its own, as somebody may speak of it.
+
+        Of what only control tokens look like, nobody speaks.
+        """
+        if "|" in self._again and self._again in text:
+            return text.index(self._again)
+        return self._at_line_start(self._again_at_line_start, text) if self._again else None
+
+    def _at_line_start(self, marker: re.Pattern[str], text: str) -> int | None:
+        for found in marker.finditer(text):
             if found.start() or self._written.at_line_start:
                 return found.start(1)
         return None

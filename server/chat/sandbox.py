@@ -10,7 +10,15 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Sequence,
+    ValuesView,
+)
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -36,6 +44,9 @@ MAX_WIDTH = 999  # of a padded field, an indent, a precision
 CHARACTERS_PER_STEP = 256  # what making text costs, next to one turn of a loop
 ITEM_SIZE = 64  # what an element of a container weighs when written out, in characters
 REFERENCE_SIZE = 8  # what it takes to hold one
+ELEMENT_SIZE = 64  # what it takes to make one, say of the parts of a text
+LONG_LITERAL = 8  # of elements; a shorter one is not worth a charge
+LITERALS = (nodes.List, nodes.Tuple, nodes.Dict)
 
 TEXT_METHODS = frozenset(
     {
@@ -95,6 +106,10 @@ class Meter:
         """Count one step, and the making of `size` characters."""
         if size > MAX_TEXT:
             raise TemplateLimit(f"it builds a value of more than {MAX_TEXT:,} characters")
+        self.pay(size)
+
+    def pay(self, size: int) -> None:
+        """Count what does not make a value longer, but takes as much memory."""
         self.left -= 1 + size // CHARACTERS_PER_STEP
         self._until_clock -= 1
         if self.left < 0:
@@ -169,6 +184,21 @@ def _sized(value: Any) -> Any:
     return value
 
 
+def _made(value: Any) -> Any:
+    """Charge for a new value, and for the memory that it takes beyond its surface.
+
+    So nobody holds more than CHARACTERS_PER_STEP bytes a step, which bounds a rendering's memory.
+    """
+    _meter.get().pay(_beyond_surface(value))
+    return _sized(value)
+
+
+def _beyond_surface(value: Any) -> int:
+    if isinstance(value, str):
+        return 0 if value.isascii() else value.__sizeof__() - len(value)
+    return len(value) * ELEMENT_SIZE if isinstance(value, (list, tuple, dict)) else 0
+
+
 def _comparable(value: Any) -> Any:
     """Comparing goes as deep as the operands do, and takes what a generator yields unseen."""
     if isinstance(value, Iterator):
@@ -193,7 +223,9 @@ def join_text(parts: Iterable[str]) -> str:
         if total > MAX_TEXT:
             raise TemplateLimit(f"it writes more than {MAX_TEXT:,} characters")
         pieces.append(part)
-    return "".join(pieces)
+    text = "".join(pieces)
+    _meter.get().pay(_beyond_surface(text))
+    return text
 
 
 def _joined(items: list[Any]) -> str:
@@ -210,14 +242,14 @@ def _writable(_context: Context, value: Any) -> Any:
 
 def add(left: Any, right: Any) -> Any:
     spend(surface(left) + surface(right))
-    return _integer(left + right)
+    return _made(_integer(left + right))
 
 
 def multiply(left: Any, right: Any) -> Any:
     for sequence, count in ((left, right), (right, left)):
         if isinstance(count, int) and isinstance(sequence, (str, list, tuple)):
             spend(surface(sequence) * max(count, 0))
-    return _integer(left * right)
+    return _made(_integer(left * right))
 
 
 def power(left: Any, right: Any) -> Any:
@@ -332,7 +364,7 @@ def _guarded(function: Any, charged: Callable[[Any], Any]) -> Callable[..., Any]
         operand = charged(args[position])
         others = [_comparable(argument) for argument in args[position + 1 :]]
         weigh(kwargs)
-        return _sized(function(*args[:position], operand, *others, **kwargs))
+        return _made(function(*args[:position], operand, *others, **kwargs))
 
     kind = getattr(function, "jinja_pass_arg", None)
     position = 0 if kind is None else 1
@@ -341,20 +373,28 @@ def _guarded(function: Any, charged: Callable[[Any], Any]) -> Callable[..., Any]
     return guarded
 
 
+def _making(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: _made(function(*args, **kwargs))
+
+
 def _filters() -> dict[str, Callable[..., Any]]:
-    return {
-        **{name: _guarded(FILTERS[name], _comparable) for name in (*TEXT_FILTERS, *DEEP_FILTERS)},
-        **{name: _guarded(FILTERS[name], _sized) for name in SURFACE_FILTERS},
-        **{name: FILTERS[name] for name in CONSTANT_FILTERS},
+    makers: dict[str, Callable[..., Any]] = {
         "format": _format,
         "indent": _indent,
         "join": _join,
         "replace": _replace,
-        "round": _round,
         "title": _title,
+    }
+    return {
+        **{name: _guarded(FILTERS[name], _comparable) for name in (*TEXT_FILTERS, *DEEP_FILTERS)},
+        **{name: _guarded(FILTERS[name], _sized) for name in SURFACE_FILTERS},
+        **{name: FILTERS[name] for name in CONSTANT_FILTERS},
+        **{name: _making(function) for name, function in makers.items()},
+        "round": _round,
         "tojson": tojson,
         "_comparable": _comparable,
         "_joined": _joined,
+        "_made": _made,
         "_scalar": _scalar,
         "_sized": _sized,
     }
@@ -402,6 +442,21 @@ class Metering(NodeTransformer):
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         return _filtered(node, "_sized") if isinstance(node.arg, nodes.Slice) else node
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        return self._literal(node, node.items)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        return self._literal(node, node.items)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        return self._literal(node, node.items) if node.ctx == "load" else node
+
+    def _literal(self, node: nodes.Node, items: Sequence[nodes.Node]) -> nodes.Node:
+        """A short one is paid for by the step that it is written in."""
+        is_large = len(items) > LONG_LITERAL or any(isinstance(item, LITERALS) for item in items)
+        self.generic_visit(node)
+        return _filtered(node, "_made") if is_large else node
 
     def visit_Pair(self, node: nodes.Pair) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
@@ -488,8 +543,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return filled
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        spend()
-        return _sized(super().call(context, _bounded(obj, args), *args, **kwargs))
+        spend(ELEMENT_SIZE * (len(args) + len(kwargs)))
+        return _made(super().call(context, _bounded(obj, args), *args, **kwargs))
 
 
 def _bounded(method: Any, args: tuple[Any, ...]) -> Any:

@@ -30,7 +30,7 @@ from server.chat.conversation import (
 from server.chat.errors import TemplateError, TemplateRefused, TemplateStopped
 from server.chat.marking import split_content
 from server.chat.sandbox import Meter, Sandbox, TemplateLimit, TemplateRaised, metered
-from server.chat.values import ChatMessage, Piece, ToolSpec
+from server.chat.values import ChatMessage, Piece, ToolCall, ToolSpec
 
 __all__ = ["ChatTemplate", "TemplateError", "TemplateRefused", "TemplateStopped"]
 
@@ -39,6 +39,7 @@ CONTROL_STRING = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,40}\]")
 PROBE = "zyxwprobe"
 PROBE_SECONDS = 0.25
 TOOL = ToolSpec(PROBE, "A function.")
+CALLED = ChatMessage("assistant", "", (ToolCall("call00000", "name", PROBE),))
 ANSWERED = (
     ChatMessage("assistant", "Wait."),
     ChatMessage("tool", PROBE, tool_call_id="call00000", name="name"),
@@ -60,11 +61,13 @@ class ChatTemplate:
     """A compiled template. Rendering changes nothing in it, so threads may share one.
 
     `control` are the model's special tokens as text; those that the template names are known
-    anyway. `supports_system`, `supports_tools` and `supports_results`: whether such text reaches
-    the prompt, and `supports_late_system` whether system text does so anywhere in a conversation.
+    anyway. `supports_words` (the user's), `supports_system`, `supports_tools` and
+    `supports_results`: whether such text reaches the prompt, and `supports_late_system` whether
+    system text does so anywhere in a conversation.
     `variables` are those that it reads.
     """
 
+    supports_words: bool
     supports_system: bool
     supports_late_system: bool
     supports_tools: bool
@@ -88,6 +91,7 @@ class ChatTemplate:
         self.variables = frozenset(find_undeclared_variables(sandbox.parse(source)))
         self._no_tools: list[Any] | None = None
         self._tools_in_system = False
+        self._text_arguments = True  # whether it takes those that are no object
         self._probe()
 
     def render(
@@ -126,16 +130,18 @@ class ChatTemplate:
         """Learn what the template has a place for; one that fails even at `Hello` is of no use."""
         hello = [ChatMessage("user", "Hello")]
         try:
-            self._probed(hello)
+            prompt = self._probed(hello)
         except TemplateStopped:
             raise
         except TemplateError:
             self._no_tools = []  # it loops over the tools without asking whether there are any
-            self._probed(hello)
+            prompt = self._probed(hello)
+        self.supports_words = "hello" in prompt.casefold()
         self.supports_system = self._shows([ChatMessage("system", PROBE), *hello])
         self.supports_late_system = self._shows(TWO_SYSTEMS, times=2)
         self.supports_tools = self._shows(hello, [TOOL]) or self._shows_in_system(hello)
         self.supports_results = self._shows([*hello, *ANSWERED])
+        self._text_arguments = self._shows([*hello, CALLED])
 
     def _shows_in_system(self, messages: Sequence[ChatMessage]) -> bool:
         """Some templates look for the functions in the system's message."""
@@ -173,7 +179,7 @@ class ChatTemplate:
         mark: Mark,
         meter: Meter,
     ) -> str:
-        told = [message_object(message, mark) for message in messages]
+        told = [message_object(m, mark, text_arguments=self._text_arguments) for m in messages]
         if tools and self._tools_in_system:
             told = _with_functions(told, [function_object(tool, mark) for tool in tools])
         values = {

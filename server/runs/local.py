@@ -118,6 +118,8 @@ class LocalModel:
     def _learn_to_talk(self, info: ModelInfo) -> None:
         source = info.chat_template or CHATML
         template = ChatTemplate(source, bos=info.bos, eos=info.eos, control=info.markers)
+        if not template.supports_words:
+            raise TemplateError("It tells nothing of what the user says.")
         self._dialect = dialect_for(template, self._chosen)
         self._prompts = PromptBuilder(self._engine, template, self._dialect)
 

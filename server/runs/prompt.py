@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from server.chat.dialects import Dialect
 from server.chat.effort import effort_variables
 from server.chat.telling import telling_of
-from server.chat.template import ChatTemplate, TemplateError
+from server.chat.template import ChatTemplate, TemplateError, TemplateStopped
 from server.chat.values import ChatMessage, Piece
 from server.engine.protocol import Engine, Span
 from server.engine.snapshots import common_prefix
@@ -32,6 +32,7 @@ from server.runs.turns import (
 # tokens need not be rendered to know that it does not fit.
 LONGEST_TOKEN = 16
 LANDMARK_EVERY = 8
+MOST_TRIES = 5  # of half as many units each, where the template is stopped
 REMEMBERED_HEADS = 64  # of instructions and tools, tokenized
 REMEMBERED_COUNTS = 8192  # of units' tokens
 
@@ -81,7 +82,7 @@ class PromptBuilder:
         if request.units and not kept:
             raise PromptBudgetUnmet
         while True:
-            pieces = await self._rendered(conversation(request.instructions, kept), request)
+            kept, pieces = await self._told(kept, request)
             ids = await self._engine.tokenize(self._spliced(pieces, request))
             if len(ids) <= budget.prompt_limit:
                 return Prompt(
@@ -112,6 +113,21 @@ class PromptBuilder:
         # What follows may have changed the last token, and must not decide where others begin.
         return max(0, common_prefix(own, ids) - 1)
 
+    async def _told(
+        self, units: Sequence[Unit], request: TurnRequest, tries: int = MOST_TRIES
+    ) -> tuple[Sequence[Unit], Sequence[Piece]]:
+        """As many of the units as the template tells before it is stopped, and the prompt of them.
+
+        Some templates take a time that grows with the square of how many messages there are.
+        """
+        try:
+            messages = conversation(request.instructions, units)
+            return units, await self._rendered(messages, request)
+        except TemplateStopped as error:
+            if len(units) <= 1 or tries <= 1:
+                raise InvalidPrompt(str(error)) from error
+        return await self._told(newer_half(units), request, tries - 1)
+
     async def _rendered(
         self, messages: Sequence[ChatMessage], request: TurnRequest
     ) -> Sequence[Piece]:
@@ -120,6 +136,8 @@ class PromptBuilder:
         effort = effort_variables(request.reasoning_effort, template.variables, template.source)
         try:
             return await asyncio.to_thread(template.render, told, tools, extra=effort)
+        except TemplateStopped:
+            raise
         except TemplateError as error:
             raise InvalidPrompt(str(error)) from error
 
@@ -176,6 +194,12 @@ def shortened(
     kept = without_oldest(units, sizes, tokens - budget.prompt_limit)
     spare = budget.prompt_limit // 4 if budget.prompt is None else 0
     return from_landmark(kept, sizes[len(units) - len(kept) :], spare)
+
+
+def newer_half(units: Sequence[Unit]) -> Sequence[Unit]:
+    """Half of several units at most, cut where the cut can stay; the newest is always left."""
+    kept = units[(len(units) + 1) // 2 :]
+    return from_landmark(kept, [1] * len(kept), len(kept) // 4)
 
 
 def without_oldest(units: Sequence[Unit], counts: Sequence[int], excess: int) -> Sequence[Unit]:

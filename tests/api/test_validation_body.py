@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server import schemas
-from server.api.body import NOT_JSON, BodyLimits, deeper_than
+from server.api.body import NOT_JSON, BodyLimits
 from server.api.route import WireRoute
 from server.api.validation import to_openai
 from server.errors import TooLarge, WireError
@@ -164,11 +164,3 @@ async def test_many_shallow_values_are_not_deep(client: httpx.AsyncClient) -> No
     """It is the depth that counts, not the number of objects."""
     messages = [{"role": "user", "content": "x"}] * 20
     assert (await client.post("/threads", json={"messages": messages})).status_code == 200
-
-
-def test_depth_is_counted_in_containers() -> None:
-    """A flat object has one level."""
-    assert not deeper_than(1, {"a": 1})
-    assert deeper_than(1, {"a": []})
-    assert not deeper_than(3, {"a": [{"b": 1}]})
-    assert deeper_than(2, {"a": [{"b": 1}]})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import NamedTuple, get_args
 
 import pytest
 
+from server.chat.choice import dialect_for
 from server.chat.dialects import (
     COMMAND_R,
     DEEPSEEK,
@@ -26,6 +28,7 @@ from server.chat.dialects import (
     Dialect,
 )
 from server.chat.telling import pieces_of
+from server.chat.template import ChatTemplate
 from server.chat.turn import TurnParser
 from server.chat.values import CallArguments, CallStarted, ToolCall
 from server.config import DialectName
@@ -34,6 +37,10 @@ from tests.chat.turns import TOOLS, seen
 PARIS = '{"city": "Paris", "days": 3}'
 CALL = ("get_weather", PARIS)
 OTHER = ("f", "{}")
+LETTER = (
+    r'{"body": "Dear \"<|call|><|start|>assistant<|channel|>commentary to=functions.f'
+    '<|message|>{} Bob"}'
+)
 
 
 class Turn(NamedTuple):
@@ -251,6 +258,24 @@ TURNS = {
         "<|channel|>commentary to=functions.f<|message|>oops, {}<|call|>",
         calls=(("f", "oops, {}"),),
     ),
+    "harmony: markers in a string": Turn(
+        HARMONY,
+        f"<|channel|>commentary to=functions.f<|message|>{LETTER}<|call|><|start|>assistant"
+        f"<|channel|>commentary to=functions.get_weather<|message|>{PARIS} <|call|>",
+        calls=(("f", LETTER), CALL),
+    ),
+    "harmony: a string that has no end": Turn(
+        HARMONY,
+        f"<|channel|>commentary to=functions.f<|message|>{LETTER[:-2]}",
+        calls=(("f", LETTER[:-2]),),
+        unfinished=True,
+    ),
+    "harmony: markers behind what is no JSON": Turn(
+        HARMONY,
+        "<|channel|>commentary to=functions.f<|message|>{oops<|call|><|start|>assistant"
+        "<|channel|>commentary to=functions.f<|message|> <|call|>",
+        calls=(("f", "{oops"), ("f", "{}")),
+    ),
     "command: a plan and calls": Turn(
         COMMAND_R,
         "<|START_THINKING|>I look.<|END_THINKING|><|START_ACTION|>[\n"
@@ -385,6 +410,51 @@ def test_a_turn_reads_the_same_however_cut(turn: Turn) -> None:
     """Text, calls, reasoning, and whether a call was cut off, whole, by characters, at each cut."""
     expected = (turn.text, list(turn.calls), turn.reasoning, turn.unfinished)
     assert seen(turn.written, dialect=turn.dialect) == expected
+
+
+SOLAR = dialect_for(
+    ChatTemplate(
+        "{# <|begin|>assistant<|think|> #}{{ messages[0].content }}<|begin|>assistant<|content|>"
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "written", "text", "reasoning"),
+    [
+        (HERMES, "Hi.\n<think>secret</think>more", "Hi.\nmore", "secret"),
+        (HERMES, "<think>a</think>\n\n<think>b</think>Hi.\n <think>c", "Hi.", "abc"),
+        (HERMES, "Tags like <think> are\n`<think>`", "Tags like <think> are\n`<think>`", ""),
+        (
+            GEMMA,
+            "<|channel>thought\na<channel|>Hi <|channel>thought\nb<channel|>you",
+            "Hi you",
+            "ab",
+        ),
+        (
+            COMMAND_R,
+            "<|START_RESPONSE|>Hi<|END_RESPONSE|><|START_THINKING|>plan<|END_THINKING|>",
+            "Hi",
+            "plan",
+        ),
+        (SOLAR, "<|think|>a<|end|><|begin|>assistant<|content|>Hi<|end|>", "Hi", "a"),
+        (SOLAR, "<|content|>Hi", "Hi", ""),
+    ],
+)
+def test_who_thinks_again_says_none_of_it(
+    dialect: Dialect, written: str, text: str, reasoning: str
+) -> None:
+    """Behind the first words reasoning begins a line, or else with what nobody writes as words."""
+    again = replace(dialect, thinks_again=True)
+    assert seen(written, dialect=again, tools=()) == (text, [], reasoning, False)
+
+
+def test_words_that_are_held_to_a_grammar_are_no_thoughts() -> None:
+    """Nor is anything in an answer that has a form, or of a family that does not think."""
+    again, written = replace(HERMES, thinks_again=True), "Hi.\n<think>x</think>"
+    assert seen(written, dialect=again)[0] == written
+    assert seen(written, dialect=again, tools=(), has_form=True)[0] == written
+    assert seen(written, tools=())[0] == written
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())

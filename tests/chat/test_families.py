@@ -199,6 +199,34 @@ def test_the_dialect_is_the_familys(family: Family) -> None:
     assert dialect_of(family).layout == family.dialect.layout
 
 
+@pytest.mark.parametrize(
+    ("template", "opening"),
+    [
+        ("Qwen-Qwen3-0.6B", "<think>"),
+        ("google-gemma-4-31B-it", "<|channel>thought\n"),
+        ("mistralai-Ministral-3-14B-Reasoning-2512", "[THINK]"),
+        ("Cohere2MoE", "<|START_THINKING|>"),
+        ("ByteDance-Seed-OSS", "<seed:think>"),
+        ("MiniMax-M3", "<mm:think>"),
+        ("unsloth-Apriel-1.5", "<thinking>"),
+        ("Apriel-1.6-15b-Thinker-fixed", "Here are my reasoning steps:\n"),
+        ("tencent-Hy3", "<think:opensource>"),
+        ("upstage-Solar-Open-100B", "<|think|>"),
+    ],
+)
+def test_how_a_familys_models_think(template: str, opening: str) -> None:
+    """It is found out from the template, and so is that they may think again."""
+    dialect = dialect_of(Family(template, JSON, ""))
+    assert (dialect.reasoning_open, dialect.thinks_again) == (opening, True)
+
+
+def test_a_prompt_that_begins_the_reasoning() -> None:
+    """The turn is read as such from its first word."""
+    family = Family("Apriel-1.6-15b-Thinker-fixed", JSON, "")
+    prompt = template_of(family).render([ChatMessage("user", "How is it?")])
+    assert dialect_of(family).opens_reasoning(prompt)
+
+
 @each_family
 def test_a_call_in_a_prompt_is_read_back(family: Family) -> None:
     """What the family's template writes for a call is that call for its parser, at every cut."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
+from datetime import datetime
 
 import pytest
 
+from server.chat.sandbox import CHARACTERS_PER_STEP, Meter, Sandbox, TemplateLimit, metered
 from server.chat.template import ChatTemplate, TemplateError, TemplateStopped
 from server.chat.values import ChatMessage
 
@@ -143,3 +146,39 @@ def test_a_long_conversation_is_within_the_limits() -> None:
     turns = [ChatMessage("user", f"Turn {i} " * 20) for i in range(2000)]
     pieces = ChatTemplate(source).render(turns)
     assert len([piece for piece in pieces if not piece.is_template]) == 2000
+
+
+STEPS = 20_000
+HOARDED = [
+    "'😀' * 39000",
+    "('a' * 9000).split('a')",
+    "range(1000) | list",
+    "['😀' * 900] | join('😀')",
+    "'aaaaaaaaa' | replace('a', '😀' * 99)",
+    "'%s' | format('😀' * 900)",
+    "'é' ~ '😀' * 900",
+    "['aé😀'] * 1000",
+    "[" + "1," * 5000 + "]",
+    "(" + "1," * 5000 + ")",
+    "{" + ",".join(f"{i}:1" for i in range(2000)) + "}",
+    "[[], [], [], [], [], [], []]",
+    "namespace(a=1, b=2, c=3, d=4)",
+    "dict(a=1, b=2, c=3, d=4)",
+]
+
+
+@pytest.mark.parametrize("value", HOARDED, ids=range(len(HOARDED)))
+def test_what_a_template_may_hold(value: str) -> None:
+    """Memory is paid for in steps, so that these bound what one that hoards can hold."""
+    hoard = "{% set ns.all = [ns.all, " + value + "] %}"
+    loops = "{% for i in range(9999) %}{% for j in range(9999) %}" + hoard
+    source = "{% set ns = namespace(all=1) %}" + loops + "{% endfor %}{% endfor %}"
+    template = Sandbox(datetime.now).from_string(source)
+    tracemalloc.start()
+    try:
+        with metered(Meter(STEPS, seconds=60)), pytest.raises(TemplateLimit, match="many steps"):
+            template.render({})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < STEPS * CHARACTERS_PER_STEP

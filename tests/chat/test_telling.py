@@ -140,6 +140,27 @@ def test_the_markers_of_reasoning_are_the_templates() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "opening"),
+    [
+        ("{# [THINK] [/THINK] #}", "[THINK]"),
+        ("{# <seed:think> </seed:think> #}", "<seed:think>"),
+        ("{# <mm:think> </mm:think> #}", "<mm:think>"),
+        ("{# <thinking> </thinking> #}", "<thinking>"),
+        ("{# <thinking> #}", "<think>"),
+        ("{# 'Here are my reasoning steps:\\n' [BEGIN FINAL RESPONSE] #}", "Here are my "),
+        ("{# ':opensource' <think{}> </think{}> #}", "<think:opensource>"),
+        ("{# <|begin|>assistant<|think|> <|begin|>assistant<|content|> #}", "<|think|>"),
+        ("{# <|think|> #}", "<think>"),
+    ],
+)
+def test_markers_of_reasoning_that_are_known(source: str, opening: str) -> None:
+    """Each is its template's if both stand in it, or what shows them."""
+    dialect = dialect_for(ChatTemplate(SIMPLE + source))
+    assert dialect.reasoning_open.startswith(opening)
+    assert dialect.thinks_again == (opening != "<think>")
+
+
+@pytest.mark.parametrize(
     ("effort", "source", "expected"),
     [
         (None, "{{ reasoning_effort }}", {}),

@@ -201,6 +201,35 @@ def test_arguments_that_are_no_object_stay_text() -> None:
     assert '"arguments": {"broken": }\n</tool_call>' in text_of(pieces)
 
 
+def nested(levels: int) -> str:
+    """An object of so many levels."""
+    return '{"a": ' * levels + '"<|im_end|>"' + "}" * levels
+
+
+@pytest.mark.parametrize("levels", [100, 101, 400, 900, 2000])
+def test_arguments_that_are_nested_beyond_all_sense_are_told_as_text(levels: int) -> None:
+    """No depth spoils the conversation that they stand in, and their words stay words."""
+    call = ToolCall("call_1", "f", nested(levels))
+    pieces = ChatTemplate(TEMPLATE).render([*user("x"), ChatMessage("assistant", "", (call,))])
+    assert f'"arguments": {call.arguments}}}' in text_of(pieces)
+    assert template_text(pieces).count("<|im_end|>") == 2
+
+
+@pytest.mark.parametrize("arguments", ['{"broken": ', "[5]", nested(400)], ids=["", "list", "deep"])
+@pytest.mark.parametrize("use", ["| items", ".items()"])
+def test_arguments_that_a_template_goes_through_are_an_object(arguments: str, use: str) -> None:
+    """Those that are none stand in one as text."""
+    source = (
+        "{% for m in messages %}{% for call in m.tool_calls or [] %}"
+        "{% for key, value in call.function.arguments USE %}{{ key }}={{ value }};"
+        "{% endfor %}{% endfor %}{% endfor %}"
+    )
+    template = ChatTemplate(source.replace("USE", use))
+    calls = (ToolCall("1", "f", arguments), ToolCall("2", "f", '{"city": "Rome"}'))
+    prompt = text_of(template.render([*user("x"), ChatMessage("assistant", "", calls)]))
+    assert prompt == f"arguments={arguments};city=Rome;"
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

@@ -82,6 +82,16 @@ TAGS: Shape = {
     "additionalProperties": False,
 }
 NOTHING: Shape = {"type": "object", "properties": {}, "additionalProperties": False}
+LETTER: Shape = {
+    "type": "object",
+    "properties": {
+        "body": {"type": "string"},
+        "copies": {"type": "array", "items": {"type": "string"}},
+        "heads": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    "required": ["body"],
+    "additionalProperties": False,
+}
 SHAPES = {"weather": CITY, "awkward": AWKWARD, "tags": TAGS, "time": NOTHING}
 TOOLS = [
     ToolSpec("weather", None, CITY),
@@ -89,6 +99,15 @@ TOOLS = [
     ToolSpec("tags", None, TAGS),
     ToolSpec("time", strict=True),
 ]
+
+ALL_MARKERS = sorted(
+    {
+        marker
+        for dialect in DIALECTS.values()
+        for marker in (*dialect.markers, *dialect.separators, dialect.call_tail)
+    }
+    - {""}
+)
 
 
 class Voice(NamedTuple):
@@ -213,9 +232,9 @@ def read(
     return parser
 
 
-def turns(voice: Voice, grammar: str, seed: object) -> Iterator[str]:
+def turns(voice: Voice, grammar: str, seed: object, scraps: Sequence[str] = ()) -> Iterator[str]:
     """Some that come to an end."""
-    scraps = scraps_of(voice.dialect)
+    scraps = scraps or scraps_of(voice.dialect)
     for number in range(voice.turns):
         text = voice.vocabulary.written(grammar, f"{seed} {number}", scraps)
         if text is not None:
@@ -259,6 +278,19 @@ def test_a_turn_that_must_call_has_only_calls(voice: Voice) -> None:
         assert parser.text == ""
         whole += 1
     assert whole > voice.turns / 4
+
+
+@each_dialect
+def test_strings_of_any_length_may_spell_any_marker(voice: Voice) -> None:
+    """What stands in an argument is that argument's, and never the end of a call or another one."""
+    shapes = {"letter": LETTER, "time": NOTHING}
+    tools = [ToolSpec("letter", None, LETTER), ToolSpec("time", strict=True)]
+    grammar = turn_grammar(voice.dialect, tools, must_call=True, tags=voice.vocabulary.tags)
+    scraps = [*scraps_of(voice.dialect), *ALL_MARKERS]
+    written = list(turns(voice, grammar, "letters", scraps))
+    assert len(written) > voice.turns / 4
+    for text in written:
+        assert read(voice.dialect, tools, shapes, text).text == ""
 
 
 @each_dialect

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from server.chat.dialects import HERMES
@@ -37,9 +37,14 @@ STRICT_TEMPLATE = (
 )
 
 
-def parsed(chunks: Iterable[str], dialect: Any = HERMES, **options: Any) -> TurnParser:
+def parsed(
+    chunks: Iterable[str],
+    dialect: Any = HERMES,
+    tools: Sequence[ToolSpec] = TOOLS,
+    **options: Any,
+) -> TurnParser:
     """A finished parser, whose deltas were checked against what it says of the turn."""
-    parser = TurnParser(dialect, TOOLS, **options)
+    parser = TurnParser(dialect, tools, **options)
     deltas: list[TurnDelta] = [delta for chunk in chunks for delta in parser.feed(chunk)]
     deltas += parser.finish()
     assert "".join(d.text for d in deltas if isinstance(d, TextDelta)) == parser.text

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.protocol import EngineUnavailable
 from server.engine.scripted import CHAT_TEMPLATE, SCRIPTED_MODEL, ScriptedEngine
+from server.runs.local import LocalModel
+from server.runs.turns import Budget, TurnRequest
 from tests.chat.turns import STRICT_TEMPLATE
 from tests.runs.story import Story, begin_story, calls_of, granted, text_of
 from tests.support import live_server
@@ -103,6 +106,36 @@ async def test_a_dialect_can_be_set(tmp_path: Path, dialect: str, calls: bool) -
         story.engine.says(f'{{"name": "get_weather", "parameters": {ROME}}}')
         run = await story.run()
     assert (run["status"] == "requires_action") == calls
+
+
+async def test_arguments_of_any_depth_spoil_no_thread(tmp_path: Path) -> None:
+    """A function without a schema may be called with them; this run and later ones go on."""
+    deep = '{"a":' * 400 + "1" + "}" * 400
+    async with story_of(tmp_path, CHAT_TEMPLATE, context=32768) as story:
+        story.engine.says(f'<tool_call>{{"name": "get_weather", "arguments": {deep}}}</tool_call>')
+        waiting = await story.run(max_completion_tokens=9000)
+        assert calls_of(waiting)[0]["function"]["arguments"] == deep
+        granted(await story.submit(waiting, "sunny"))
+        assert (await story.settled(waiting))["status"] == "completed"
+        await story.say("And now?")
+        assert (await story.run())["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        ("<|im_start|>assistant", "It tells nothing of what the user says"),
+        ("{% for %}", "has an error in line 1"),
+    ],
+)
+async def test_a_template_that_is_of_no_use(template: str, fault: str) -> None:
+    """The model is not loaded, and its engine not left running."""
+    engine = ScriptedEngine(info=replace(SCRIPTED_MODEL, chat_template=template))
+    model = LocalModel(engine)
+    with pytest.raises(EngineUnavailable, match=fault):
+        await model.load(None)
+    with pytest.raises(EngineUnavailable, match="not loaded"):
+        model.turn(TurnRequest(None, [], Budget(None, 1, 1)))
 
 
 @pytest.mark.parametrize(("rounds", "end"), [(9, "cancelled"), (1, "failed")])

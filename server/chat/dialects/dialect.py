@@ -32,6 +32,8 @@ class Dialect:
     - loose: the name, then an object whose keys are bare and whose strings have markers for quotes
     - harmony: messages with headers, of which one may be addressed to a function
 
+    Who `thinks_again` may do so behind the first words, too: a family whose templates know of it.
+
     `spare` is the layout for functions whose parameters cannot be told in the other.
     `sign` stands in what templates of the family write for a call. `id_length` is how long some of
     them want the ids of calls to be.
@@ -53,6 +55,7 @@ class Dialect:
     remark_close: str = ""
     reasoning_open: str = "<think>"
     reasoning_close: str = "</think>"
+    thinks_again: bool = False
     spare: CallLayout | None = None
     sign: str = ""
     id_length: int | None = None
