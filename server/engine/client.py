@@ -45,7 +45,7 @@ from server.engine.protocol import (
     Request,
     Span,
 )
-from server.engine.questions import Embedding, Question, Tokenizing
+from server.engine.questions import Embedding, Locating, Question, Tokenizing
 from server.engine.settings import EngineSettings
 from server.engine.sizing import Demand, Fit, demand
 from server.engine.stats import EngineStats
@@ -87,7 +87,7 @@ class WorkerEngine:
         self._keeper: asyncio.Task[None] | None = None
         self._numbers = count(1)
         self._generations: dict[int, WorkerGeneration] = {}
-        self._questions: dict[int, Tokenizing | Embedding] = {}
+        self._questions: dict[int, Tokenizing | Locating | Embedding] = {}
         self._answers = 0  # to questions, or parts of answers
         self._coming = False  # the first worker
         self._forgotten: set[str] = set()  # owners, while a worker comes or goes
@@ -154,6 +154,11 @@ class WorkerEngine:
         with self._asked(question):
             return await self._answer(question)
 
+    async def token_ends(self, text: str) -> list[int]:
+        question = Locating(next(self._numbers), text)
+        with self._asked(question):
+            return await self._answer(question)
+
     async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
         question = Embedding(next(self._numbers), texts)
         with self._asked(question):
@@ -183,7 +188,7 @@ class WorkerEngine:
             self._worker.send(Cancel(generation.number))
 
     @contextlib.contextmanager
-    def _asked(self, question: Tokenizing | Embedding) -> Iterator[None]:
+    def _asked(self, question: Tokenizing | Locating | Embedding) -> Iterator[None]:
         """Meanwhile it is asked of this worker, and of the next one."""
         self._require_running()
         number = question.message.number

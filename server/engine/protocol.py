@@ -207,6 +207,14 @@ class Engine(Protocol):
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]: ...
 
+    async def token_ends(self, text: str) -> list[int]:
+        """For each token of a text, the offset in characters at which it ends.
+
+        One that ends inside a character ends where the character does. Where a vocabulary does not
+        keep text as it is (lower case, no accents), an offset is right where words end.
+        """
+        ...
+
     def generate(self, request: Request) -> Generation: ...
 
     def forget(self, owner: str) -> None:

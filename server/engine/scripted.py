@@ -175,6 +175,11 @@ class ScriptedEngine:
             for token in span.ids or encode(span.text, special=span.is_template)
         ]
 
+    async def token_ends(self, text: str) -> list[int]:
+        await self.answering()
+        sizes = (len(character.encode("utf-8", "replace")) for character in text)
+        return [end for end, size in enumerate(sizes, 1) for _ in range(size)]
+
     def generate(self, request: Request) -> ScriptedGeneration:
         self.requests.append(request)
         self.prompts.append(decode(request.prompt).decode("utf-8", "replace"))
