@@ -156,6 +156,14 @@ class FilesSettings(Section):
     download_all: bool = False
 
 
+class ExtractionSettings(Section):
+    """What the text of one document may cost, and how much of it there may be."""
+
+    memory: Positive = 2**30
+    seconds: Positive = 30
+    text_bytes: Positive = 32 * 2**20
+
+
 class EngineSection(Section):
     """How a model is loaded and decoded; None is chosen from the file and the machine."""
 
@@ -239,6 +247,7 @@ class Settings(Section):
     runs: RunsSettings = RunsSettings()
     streams: StreamsSettings = StreamsSettings()
     files: FilesSettings = FilesSettings()
+    extraction: ExtractionSettings = ExtractionSettings()
     engine: EngineSection = EngineSection()
     models: ModelsSettings = ModelsSettings()
     logging: LoggingSettings = LoggingSettings()
