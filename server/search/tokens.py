@@ -1,0 +1,79 @@
+"""Where the tokens of a long text end: as a model's vocabulary has it, or by estimate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from server.engine.protocol import Engine
+from server.engine.vocabulary import utf8_offsets
+
+TokenEnds = npt.NDArray[np.int64]  # an offset in characters for each token, in their order
+
+# As much as is asked of a model at once: what others ask of it waits as long as this takes.
+SLICE: Final = 2**16  # characters
+
+# As runs assume of models behind an endpoint before they know better: most tokens are longer.
+BYTES_A_TOKEN: Final = 3
+
+
+class TokenCounter(Protocol):
+    """Somebody's tokens."""
+
+    async def token_ends(self, text: str) -> TokenEnds:
+        """For each token of the text, the offset in characters at which it ends.
+
+        One that ends inside a character ends where the character does.
+        """
+        ...
+
+
+class ModelTokens:
+    """Those of a loaded model. A long text is cut at line ends, which seldom costs a token."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def token_ends(self, text: str) -> TokenEnds:
+        """Raises EngineError."""
+        found = [np.empty(0, np.int64)]
+        for start, end in slices(text):
+            ends = await self._engine.token_ends(text[start:end])
+            found.append(np.array(ends, np.int64) + start)
+        return np.concatenate(found)
+
+
+class EstimatedTokens:
+    """Those of a vocabulary that cannot be asked: of three bytes each, which is rather short."""
+
+    async def token_ends(self, text: str) -> TokenEnds:
+        return await asyncio.to_thread(estimated_ends, text)
+
+
+def estimated_ends(text: str) -> TokenEnds:
+    offsets = utf8_offsets(text)
+    size = int(offsets[-1])
+    ends = np.arange(BYTES_A_TOKEN, size + BYTES_A_TOKEN, BYTES_A_TOKEN)
+    return np.searchsorted(offsets, np.minimum(ends, size)).astype(np.int64)
+
+
+def slices(text: str) -> Iterator[tuple[int, int]]:
+    """The borders of pieces that a model can be asked of one by one."""
+    start = 0
+    while len(text) - start > SLICE:
+        end = _cut(text, start, start + SLICE)
+        yield start, end
+        start = end
+    if start < len(text):
+        yield start, len(text)
+
+
+def _cut(text: str, start: int, most: int) -> int:
+    """Behind a line's end; else before a space, since tokens begin with one; else anywhere."""
+    line = text.rfind("\n", start, most) + 1
+    space = text.rfind(" ", start + 1, most)
+    return line if line > start else space if space > start else most
