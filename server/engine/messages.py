@@ -136,10 +136,14 @@ class Tokenized:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """To the worker: the vectors of these texts, or of these token ids, under this number."""
+    """To the worker: the vectors of these texts, or of these token ids, under this number.
+
+    `cut` says to read no more of a text than the model can.
+    """
 
     number: int
     texts: tuple[str | list[int], ...]
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +284,7 @@ _READERS: Final[dict[str, Any]] = {
     "Refused": lambda fields: Refused(**fields),
     "Step": _step,
     "Tokenized": lambda fields: Tokenized(**fields),
-    "Embed": lambda fields: Embed(fields["number"], tuple(fields["texts"])),
+    "Embed": lambda fields: Embed(**fields | {"texts": tuple(fields["texts"])}),
     "Embedded": lambda fields: Embedded(**fields),
     "Unembeddable": lambda fields: Unembeddable(**fields),
 }

@@ -196,6 +196,10 @@ class Engine(Protocol):
         """What the model would take. Raises EngineUnavailable if its file is of no use."""
         ...
 
+    async def identify(self) -> str:
+        """A digest of its files, on which its vectors depend. Raises EngineUnavailable."""
+        ...
+
     async def start(self, fit: Fit | None = None) -> None:
         """Load the model. Raises EngineUnavailable with a sentence for the user.
 
@@ -216,6 +220,9 @@ class Engine(Protocol):
         """
         ...
 
-    async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
-        """Of a model whose `info.embedding` is not 0. Raises Unreadable, EngineError."""
+    async def embed(self, texts: Sequence[str | list[int]], *, cut: bool = False) -> Embeddings:
+        """Of a model whose `info.embedding` is not 0. Raises Unreadable, EngineError.
+
+        With `cut`, of a text that is longer than the model reads only the beginning is read.
+        """
         ...

@@ -71,9 +71,9 @@ class Tokenizing(Question[list[int]]):
 class Embedding(Question[Embeddings]):
     """Texts to vectors, which come one by one."""
 
-    def __init__(self, number: int, texts: Sequence[str | list[int]]) -> None:
+    def __init__(self, number: int, texts: Sequence[str | list[int]], *, cut: bool) -> None:
         sent = (well_formed(text) if isinstance(text, str) else text for text in texts)
-        super().__init__(Embed(number, tuple(sent)))
+        super().__init__(Embed(number, tuple(sent), cut))
         self._count = len(texts)
         self._found: dict[int, tuple[Vector, int]] = {}
 

@@ -308,12 +308,15 @@ def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[VocabularyMessage], outb
             outbox.put(Tokenized(message.number, vocabulary.tokenize(message.spans)))
 
 
-def read_texts(tokenize: Callable[[str], list[int]], inbox: Inbox) -> None:
+def read_texts(tokenize: Callable[[str, bool], list[int]], inbox: Inbox) -> None:
     """Give the embedding thread ids where it was sent text."""
     while True:
         message = inbox.tokenizing.get()
         if isinstance(message, Embed):
-            texts = [tokenize(text) if isinstance(text, str) else text for text in message.texts]
+            texts = [
+                tokenize(text, message.cut) if isinstance(text, str) else text
+                for text in message.texts
+            ]
             inbox.decoding.put(Texts(message.number, texts))
 
 

@@ -60,7 +60,7 @@ MESSAGES: list[Message] = [
         seconds=0.01,
     ),
     Tokenized(2, [1, 2]),
-    Embed(4, ("Grüße", [1, 2])),
+    Embed(4, ("Grüße", [1, 2]), cut=True),
     Embedded(4, 1, "AACAPw==", 3, last=True, pace=0.5),
     Unembeddable(5, 0, "is empty."),
 ]
