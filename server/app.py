@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -39,13 +40,15 @@ from server.api.errors import handle_errors
 from server.api.openapi import describe
 from server.catalog import (
     build_catalog,
+    build_embedder,
     build_pool,
     cache_folder,
+    embedding_model,
     open_endpoints,
     preload,
 )
 from server.clock import Clock, SystemClock
-from server.config import Settings
+from server.config import NGRAMS, Settings
 from server.db.database import Database
 from server.db.folder import DataFolder
 from server.db.migrate import upgrade
@@ -60,6 +63,8 @@ from server.metrics import Metrics
 from server.runs.completions import Completions
 from server.runs.events import EventBus
 from server.runs.executor import ExecutorSettings, RunExecutor
+
+log = logging.getLogger(__name__)
 
 ROUTERS = (
     assistants.router,
@@ -108,7 +113,8 @@ async def running(
 ) -> AsyncIterator[Services]:
     """The services of one data folder, from its lock to its last write.
 
-    The default model is loaded then. Raises FolderInUse, WrongVersion, EngineUnavailable, OSError.
+    The default model is loaded then. Raises FolderInUse, WrongVersion, ModelProblem,
+    EngineUnavailable, OSError.
     """
     clock, ids = clock or SystemClock(), ids or RandomIds()
     metrics = Metrics()
@@ -139,7 +145,10 @@ async def running(
         catalog = build_catalog(engines, endpoints, settings, clock.now())
         pool = build_pool(catalog, settings, clock.monotonic)
         stack.push_async_callback(pool.close)
+        embedder = await build_embedder(engines, pool, settings)
         await preload(pool, catalog, settings)
+        by = embedding_model(engines, settings) or NGRAMS
+        log.info("search.embedder", extra={"model": by, "dimensions": embedder.dimensions})
         bus = EventBus(
             clock.monotonic,
             ring_bytes=settings.streams.ring_bytes,

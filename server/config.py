@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 ENVIRONMENT_PREFIX = "ASSISTANTS_"
 AUTO = "auto"
 NEVER = "never"
+NGRAMS = "ngrams"
 DEFAULT_MODEL = "default"
 MODEL = "model"  # the section that has a section for each model
 ANY_MODEL = "<id>"
@@ -71,6 +72,7 @@ CountOrAuto = Annotated[Count | None, BeforeValidator(_none_if_auto)]
 SecondsOrNever = Annotated[float, BeforeValidator(_endless_if_never), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(allow_inf_nan=False)]
+TextOrAuto = Annotated[str | None, BeforeValidator(_none_if_auto)]
 EndpointUrl = Annotated[str, AfterValidator(_base_url)]
 SplitMode = Literal["none", "layer", "row", "tensor"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
@@ -156,6 +158,15 @@ class FilesSettings(Section):
     download_all: bool = False
 
 
+class SearchSettings(Section):
+    """How files are searched. Without an embedding model: by the one that is made, if it is there.
+
+    NGRAMS is by words and pieces of words.
+    """
+
+    embedding_model: TextOrAuto = None
+
+
 class EngineSection(Section):
     """How a model is loaded and decoded; None is chosen from the file and the machine."""
 
@@ -196,6 +207,8 @@ class ModelSection(EngineSection):
     timeout: Seconds = 120.0
     path: Path | None = None
     dialect: DialectOrAuto = None
+    query_prefix: TextOrAuto = None
+    passage_prefix: TextOrAuto = None
     pin: bool = False
     preload: bool = False
     idle_after: SecondsOrNever | None = None
@@ -239,6 +252,7 @@ class Settings(Section):
     runs: RunsSettings = RunsSettings()
     streams: StreamsSettings = StreamsSettings()
     files: FilesSettings = FilesSettings()
+    search: SearchSettings = SearchSettings()
     engine: EngineSection = EngineSection()
     models: ModelsSettings = ModelsSettings()
     logging: LoggingSettings = LoggingSettings()
