@@ -156,6 +156,12 @@ class FilesSettings(Section):
     download_all: bool = False
 
 
+class SearchSettings(Section):
+    """How much of the memory vector stores may have while they are searched."""
+
+    index_bytes: Positive = 2 * 2**30
+
+
 class EngineSection(Section):
     """How a model is loaded and decoded; None is chosen from the file and the machine."""
 
@@ -239,6 +245,7 @@ class Settings(Section):
     runs: RunsSettings = RunsSettings()
     streams: StreamsSettings = StreamsSettings()
     files: FilesSettings = FilesSettings()
+    search: SearchSettings = SearchSettings()
     engine: EngineSection = EngineSection()
     models: ModelsSettings = ModelsSettings()
     logging: LoggingSettings = LoggingSettings()
