@@ -31,6 +31,7 @@ from server.api import (
     steps,
     threads,
     uploads,
+    vector_stores,
 )
 from server.api.body import BodyLimits
 from server.api.context import RequestContext
@@ -60,6 +61,11 @@ from server.metrics import Metrics
 from server.runs.completions import Completions
 from server.runs.events import EventBus
 from server.runs.executor import ExecutorSettings, RunExecutor
+from server.search.chunks import WordCounter
+from server.search.extraction import Extractor
+from server.search.index import Indexes
+from server.vector_stores.ingest import Ingestor, IngestSettings
+from server.vector_stores.searching import Searcher
 
 ROUTERS = (
     assistants.router,
@@ -72,6 +78,7 @@ ROUTERS = (
     embeddings.router,
     files.router,
     uploads.router,
+    vector_stores.router,
     health.router,
 )
 
@@ -155,7 +162,19 @@ async def running(
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
         completions = Completions(catalog, pool, ids, completion_cap=limits.completion_cap)
         stack.push_async_callback(completions.stop, 0.0)
-        _watch(metrics, bus, executor, completions, pool, engines)
+        indexes = Indexes(folder.indexes)
+        stack.callback(indexes.close)
+        ingestor = Ingestor(
+            db,
+            blobs,
+            Extractor(),
+            WordCounter(),
+            indexes,
+            IngestSettings(**settings.vector_stores.model_dump()),
+        )
+        await ingestor.start()
+        stack.push_async_callback(ingestor.stop)
+        _watch(metrics, bus, executor, completions, ingestor, pool, engines)
         yield Services(
             db,
             bus,
@@ -165,6 +184,8 @@ async def running(
             completions,
             library,
             Uploads(db, blobs, library, most_bytes=settings.files.max_upload_bytes),
+            ingestor,
+            Searcher(db, indexes),
             metrics,
             clock,
             settings.streams,
@@ -260,6 +281,7 @@ def _watch(
     bus: EventBus,
     executor: RunExecutor,
     completions: Completions,
+    ingestor: Ingestor,
     pool: ModelPool,
     engines: Mapping[str, Engine],
 ) -> None:
@@ -273,4 +295,9 @@ def _watch(
     metrics.watch("assistants_running_runs", "Runs being executed.", lambda: executor.running)
     metrics.watch(
         "assistants_open_completions", "Chat completions being written.", lambda: completions.open
+    )
+    metrics.watch(
+        "assistants_ingesting_files",
+        "Files being taken into vector stores.",
+        lambda: ingestor.running,
     )

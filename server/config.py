@@ -156,6 +156,16 @@ class FilesSettings(Section):
     download_all: bool = False
 
 
+class VectorStoresSettings(Section):
+    """How files are taken into vector stores."""
+
+    parallel: Positive = 2
+    attempts: Positive = 3
+    retry_after: Seconds = 2.0
+    max_tokens: Positive = 5_000_000
+    sweep_interval: Seconds = 10.0
+
+
 class EngineSection(Section):
     """How a model is loaded and decoded; None is chosen from the file and the machine."""
 
@@ -239,6 +249,7 @@ class Settings(Section):
     runs: RunsSettings = RunsSettings()
     streams: StreamsSettings = StreamsSettings()
     files: FilesSettings = FilesSettings()
+    vector_stores: VectorStoresSettings = VectorStoresSettings()
     engine: EngineSection = EngineSection()
     models: ModelsSettings = ModelsSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -20,6 +20,7 @@ from server.runs.models import Catalog
 from server.runs.state import Claim, RunMoved, move
 from server.runs.usage import wire_usage
 from server.schemas import RunStatus
+from server.vector_stores.resources import require_resources
 
 INSTRUCTIONS_JOINT = "\n\n"
 MOST_AT_ONCE = 32  # others wait for a unit of work to end
@@ -69,7 +70,8 @@ class Lifecycle:
         """Queue a run on a thread, with its additional messages.
 
         Raises no_such, thread_has_active_run, no_such_tool, no_tools_to_choose_from,
-        model_not_found, makes_embeddings_only, nothing_to_answer.
+        model_not_found, makes_embeddings_only, nothing_to_answer, no_such_file, not_for_retrieval,
+        too_many_files_of_thread.
         """
         found = tx.threads.with_active_run(project, thread_id)
         if found is None:
@@ -83,8 +85,9 @@ class Lifecycle:
         return run
 
     def create_with_thread(self, tx: Tx, project: str, body: schemas.CreateThreadAndRun) -> Record:
-        """A new thread and a run on it, in one go. Raises as `create`."""
+        """A new thread and a run on it, in one go. Raises as `create`, and no_such_vector_store."""
         assistant = conversation.require_assistant(tx, project, body.assistant_id)
+        require_resources(tx, project, body.tool_resources)
         thread = conversation.create_thread(tx, project, body.thread)
         run = self._insert(tx, project, thread.id, assistant, body)
         self._announce.thread(tx, thread, run.id)
