@@ -115,6 +115,25 @@ const onModel = {
     return [upload.status, status, file.filename, content];
   },
 
+  async vectorStores(client) {
+    const stores = client.vectorStores;
+    const store = await stores.create({ name: "Animals" });
+    const dog = await OpenAI.toFile(Buffer.from("Dogs bark."), "dog.txt");
+    const cat = await OpenAI.toFile(Buffer.from("Cats purr."), "cat.txt");
+    const one = await stores.files.uploadAndPoll(store.id, dog);
+    const batch = await stores.fileBatches.uploadAndPoll(store.id, { files: [cat] });
+    const ids = [];
+    for await (const file of stores.files.list(store.id, { limit: 1 })) ids.push(file.id);
+    const found = (await stores.search(store.id, { query: "Dogs bark." })).data[0];
+    const content = (await stores.files.content(one.id, { vector_store_id: store.id })).data;
+    const { file_counts } = await stores.retrieve(store.id);
+    await stores.files.delete(one.id, { vector_store_id: store.id });
+    const { deleted } = await stores.delete(store.id);
+    for (const id of ids) await client.files.delete(id);
+    const seen = [found.filename, found.content[0].text, content[0].text];
+    return [one.status, batch.status, ids.length, seen, file_counts.completed, deleted];
+  },
+
   async runStreamed(client) {
     const stream = client.beta.threads.runs.stream(...(await started(client)));
     const { run, notes, steps } = await toTheEnd(client, stream);
