@@ -61,9 +61,9 @@ from server.metrics import Metrics
 from server.runs.completions import Completions
 from server.runs.events import EventBus
 from server.runs.executor import ExecutorSettings, RunExecutor
-from server.search.chunks import WordCounter
 from server.search.extraction import Extractor
 from server.search.index import Indexes
+from server.search.tokens import EstimatedTokens
 from server.vector_stores.ingest import Ingestor, IngestSettings
 from server.vector_stores.searching import Searcher
 
@@ -168,7 +168,7 @@ async def running(
             db,
             blobs,
             Extractor(),
-            WordCounter(),
+            EstimatedTokens(),
             indexes,
             IngestSettings(**settings.vector_stores.model_dump()),
         )

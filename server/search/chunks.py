@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from server.search.extraction import Document
 
@@ -18,22 +16,6 @@ class Chunk:
     end: int
     tokens: int
     page: int | None
-
-
-class TokenCounter(Protocol):
-    """Finds the tokens of texts."""
-
-    async def token_ends(self, text: str) -> Sequence[int]:
-        """For every token the offset in characters at which it ends."""
-        ...
-
-
-class WordCounter:
-    """Takes words for tokens."""
-
-    async def token_ends(self, text: str) -> Sequence[int]:
-        ends = [match.end() for match in re.finditer(r"\S+\s*|^\s+", text)]
-        return ends or [len(text)]
 
 
 def split(document: Document, token_ends: Sequence[int], size: int, overlap: int) -> list[Chunk]:

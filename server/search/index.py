@@ -9,8 +9,11 @@ import shutil
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from server.search.chunks import Chunk
+
+Ranker = Literal["none", "auto", "default-2024-11-15", "default_2024_08_21"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Indexes:
         *,
         limit: int,
         allowed: Set[str] | None,
-        ranker: str,
+        ranker: Ranker,
         score_threshold: float,
     ) -> list[Hit]:
         words = set(re.findall(r"\w+", " ".join(queries).lower()))

@@ -23,9 +23,10 @@ from server.db.database import Database, DatabaseBusy, DatabaseFull
 from server.db.stores import INGESTION, Record
 from server.db.sweep import stops_within, sweep_forever
 from server.files.blobs import BlobStore
-from server.search.chunks import TokenCounter, split
+from server.search.chunks import split
 from server.search.extraction import Extractor, NotExtracted
 from server.search.index import Indexes
+from server.search.tokens import TokenCounter
 from server.vector_stores.queue import (
     TRIED_TOO_OFTEN,
     Job,
@@ -176,11 +177,12 @@ class Ingestor:
         self._wake.clear()
 
     async def _release_due(self) -> None:
-        now, seqs = asyncio.get_running_loop().time(), []
-        while self._due and self._due[0][0] <= now:
-            seqs.append(heapq.heappop(self._due)[1])
+        now = asyncio.get_running_loop().time()
+        seqs = [seq for due, seq in self._due if due <= now]
         if seqs:
             await self._db.write(lambda tx: release(tx, seqs))
+        while self._due and self._due[0][0] <= now:
+            heapq.heappop(self._due)
 
     async def _claim(self) -> bool:
         """Claim a file and begin with it; False if none waits."""
@@ -238,7 +240,8 @@ class Ingestor:
         """Write how it ended; if that cannot be written now, all of it is done again."""
         try:
             await self._db.write(lambda tx: end(tx, job.seq))
-        except (DatabaseBusy, DatabaseFull):
+        except Exception:  # the edge: a claim that nobody ends would stay until the next start
+            log.exception("ingestion_unsettled", extra={"file": job.file_id})
             self._later(job, self._settings.retry_after)
 
     def _later(self, job: Job, seconds: float) -> None:

@@ -11,7 +11,7 @@ from server.db.attributes import matches
 from server.db.database import Database, Tx
 from server.db.stores import Record
 from server.schemas import JsonObject
-from server.search.index import Hit, Indexes
+from server.search.index import Hit, Indexes, Ranker
 from server.vector_stores.rows import require_store_file, require_usable_store
 
 
@@ -19,7 +19,7 @@ from server.vector_stores.rows import require_store_file, require_usable_store
 class Ranking:
     """How hits are ranked, and the score from 0 to 1 that they must have."""
 
-    ranker: str = "auto"
+    ranker: Ranker = "auto"
     score_threshold: float = 0.0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server import schemas
-from server.db.database import DatabaseFull
+from server.db.database import DatabaseBusy, DatabaseFull
 from server.search.extraction import NotExtracted
 from server.search.index import Indexes
 from server.vector_stores import ingest, rows
@@ -152,6 +152,29 @@ async def test_a_full_disk_is_waited_for(
     store = await store_of(live, "text")
     (row,) = (await settled(live, store)).values()
     assert (row.status, row.attempts) == ("completed", 3)
+
+
+@pytest.mark.parametrize("step", ["release", "fail", "claim"])
+async def test_a_busy_database_loses_nothing(
+    live: LiveServer, script: Script, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whatever could not be written is written later."""
+    monkeypatch.setattr(ingest, "PAUSE", 0.01)
+    work, busy = getattr(ingest, step), [True, True]
+
+    def at_last(*given: Any, **named: Any) -> Any:
+        if busy:
+            busy.pop()
+            raise DatabaseBusy("no")
+        return work(*given, **named)
+
+    monkeypatch.setattr(ingest, step, at_last)
+    script.fails("again", broken())
+    script.fails("bad", *[NotExtracted("invalid_file", "No.")] * 3)
+    store = await store_of(live, "again", "bad")
+    statuses = [row.status for row in (await settled(live, store)).values()]
+    assert statuses == ["completed", "failed"]
+    assert busy == []
 
 
 async def test_counts_tell_how_far_it_has_come(live: LiveServer, script: Script) -> None:

@@ -40,17 +40,21 @@ def test_a_killed_server_takes_every_file_in_once(tmp_path: Path) -> None:
                 client.vector_stores.file_batches.create(store, file_ids=file_ids)
     with dying(tmp_path, "ingest.removed=kill") as client:
         client.vector_stores.files.delete(file_ids[0], vector_store_id=store)
-    with served(tmp_path) as server:
+    with served(tmp_path, **many(100)) as server:
         assert_whole(server, store, dict(zip(file_ids[1:], TEXTS[1:], strict=True)))
     with contextlib.closing(sqlite3.connect(tmp_path / "data" / "assistants.db")) as raw:
         assert raw.execute("SELECT count(*) FROM index_removal").fetchone() == (0,)
 
 
+def many(attempts: int) -> dict[str, str]:
+    """How often a file may be tried, as the server is told."""
+    return {"ASSISTANTS_VECTOR_STORES__ATTEMPTS": str(attempts)}
+
+
 @contextlib.contextmanager
 def dying(folder: Path, point: str, attempts: int = 100) -> Iterator[openai.OpenAI]:
     """A client of a server that is killed at a failpoint, perhaps before it answers."""
-    env = {"ASSISTANTS_VECTOR_STORES__ATTEMPTS": str(attempts)}
-    with served(folder, ASSISTANTS_FAILPOINTS=point, **env) as server:
+    with served(folder, ASSISTANTS_FAILPOINTS=point, **many(attempts)) as server:
         with server.sdk(max_retries=0) as client, contextlib.suppress(openai.APIConnectionError):
             yield client
         server.process.wait(PATIENCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from tests.api.wire import Json, answer_of, refused
 from tests.covering import covers
 from tests.support import LiveServer
-from tests.vector_stores.conftest import Script, settled, uploaded
+from tests.vector_stores.conftest import Script, settled, store_with, uploaded
 
 HELLO = {"role": "user", "content": "Hello!"}
 SEARCH, CODE = {"type": "file_search"}, {"type": "code_interpreter"}
@@ -224,6 +225,26 @@ async def test_what_is_not_there_cannot_be_named(
             refused(await http.post(url, json=body), message, param, None, 404)
         assert len(answer_of(await http.get("/v1/assistants"))["data"]) == 1
         assert answer_of(await http.get("/v1/vector_stores"))["data"] == []
+
+
+async def test_what_others_have_cannot_be_named(live: LiveServer) -> None:
+    """It is as unknown as what does not exist: to new objects, to old ones and in messages."""
+    (theirs,) = await uploaded(live, "theirs", project="other")
+    store = await store_with(live, project="other")
+    async with live.http() as http:
+        thread = await created(http, "/v1/threads", {})
+        url = f"/v1/threads/{thread['id']}"
+        for path, body, named in (
+            (url, {"tool_resources": {"code_interpreter": {"file_ids": [theirs]}}}, theirs),
+            (url, {"tool_resources": {"file_search": {"vector_store_ids": [store]}}}, store),
+            (f"{url}/messages", attached(theirs, SEARCH), theirs),
+            (f"{url}/messages", attached(theirs, CODE), theirs),
+        ):
+            answer = await http.post(path, json=body)
+            unknown = json.loads(json.dumps(body).replace(named, "xyz"))
+            wanted = (await http.post(path, json=unknown)).text.replace("xyz", named)
+            assert (answer.status_code, answer.text) == (404, wanted)
+        assert answer_of(await http.get(url)) == thread
 
 
 @pytest.mark.parametrize("tools", [[], [CODE], [SEARCH]])
