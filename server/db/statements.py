@@ -319,6 +319,9 @@ IDS_COMPLETED = (
     )
     .distinct()
 )
+STORES_WITH_TEXT = (
+    select(_store_file.c.vector_store_id).where(_store_file.c.status == "completed").distinct()
+)
 NEXT_PROJECT_TO_INGEST = select(func.min(_store_file.c.project_id)).where(
     IN_INGESTION, _store_file.c.project_id > bindparam("after")
 )

@@ -551,6 +551,10 @@ class VectorStoreFiles(Store):
         wanted = {"at_seq": seq, "at_status": "in_progress"}
         return self.connection.execute(query, {**wanted, **changes}).first()
 
+    def stores_with_text(self) -> set[str]:
+        """The stores that have any file that can be found."""
+        return set(self.connection.execute(statements.STORES_WITH_TEXT).scalars())
+
     def completed_in(self, store_id: str) -> set[str]:
         """The files of a store that can be found."""
         return self.completed_ids([store_id], true())

@@ -1,9 +1,8 @@
 """Takes files into vector stores: extract, count tokens, cut, index, and only then say so.
 
 The rows in progress are the queue, so whatever ends the server, the work is still to be done when
-it starts again. What has left a store is taken from its index here, too, when nothing is being put
-there any more; and what an index should have and has not is taken in anew. So rows and indexes are
-never apart for long, whatever becomes of either. Owned by one event loop.
+it starts again. Indexes are kept in step with rows between two claims, when it is known what is
+being put where. Owned by one event loop.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from server import failpoints
 from server.db.database import Database, DatabaseBusy, DatabaseFull
-from server.db.stores import INGESTION, Record
+from server.db.stores import INGESTION
 from server.db.sweep import stops_within, sweep_forever
 from server.files.blobs import BlobStore
 from server.search.chunks import split
@@ -34,14 +33,13 @@ from server.vector_stores.queue import (
     complete,
     fail,
     give_back,
-    ingest_again,
     release,
 )
 from server.vector_stores.rows import expire_some
+from server.vector_stores.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
-REMOVALS_AT_ONCE = 100
 PAUSE = 1.0
 
 
@@ -76,12 +74,12 @@ class Ingestor:
         self._extractor = extractor
         self._counter = counter
         self._indexes = indexes
+        self._upkeep = Upkeep(db, indexes)
         self._settings = settings
         self._jobs: dict[asyncio.Task[None], Job] = {}
         self._turns: dict[str, int] = {}  # of projects: the greater, the later
         self._numbers = itertools.count(1)
         self._due: list[tuple[float, int]] = []  # when files that failed may be claimed again
-        self._suspects: set[str] = set()  # stores whose indexes may lack something
         self._locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self._loops: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -99,8 +97,7 @@ class Ingestor:
         Holding the data folder's lock, we know that every claim is dead.
         """
         await self._db.write(lambda tx: tx.vector_store_files.release_all())
-        self._suspects = await self._db.read(lambda tx: tx.vector_stores.usable_ids())
-        await self._indexes.keep_only(self._suspects)
+        await self._upkeep.start()
         self._db.listen(INGESTION, self._woken)
         interval = self._settings.sweep_interval
         sweeping = sweep_forever(self.sweep, "vector_store_sweep", interval, self._stopping)
@@ -124,7 +121,7 @@ class Ingestor:
 
     def suspect(self, store_id: str) -> None:
         """Look whether the index of a store lacks something, and take that in anew."""
-        self._suspects.add(store_id)
+        self._upkeep.suspect(store_id)
         self._wake.set()
 
     async def wait_ready(self, store_id: str, timeout: float) -> bool:
@@ -156,8 +153,9 @@ class Ingestor:
                 await self._release_due()
                 while len(self._jobs) < self._settings.parallel and await self._claim():
                     pass
-                await self._remove_from_indexes()
-                await self._look_at_one_suspect()
+                removed = await self._upkeep.remove_some(self._is_at_work)
+                if await self._upkeep.look_at_one() or removed:
+                    self._wake.set()
                 continue
             except (DatabaseBusy, DatabaseFull):
                 log.warning("ingestion_delayed")
@@ -254,47 +252,8 @@ class Ingestor:
         """
         return self._locks.setdefault((store_id, file_id), asyncio.Lock())
 
-    async def _remove_from_indexes(self) -> None:
-        """Nothing begins meanwhile, and what goes on is left for when it has ended."""
-        removals = await self._db.read(lambda tx: tx.index_removals.oldest(REMOVALS_AT_ONCE))
-        done = []
-        for removal in removals:
-            if not self._is_at_work(removal):
-                await self._remove(removal)
-                done.append(removal.seq)
-        if done:
-            await self._db.write(lambda tx: tx.index_removals.settle(done))
-            self._wake.set()
-
-    async def _look_at_one_suspect(self) -> None:
-        """At one, so that files need not wait until all have been looked at."""
-        if not self._suspects:
-            return
-        self._wake.set()
-        store_id = self._suspects.pop()
-        try:
-            there = await self._db.read(lambda tx: tx.vector_store_files.completed_in(store_id))
-            missing = there and await self._indexes.missing(store_id, there)
-            if missing:
-                log.warning("index_incomplete", extra={"vector_store": store_id})
-                await self._db.write(lambda tx: ingest_again(tx, store_id, missing))
-        except Exception:
-            self._suspects.add(store_id)
-            raise
-
-    def _is_at_work(self, removal: Record) -> bool:
-        store_id, file_id = removal.vector_store_id, removal.file_id
+    def _is_at_work(self, store_id: str, file_id: str | None) -> bool:
         return any(
             job.store_id == store_id and file_id in (None, job.file_id)
             for job in self._jobs.values()
         )
-
-    async def _remove(self, removal: Record) -> None:
-        store_id, file_id = removal.vector_store_id, removal.file_id
-        if file_id is None:
-            await self._indexes.drop(store_id)
-            return
-        row = await self._db.read(lambda tx: tx.vector_store_files.get(store_id, file_id))
-        if row is None or row.status != "completed":
-            await self._indexes.remove(store_id, [file_id])
-        failpoints.hit("ingest.removed")
