@@ -156,12 +156,6 @@ async def running(
         )
         pings = asyncio.create_task(bus.keep_alive(settings.streams.ping), name="pings")
         stack.callback(pings.cancel)
-        limits = ExecutorSettings(**settings.runs.model_dump())
-        executor = RunExecutor(db, bus, catalog, pool, cache, clock, ids, limits, metrics)
-        await executor.start()
-        stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
-        completions = Completions(catalog, pool, ids, completion_cap=limits.completion_cap)
-        stack.push_async_callback(completions.stop, 0.0)
         indexes = Indexes(folder.indexes)
         stack.callback(indexes.close)
         ingestor = Ingestor(
@@ -174,6 +168,12 @@ async def running(
         )
         await ingestor.start()
         stack.push_async_callback(ingestor.stop)
+        limits = ExecutorSettings(**settings.runs.model_dump())
+        executor = RunExecutor(db, bus, catalog, pool, cache, clock, ids, limits, metrics)
+        await executor.start()
+        stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
+        completions = Completions(catalog, pool, ids, completion_cap=limits.completion_cap)
+        stack.push_async_callback(completions.stop, 0.0)
         _watch(metrics, bus, executor, completions, ingestor, pool, engines)
         yield Services(
             db,
