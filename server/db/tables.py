@@ -106,7 +106,8 @@ class Run(SQLModel, table=True):
 
     `fence` grows with every claim: a write that carries an older one is refused. `held` runs wait
     their turn behind an active run of their thread. `model_id` is the configured model that `model`
-    was resolved to. `worker_deaths` and `restarts` count what the run has survived.
+    was resolved to. `shows_results`: its events tell what searches found. `worker_deaths` and
+    `restarts` count what the run has survived.
     """
 
     __tablename__ = "run"
@@ -150,6 +151,7 @@ class Run(SQLModel, table=True):
     parallel_tool_calls: bool
 
     x_sampling: dict[str, Any] | None = _json(nullable=True)
+    shows_results: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
     model_id: str
     held: bool = False
     fence: int = 0

@@ -65,8 +65,18 @@ class Lifecycle:
         self._announce = Announcer(bus)
         self._expires_after = expires_after
 
-    def create(self, tx: Tx, project: str, thread_id: str, body: schemas.CreateRun) -> Record:
+    def create(
+        self,
+        tx: Tx,
+        project: str,
+        thread_id: str,
+        body: schemas.CreateRun,
+        *,
+        shows_results: bool = False,
+    ) -> Record:
         """Queue a run on a thread, with its additional messages.
+
+        Its events tell the texts that searches found if it `shows_results`.
 
         Raises no_such, thread_has_active_run, no_such_tool, no_tools_to_choose_from,
         model_not_found, makes_embeddings_only, nothing_to_answer.
@@ -78,7 +88,7 @@ class Lifecycle:
         if found.run_id is not None:
             raise errors.thread_has_active_run(thread_id, found.run_id)
         conversation.insert_messages(tx, project, thread_id, body.additional_messages or ())
-        run = self._insert(tx, project, thread_id, assistant, body)
+        run = self._insert(tx, project, thread_id, assistant, body, shows_results=shows_results)
         self._queue(tx, run)
         return run
 
@@ -111,7 +121,8 @@ class Lifecycle:
         tx.after_commit(lambda: mark.append(self._bus.last(run_id)))
         step = tx.steps.in_progress(run_id)
         assert step is not None, "a run that requires action has an open step"
-        self._announce.step(tx, _answered(tx, step, outputs))
+        answered = _answered(tx, step, outputs)
+        self._announce.step(tx, answered, with_content=run.shows_results)
         queued = move(tx, run_id, "requires_action", "queued", required_action=None)
         self._announce.run(tx, queued)
         self._wake(tx, queued)
@@ -200,6 +211,8 @@ class Lifecycle:
         thread_id: str,
         assistant: Record,
         body: schemas.CreateRun | schemas.CreateThreadAndRun,
+        *,
+        shows_results: bool = False,
     ) -> Record:
         values = {**_inherited(assistant), **body.overrides()}
         values["instructions"] = _instructions(values["instructions"], body)
@@ -222,6 +235,7 @@ class Lifecycle:
                 "status": "queued",
                 "expires_at": tx.now + self._expires_after,
                 "model_id": model.id,
+                "shows_results": shows_results,
                 "held": False,
                 "fence": 0,
                 "attempt": 0,
@@ -310,6 +324,8 @@ def _outputs(run: Record, body: schemas.SubmitToolOutputs) -> dict[str, str]:
 def _answered(tx: Tx, step: Record, outputs: dict[str, str]) -> Record:
     calls = [
         {**call, "function": {**call["function"], "output": outputs[call["id"]]}}
+        if call["type"] == "function"
+        else call
         for call in step.step_details["tool_calls"]
     ]
     details = {"type": "tool_calls", "tool_calls": calls}
