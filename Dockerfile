@@ -1,6 +1,7 @@
 # docker build .                         CPU
 # docker build --target cuda .           NVIDIA GPU
 # docker build --build-arg NATIVE=ON .   faster, for processors like the building machine's only
+# docker build --build-arg EMBEDDINGS=ON .   with an embedding model (docs/file-search.md)
 #
 # With NATIVE=OFF llama.cpp is built for any x86-64 processor with AVX2 (x86-64-v3), or any arm64.
 
@@ -16,7 +17,8 @@ RUN apt-get update \
 WORKDIR /source
 COPY . .
 ARG NATIVE=OFF
-RUN tools/install_image.sh cuda "${NATIVE}" /opt/assistants
+ARG EMBEDDINGS=OFF
+RUN tools/install_image.sh cuda "${NATIVE}" "${EMBEDDINGS}" /opt/assistants
 
 FROM ${CUDA_IMAGE} AS cuda
 # hadolint ignore=DL3008
@@ -48,7 +50,8 @@ RUN apt-get update \
 WORKDIR /source
 COPY . .
 ARG NATIVE=OFF
-RUN tools/install_image.sh cpu "${NATIVE}" /opt/assistants
+ARG EMBEDDINGS=OFF
+RUN tools/install_image.sh cpu "${NATIVE}" "${EMBEDDINGS}" /opt/assistants
 
 FROM ${PYTHON_IMAGE} AS cpu
 # hadolint ignore=DL3008

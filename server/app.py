@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -31,6 +32,7 @@ from server.api import (
     steps,
     threads,
     uploads,
+    vector_stores,
 )
 from server.api.body import BodyLimits
 from server.api.context import RequestContext
@@ -39,13 +41,15 @@ from server.api.errors import handle_errors
 from server.api.openapi import describe
 from server.catalog import (
     build_catalog,
+    build_embedder,
     build_pool,
     cache_folder,
+    embedding_model,
     open_endpoints,
     preload,
 )
 from server.clock import Clock, SystemClock
-from server.config import Settings
+from server.config import NGRAMS, Settings
 from server.db.database import Database
 from server.db.folder import DataFolder
 from server.db.migrate import upgrade
@@ -60,6 +64,14 @@ from server.metrics import Metrics
 from server.runs.completions import Completions
 from server.runs.events import EventBus
 from server.runs.executor import ExecutorSettings, RunExecutor
+from server.search.extraction import Extractor
+from server.search.index import Indexes
+from server.search.tokens import EstimatedTokens, PooledTokens, TokenCounter
+from server.tools.file_search import FileSearch
+from server.vector_stores.ingest import Ingestor, IngestSettings
+from server.vector_stores.searching import Searcher
+
+log = logging.getLogger(__name__)
 
 ROUTERS = (
     assistants.router,
@@ -72,6 +84,7 @@ ROUTERS = (
     embeddings.router,
     files.router,
     uploads.router,
+    vector_stores.router,
     health.router,
 )
 
@@ -108,7 +121,8 @@ async def running(
 ) -> AsyncIterator[Services]:
     """The services of one data folder, from its lock to its last write.
 
-    The default model is loaded then. Raises FolderInUse, WrongVersion, EngineUnavailable, OSError.
+    The default model is loaded then. Raises FolderInUse, WrongVersion, ModelProblem,
+    EngineUnavailable, OSError.
     """
     clock, ids = clock or SystemClock(), ids or RandomIds()
     metrics = Metrics()
@@ -139,7 +153,10 @@ async def running(
         catalog = build_catalog(engines, endpoints, settings, clock.now())
         pool = build_pool(catalog, settings, clock.monotonic)
         stack.push_async_callback(pool.close)
+        embedder = await build_embedder(engines, pool, settings)
         await preload(pool, catalog, settings)
+        by = embedding_model(engines, settings) or NGRAMS
+        log.info("search.embedder", extra={"model": by, "dimensions": embedder.dimensions})
         bus = EventBus(
             clock.monotonic,
             ring_bytes=settings.streams.ring_bytes,
@@ -149,13 +166,34 @@ async def running(
         )
         pings = asyncio.create_task(bus.keep_alive(settings.streams.ping), name="pings")
         stack.callback(pings.cancel)
+        indexes = Indexes(
+            folder.indexes,
+            embedder,
+            settings.search,
+            lost=lambda store_id: ingestor.suspect(store_id),
+        )
+        stack.push_async_callback(indexes.close)
+        ingestor = Ingestor(
+            db,
+            blobs,
+            Extractor(settings.extraction),
+            token_counter(pool, catalog.default, engines),
+            indexes,
+            IngestSettings(**settings.vector_stores.model_dump()),
+        )
+        await ingestor.start()
+        stack.push_async_callback(ingestor.stop)
+        searcher = Searcher(db, indexes)
+        file_search = FileSearch(searcher, ingestor)
         limits = ExecutorSettings(**settings.runs.model_dump())
-        executor = RunExecutor(db, bus, catalog, pool, cache, clock, ids, limits, metrics)
+        executor = RunExecutor(
+            db, bus, catalog, pool, cache, clock, ids, limits, metrics, file_search
+        )
         await executor.start()
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
         completions = Completions(catalog, pool, ids, completion_cap=limits.completion_cap)
         stack.push_async_callback(completions.stop, 0.0)
-        _watch(metrics, bus, executor, completions, pool, engines)
+        _watch(metrics, bus, executor, completions, ingestor, pool, engines)
         yield Services(
             db,
             bus,
@@ -165,11 +203,19 @@ async def running(
             completions,
             library,
             Uploads(db, blobs, library, most_bytes=settings.files.max_upload_bytes),
+            ingestor,
+            searcher,
             metrics,
             clock,
             settings.streams,
             settings.files,
         )
+
+
+def token_counter(pool: ModelPool, model_id: str, engines: Mapping[str, Engine]) -> TokenCounter:
+    """The default model's tokens, if it is on this machine."""
+    engine = engines.get(model_id)
+    return EstimatedTokens() if engine is None else PooledTokens(pool, model_id, engine)
 
 
 def listen(host: str, port: int, send_buffer: int) -> socket.socket:
@@ -260,6 +306,7 @@ def _watch(
     bus: EventBus,
     executor: RunExecutor,
     completions: Completions,
+    ingestor: Ingestor,
     pool: ModelPool,
     engines: Mapping[str, Engine],
 ) -> None:
@@ -273,4 +320,9 @@ def _watch(
     metrics.watch("assistants_running_runs", "Runs being executed.", lambda: executor.running)
     metrics.watch(
         "assistants_open_completions", "Chat completions being written.", lambda: completions.open
+    )
+    metrics.watch(
+        "assistants_ingesting_files",
+        "Files being taken into vector stores.",
+        lambda: ingestor.running,
     )

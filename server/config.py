@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 ENVIRONMENT_PREFIX = "ASSISTANTS_"
 AUTO = "auto"
 NEVER = "never"
+NGRAMS = "ngrams"
 DEFAULT_MODEL = "default"
 MODEL = "model"  # the section that has a section for each model
 ANY_MODEL = "<id>"
@@ -71,6 +72,7 @@ CountOrAuto = Annotated[Count | None, BeforeValidator(_none_if_auto)]
 SecondsOrNever = Annotated[float, BeforeValidator(_endless_if_never), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(allow_inf_nan=False)]
+TextOrAuto = Annotated[str | None, BeforeValidator(_none_if_auto)]
 EndpointUrl = Annotated[str, AfterValidator(_base_url)]
 SplitMode = Literal["none", "layer", "row", "tensor"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
@@ -156,6 +158,34 @@ class FilesSettings(Section):
     download_all: bool = False
 
 
+class ExtractionSettings(Section):
+    """What the text of one document may cost, and how much of it there may be."""
+
+    memory: Positive = 2**30
+    seconds: Positive = 30
+    text_bytes: Positive = 32 * 2**20
+
+
+class VectorStoresSettings(Section):
+    """How files are taken into vector stores."""
+
+    parallel: Positive = 2
+    attempts: Positive = 3
+    retry_after: Seconds = 2.0
+    max_tokens: Positive = 5_000_000
+    sweep_interval: Seconds = 10.0
+
+
+class SearchSettings(Section):
+    """How files are searched. Without an embedding model: by the one that is made, if it is there.
+
+    NGRAMS is by words and pieces of words. Indexes may have `index_bytes` of memory.
+    """
+
+    embedding_model: TextOrAuto = None
+    index_bytes: Positive = 2 * 2**30
+
+
 class EngineSection(Section):
     """How a model is loaded and decoded; None is chosen from the file and the machine."""
 
@@ -196,6 +226,8 @@ class ModelSection(EngineSection):
     timeout: Seconds = 120.0
     path: Path | None = None
     dialect: DialectOrAuto = None
+    query_prefix: TextOrAuto = None
+    passage_prefix: TextOrAuto = None
     pin: bool = False
     preload: bool = False
     idle_after: SecondsOrNever | None = None
@@ -239,6 +271,9 @@ class Settings(Section):
     runs: RunsSettings = RunsSettings()
     streams: StreamsSettings = StreamsSettings()
     files: FilesSettings = FilesSettings()
+    extraction: ExtractionSettings = ExtractionSettings()
+    vector_stores: VectorStoresSettings = VectorStoresSettings()
+    search: SearchSettings = SearchSettings()
     engine: EngineSection = EngineSection()
     models: ModelsSettings = ModelsSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -172,8 +172,8 @@ def too_large(most: int, size: int) -> TooLarge:
     return TooLarge(f"Maximum content size limit ({most}) exceeded ({size} bytes read)")
 
 
-def no_such_file(file_id: str) -> NotFound:
-    return NotFound(f"No such File object: {file_id}", "id")
+def no_such_file(file_id: str, param: str = "id") -> NotFound:
+    return NotFound(f"No such File object: {file_id}", param)
 
 
 def file_is_empty() -> InvalidRequest:
@@ -217,3 +217,31 @@ def wrong_size(expected: int, got: int) -> InvalidRequest:
 
 def wrong_checksum() -> InvalidRequest:
     return InvalidRequest("The MD5 checksum does not match the bytes of the parts.", "md5")
+
+
+def no_such_vector_store(store_id: str) -> NotFound:
+    return NotFound(f"Vector store with id '{store_id}' not found.")
+
+
+def not_in_vector_store(kind: str, object_id: str, store_id: str) -> NotFound:
+    """`kind` is a file or a file batch."""
+    return NotFound(f"No {kind} found with id '{object_id}' in vector store '{store_id}'.")
+
+
+def vector_store_has_expired(store_id: str) -> InvalidRequest:
+    return InvalidRequest(f"Vector store with id '{store_id}' has expired.", code="expired")
+
+
+def not_for_retrieval(extensions: Sequence[str]) -> InvalidRequest:
+    return InvalidRequest(
+        f"Files with extensions [{', '.join(extensions)}] are not supported for retrieval. "
+        "See https://platform.openai.com/docs/assistants/tools/file-search/supported-files",
+        "file_ids",
+        "unsupported_file",
+    )
+
+
+def too_many_files_of_thread(most: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"A thread can have at most {most} files for code_interpreter.", "attachments"
+    )

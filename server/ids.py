@@ -1,4 +1,4 @@
-"""Public ids: a prefix and 24 random letters and digits, as OpenAI's."""
+"""Public ids as OpenAI's: a prefix and 24 random letters and digits, or 32 hexadecimal ones."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ class IdSource(Protocol):
         """A fresh id such as `run_…`; `prefix` has no underscore."""
         ...
 
+    def new_hex(self, prefix: str, begin: str = "") -> str:
+        """A fresh id of 32 hexadecimal digits, the first of which may be given."""
+        ...
+
 
 class RandomIds:
     """Ids that cannot be guessed: 24 characters of 62, some 140 bits."""
 
     def new(self, prefix: str) -> str:
         return f"{prefix}_{secrets.token_bytes(LENGTH).translate(LETTERS).decode()}"
+
+    def new_hex(self, prefix: str, begin: str = "") -> str:
+        return f"{prefix}_{begin}{secrets.token_hex(16)[len(begin) :]}"
 
 
 def request_id() -> str:

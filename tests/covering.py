@@ -194,7 +194,8 @@ def _limits(schema: Json) -> list[str]:
         found += [text.format(_plain(each[key])) for key, text in BOUNDS.items() if key in each]
         keys, values = each.get("propertyNames", {}), each.get("additionalProperties", {})
         if "maxLength" in keys:
-            found.append(f"keys ≤ {keys['maxLength']}, values ≤ {values['maxLength']} characters")
+            longest = next(text for text in members(values) if "maxLength" in text)["maxLength"]
+            found.append(f"keys ≤ {keys['maxLength']}, values ≤ {longest} characters")
     return found
 
 

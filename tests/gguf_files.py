@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ALIGNMENT = 32
+from server.engine.gguf_writer import write_gguf
+
 WORDS = ("hello", "world", "the", "cat", "dog", "sat", "on", "red", "mat", "quantum", "physics")
-_TYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
 
 Tensors = dict[str, "np.ndarray[Any, Any]"]
-
-
-def write_gguf(
-    path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]
-) -> Path:
-    """A GGUF file of version 3. Whole numbers are uint32, arrays of them int32."""
-    data, infos = b"", b""
-    for name, tensor in tensors.items():
-        shape = tensor.shape[::-1]
-        infos += _string(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
-        infos += struct.pack("<IQ", _TYPES[tensor.dtype], len(data))
-        data += _padded(tensor.tobytes())
-    values = b"".join(_string(key) + _value(value) for key, value in metadata.items())
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
-    path.write_bytes(_padded(head + values + infos) + data)
-    return path
 
 
 def write_bert(
@@ -87,7 +69,8 @@ def write_bert(
         "tokenizer.ggml.padding_token_id": 0,
         "tokenizer.ggml.mask_token_id": 4,
     }
-    return write_gguf(path, metadata, tensors)
+    write_gguf(path, metadata, tensors)
+    return path
 
 
 def write_llama(
@@ -156,7 +139,8 @@ def write_llama(
         write_gguf(second, {"split.no": np.uint16(1), **parts}, tensors)
         metadata |= {"split.no": np.uint16(0), **parts}
         tensors = {}
-    return write_gguf(path, metadata, tensors)
+    write_gguf(path, metadata, tensors)
+    return path
 
 
 def write_lora(path: Path, *, width: int, outer: int, layers: int, rank: int = 4) -> Path:
@@ -173,40 +157,10 @@ def write_lora(path: Path, *, width: int, outer: int, layers: int, rank: int = 4
         "adapter.type": "lora",
         "adapter.lora.alpha": float(rank),
     }
-    return write_gguf(path, metadata, tensors)
+    write_gguf(path, metadata, tensors)
+    return path
 
 
 def _norm(name: str, width: int) -> Tensors:
     one, zero = np.ones(width, np.float32), np.zeros(width, np.float32)
     return {f"{name}.weight": one, f"{name}.bias": zero}
-
-
-def _string(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def _value(value: Any) -> bytes:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        body = b"".join(_plain(item, signed=True)[4:] for item in value)
-        kind = _plain(value[0], signed=True)[:4]
-        return struct.pack("<I", 9) + kind + struct.pack("<Q", len(value)) + body
-    return _plain(value)
-
-
-def _plain(value: Any, *, signed: bool = False) -> bytes:
-    if isinstance(value, bool):
-        return struct.pack("<I?", 7, value)
-    if isinstance(value, np.uint16):
-        return struct.pack("<IH", 2, value)
-    if isinstance(value, np.int32):
-        return struct.pack("<Ii", 5, value)
-    if isinstance(value, int):
-        return struct.pack("<Ii", 5, value) if signed else struct.pack("<II", 4, value)
-    if isinstance(value, float):
-        return struct.pack("<If", 6, value)
-    return struct.pack("<I", 8) + _string(value)
-
-
-def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % ALIGNMENT)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-BUNDLED = ("config.toml", "migrations", "models/tiny-assistant.gguf")
+BUNDLED = ("LICENSE", "config.toml", "migrations", "models/tiny-assistant.gguf")
 
 
 class BundleHook(BuildHookInterface):  # type: ignore[type-arg]

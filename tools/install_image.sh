@@ -1,11 +1,12 @@
 #!/bin/sh
 # Installs the server into a virtual environment of a container image: what is locked, llama.cpp
-# for the given GPU (or cpu), and this project's wheel.
+# for the given GPU (or cpu), this project's wheel and, if it is to be, the embedding model.
 set -eu
 
 gpu=$1
 native=$2
-target=$3
+embeddings=$3
+target=$4
 
 portable=--portable
 if [ "$native" = ON ]; then
@@ -20,7 +21,13 @@ $install --no-deps --no-index "$wheel"
 $install --require-hashes --target /tmp/build -r requirements/build.lock
 PYTHONPATH=/tmp/build $install --no-deps --no-index --no-build-isolation .
 
-# The package carries its libraries twice and loads these from its own folder; pip has done its work.
+# The package carries its libraries twice and loads these from its own folder.
 packages=$("$target/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 rm -rf "$packages/lib" "$packages/include" "$packages/bin"
+
+if [ "$embeddings" = ON ]; then
+    ASSISTANTS_MODELS__DIRECTORY="$packages/server/_bundled/models" "$target/bin/assistants" embeddings
+fi
+
+# pip has done its work.
 "$target/bin/python" -m pip --disable-pip-version-check uninstall --quiet --yes pip

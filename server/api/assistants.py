@@ -16,6 +16,7 @@ from server.db.database import Tx
 from server.db.stores import Record
 from server.runs.conversation import require_assistant
 from server.runs.models import Catalog
+from server.vector_stores.resources import provided, require_resources
 
 router = APIRouter(prefix="/v1/assistants", route_class=WireRoute, dependencies=[Beta])
 
@@ -64,11 +65,14 @@ async def delete(assistant_id: str, caller: Caller, server: Server) -> Response:
 
 def _insert(tx: Tx, project: str, body: schemas.CreateAssistant) -> Record:
     ident = {"id": tx.ids.new("asst"), "project_id": project, "created_at": tx.now}
-    return tx.assistants.insert({**ident, **body.stored()})
+    columns = body.stored()
+    resources = provided(tx, project, body.tool_resources, columns["tool_resources"])
+    return tx.assistants.insert({**ident, **columns, "tool_resources": resources})
 
 
 def _change(tx: Tx, project: str, assistant_id: str, body: schemas.ModifyAssistant) -> Record:
     row = require_assistant(tx, project, assistant_id)
+    require_resources(tx, project, body.tool_resources)
     changes = body.changes(row)
     return tx.assistants.update(row.seq, changes) if changes else row
 

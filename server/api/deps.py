@@ -21,6 +21,8 @@ from server.runs.events import EventBus
 from server.runs.executor import RunExecutor
 from server.runs.lifecycle import Lifecycle
 from server.runs.models import Catalog
+from server.vector_stores.ingest import Ingestor
+from server.vector_stores.searching import Searcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Services:
     completions: Completions
     files: Library
     uploads: Uploads
+    ingestor: Ingestor
+    searcher: Searcher
     metrics: Metrics
     clock: Clock
     streams: StreamsSettings

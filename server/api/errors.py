@@ -35,6 +35,14 @@ STATUS: dict[type[errors.WireError], int] = {
     errors.ServerFault: 500,
     errors.Unavailable: 503,
 }
+LISTED = {
+    "assistants": "assistant",
+    "messages": "message",
+    "runs": "run",
+    "steps": "run step",
+    "vector_stores": "vector store",
+    "files": "file",
+}
 RETRY_LATER = {"retry-after": "1"}
 GIVE_UP = {"x-should-retry": "false"}  # a command that the SDKs obey
 HANG_UP = {"connection": "close"}
@@ -83,8 +91,7 @@ async def _unknown_cursor(request: Request, error: Exception) -> Response:
     assert isinstance(error, UnknownCursor)
     if request.url.path == FILES:
         return error_response(request, errors.no_such_file(error.object_id))
-    kinds = {"assistants": "assistant", "messages": "message", "runs": "run", "steps": "run step"}
-    kind = kinds[request.url.path.rstrip("/").rsplit("/", 1)[-1]]
+    kind = LISTED[request.url.path.rstrip("/").rsplit("/", 1)[-1]]
     return error_response(request, errors.no_such(kind, error.object_id))
 
 

@@ -41,7 +41,9 @@ async def create(
     server: Server,
 ) -> Response:
     run = await server.db.write(
-        lambda tx: server.lifecycle.create(tx, caller.project, thread_id, body)
+        lambda tx: server.lifecycle.create(
+            tx, caller.project, thread_id, body, shows_results=query.with_content
+        )
     )
     return _answer(server, run, body.stream)
 

@@ -32,7 +32,7 @@ async def page(
     server: Server,
 ) -> Response:
     found = await server.db.read(lambda tx: _page(tx, caller.project, thread_id, run_id, query))
-    shown = [_shown(row) for row in found.rows]
+    shown = [_shown(row, query) for row in found.rows]
     return wire(schemas.ListPage[schemas.RunStep].of(shown, found.has_more))
 
 
@@ -46,12 +46,12 @@ async def retrieve(
     server: Server,
 ) -> Response:
     row = await server.db.read(lambda tx: _step(tx, caller.project, thread_id, run_id, step_id))
-    return wire(_shown(row))
+    return wire(_shown(row, query))
 
 
-def _shown(row: Record) -> schemas.RunStep:
+def _shown(row: Record, query: schemas.IncludeQuery) -> schemas.RunStep:
     """A step as it is read: only an open one has a deadline, though its events all show it."""
-    step = schemas.RunStep.from_row(row)
+    step = schemas.RunStep.from_row(row, with_content=query.with_content)
     return step if step.status == "in_progress" else step.model_copy(update={"expires_at": None})
 
 

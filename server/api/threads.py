@@ -12,6 +12,7 @@ from server.api.route import WireRoute
 from server.db.database import Tx
 from server.db.stores import Record
 from server.runs.conversation import create_thread, require_thread
+from server.vector_stores.resources import require_resources
 
 router = APIRouter(prefix="/v1/threads", route_class=WireRoute, dependencies=[Beta])
 
@@ -48,5 +49,6 @@ async def delete(thread_id: str, caller: Caller, server: Server) -> Response:
 
 def _change(tx: Tx, project: str, thread_id: str, body: schemas.ModifyThread) -> Record:
     row = require_thread(tx, project, thread_id)
+    require_resources(tx, project, body.tool_resources)
     changes = body.changes(row)
     return tx.threads.update(row.seq, changes) if changes else row

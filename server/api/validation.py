@@ -99,7 +99,7 @@ def param_of(path: Path, kind: str) -> str:
 def _named_by_client(path: Path, i: int, kind: str) -> bool:
     """A key that no schema knows, and so may look like a tag."""
     unknown = kind == "extra_forbidden" and i == len(path) - 1
-    return unknown or path[i - 1 : i] == ("metadata",)
+    return unknown or (i > 0 and path[i - 1] in ("metadata", "attributes"))
 
 
 def kind_of(value: Any) -> str:
@@ -155,7 +155,7 @@ def _missing(fault: Fault, param: str) -> InvalidRequest:
 
 
 def _missing_part(fault: Fault, param: str) -> InvalidRequest:
-    return missing(f"{param}.{fault['ctx']['name']}")
+    return missing(f"{param}.{fault['ctx']['name']}".removeprefix("."))
 
 
 def _unknown(fault: Fault, param: str) -> InvalidRequest:
@@ -292,7 +292,8 @@ def _schema_refused(fault: Fault, param: str) -> InvalidRequest:
 
 
 def _other(fault: Fault, param: str) -> InvalidRequest:
-    return InvalidRequest(f"Invalid '{param}': {fault['msg']}.", param or None, "invalid_value")
+    where = f"'{param}'" if param else "request"
+    return InvalidRequest(f"Invalid {where}: {fault['msg']}.", param or None, "invalid_value")
 
 
 RULES: dict[str, Callable[[Fault, str], InvalidRequest]] = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from sqlalchemy import Connection
 from server.clock import Clock
 from server.db.connection import DatabaseBusy, DatabaseFull, driver, open_engine, roll_back
 from server.db.group_commit import GroupCommit
-from server.db.unit import Tx, Unit, settle
+from server.db.unit import Hook, Tx, Unit, settle
 from server.ids import IdSource
 
 __all__ = ["Database", "DatabaseBusy", "DatabaseClosed", "DatabaseFull", "Tx"]
@@ -58,6 +59,7 @@ class Database:
         self._readers = readers
         self._writes: Queue = SimpleQueue()
         self._reads: Queue = SimpleQueue()
+        self._listeners: defaultdict[str, list[Hook]] = defaultdict(list)
         self._closed = False
         self._gate = threading.Lock()  # nothing is queued behind the marks that end the threads
         writer = open_engine(path, busy_timeout).connect()
@@ -77,6 +79,10 @@ class Database:
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` over one consistent snapshot; it cannot write."""
         return await self._enqueue(self._reads, work)
+
+    def listen(self, channel: str, wake: Hook) -> None:
+        """Call `wake` on the loop after each commit of a unit that has notified the channel."""
+        self._listeners[channel].append(wake)
 
     def close(self) -> None:
         """Finish the queued units, then close all connections. Blocks for as long as they take."""
@@ -102,18 +108,21 @@ class Database:
         raw = driver(connection)
         while (unit := self._reads.get()) is not None:
             raw.execute("BEGIN")
-            unit.attempt(Tx(connection, self._clock, self._ids))
+            unit.attempt(self._begin(connection))
             roll_back(raw)
             settle([unit])
 
     def _write_forever(self, connection: Connection) -> None:
-        group = GroupCommit(connection, partial(Tx, connection, self._clock, self._ids))
+        group = GroupCommit(connection, partial(self._begin, connection))
         while (unit := self._writes.get()) is not None:
             units = [unit, *self._waiting(BATCH - 1)]
             group.run(units)
             if isinstance(unit.error, DatabaseBusy):
                 units += self._refused(unit.error)
             settle(units)
+
+    def _begin(self, connection: Connection) -> Tx:
+        return Tx(connection, self._clock, self._ids, self._listeners)
 
     def _refused(self, busy: DatabaseBusy) -> list[Unit]:
         """Those who queued up behind a lock that outlasted the timeout need not wait again."""

@@ -30,6 +30,11 @@ class DataFolder:
         """Where the bytes of files are."""
         return self.path / "blobs"
 
+    @property
+    def indexes(self) -> Path:
+        """Where the text and the vectors of vector stores are."""
+        return self.path / "indexes"
+
     def close(self) -> None:
         """Let another server have the folder."""
         self._lock.close()

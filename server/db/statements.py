@@ -20,6 +20,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal,
     or_,
     select,
     text,
@@ -29,12 +30,26 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert, ReturningUpdate
 
 from server.db import tables
-from server.db.tables import AT_WORK, EXPIRES, IN_QUEUE, IS_ACTIVE, NAMES_FILES, PENDING, core
+from server.db.tables import (
+    AT_WORK,
+    CAN_EXPIRE,
+    EXPIRES,
+    IN_INGESTION,
+    IN_QUEUE,
+    IS_ACTIVE,
+    NAMES_FILES,
+    NAMES_STORES,
+    PENDING,
+    core,
+)
 
 _file = core(tables.File)
 _message = core(tables.Message)
 _run = core(tables.Run)
+_removal = core(tables.IndexRemoval)
 _step = core(tables.Step)
+_store = core(tables.VectorStore)
+_store_file = core(tables.VectorStoreFile)
 _thread = core(tables.Thread)
 _tombstone = core(tables.Tombstone)
 _turn = core(tables.Turn)
@@ -139,7 +154,7 @@ TURNS_SINCE = (
     .limit(bindparam("most"))
 )
 
-BURY = insert(_tombstone)
+BURY = insert(_tombstone).prefix_with("OR REPLACE")  # a file may be added and removed again
 FORGET = delete(_tombstone).where(_tombstone.c.scope == bindparam("scope"))
 
 THREADS_AMONG = select(_thread.c.id).where(_thread.c.id.in_(bindparam("ids", expanding=True)))
@@ -259,13 +274,139 @@ NAMED_AMONG = union(
 )
 
 
+FILES_AMONG = select(_file).where(
+    _file.c.id.in_(bindparam("ids", expanding=True)),
+    _file.c.project_id == bindparam("project_id"),
+    kept_at(bindparam("now")),
+)
+
+
 @cache
-def take_file_from(table: Table) -> TextClause:
-    """Out of the code interpreter's resources of all rows that have it, however many they are."""
-    path = "tool_resources, '$.code_interpreter.file_ids'"
+def tally(owner: str) -> Select[Any]:
+    """By owner, a vector store or a batch, and status: how many files, and their bytes."""
+    column = _store_file.c[owner]
+    return (
+        select(
+            column.label("owner"),
+            _store_file.c.status,
+            func.count().label("number"),
+            func.sum(_store_file.c.usage_bytes).label("usage_bytes"),
+        )
+        .where(column.in_(bindparam("owners", expanding=True)))
+        .group_by(column, _store_file.c.status)
+    )
+
+
+IN_STORE_AMONG = select(_store_file).where(
+    _store_file.c.id.in_(bindparam("ids", expanding=True)),
+    _store_file.c.vector_store_id == bindparam("store"),
+)
+COMPLETED_AMONG = (
+    select(_store_file, _file.c.filename)
+    .select_from(_store_file.join(_file, _file.c.id == _store_file.c.id))
+    .where(
+        _store_file.c.vector_store_id.in_(bindparam("stores", expanding=True)),
+        _store_file.c.id.in_(bindparam("ids", expanding=True)),
+        _store_file.c.status == "completed",
+        kept_at(bindparam("now")),
+    )
+)
+IDS_COMPLETED = (
+    select(_store_file.c.id)
+    .where(
+        _store_file.c.vector_store_id.in_(bindparam("stores", expanding=True)),
+        _store_file.c.status == "completed",
+    )
+    .distinct()
+)
+STORES_WITH_TEXT = (
+    select(_store_file.c.vector_store_id).where(_store_file.c.status == "completed").distinct()
+)
+NEXT_PROJECT_TO_INGEST = select(func.min(_store_file.c.project_id)).where(
+    IN_INGESTION, _store_file.c.project_id > bindparam("after")
+)
+OLDEST_TO_INGEST = (
+    select(_store_file)
+    .where(IN_INGESTION, _store_file.c.project_id == bindparam("project"))
+    .order_by(_store_file.c.seq)
+    .limit(1)
+)
+INGEST_AGAIN = (
+    update(_store_file)
+    .where(
+        _store_file.c.vector_store_id == bindparam("store"),
+        _store_file.c.id.in_(bindparam("ids", expanding=True)),
+        _store_file.c.status == "completed",
+    )
+    .values(status="in_progress", usage_bytes=0, attempts=0)
+)
+RELEASE_ALL = update(_store_file).where(_store_file.c.claimed).values(claimed=False)
+CANCEL_BATCH = (
+    update(_store_file)
+    .where(_store_file.c.batch_id == bindparam("batch"), _store_file.c.status == "in_progress")
+    .values(status="cancelled", claimed=False)
+    .returning(_store_file.c.id)
+)
+
+USABLE_STORES = select(_store.c.id).where(_store.c.expired.is_(False))
+IS_BUSY = select(
+    exists().where(
+        _store_file.c.vector_store_id == bindparam("store"), _store_file.c.status == "in_progress"
+    )
+)
+EXPIRED_STORES = (
+    select(_store)
+    .where(CAN_EXPIRE, _store.c.expires_at <= bindparam("now"))
+    .order_by(_store.c.expires_at)
+    .limit(bindparam("most"))
+)
+TOUCH = (
+    update(_store)
+    .where(
+        _store.c.id.in_(bindparam("ids", expanding=True)),
+        _store.c.last_active_at < bindparam("at"),
+        or_(_store.c.expires_at.is_(None), _store.c.expires_at > bindparam("at")),
+    )
+    .values(
+        last_active_at=bindparam("at"),
+        expires_at=_store.c.expires_at + bindparam("at") - _store.c.last_active_at,
+    )
+)
+
+OLDEST_REMOVALS = select(_removal).order_by(_removal.c.seq).limit(bindparam("most"))
+SETTLE_REMOVALS = delete(_removal).where(_removal.c.seq.in_(bindparam("seqs", expanding=True)))
+
+_of_file = (_store_file.c.id == bindparam("file")) & (
+    _store_file.c.project_id == bindparam("project")
+)
+BURY_IN_STORES = BURY.from_select(
+    ["scope", "id", "project_id", "position"],
+    select(
+        literal(scope(_store_file, "")).concat(_store_file.c.vector_store_id),
+        _store_file.c.id,
+        _store_file.c.project_id,
+        _store_file.c.seq,
+    ).where(_of_file),
+)
+REMOVE_FROM_INDEXES = insert(_removal).from_select(
+    ["vector_store_id", "file_id"],
+    select(_store_file.c.vector_store_id, _store_file.c.id).where(_of_file),
+)
+TAKE_FROM_STORES = delete(_store_file).where(_of_file)
+EMPTY_STORE = delete(_store_file).where(_store_file.c.vector_store_id == bindparam("store"))
+
+
+@cache
+def take_from(table: Table, resource: str) -> TextClause:
+    """Out of the tools' resources of all rows that name it, however many they are.
+
+    `resource` is `code_interpreter.file_ids` or `file_search.vector_store_ids`.
+    """
+    names = {"code_interpreter.file_ids": NAMES_FILES, "file_search.vector_store_ids": NAMES_STORES}
+    path = f"tool_resources, '$.{resource}'"
     return text(
         f"UPDATE {table.name} SET tool_resources = json_set({path}, json(("
-        f" SELECT json_group_array(value) FROM json_each({path}) WHERE value <> :file)))"
-        f" WHERE project_id = :project AND {NAMES_FILES.text}"
-        f" AND EXISTS (SELECT 1 FROM json_each({path}) WHERE value = :file)"
+        f" SELECT json_group_array(value) FROM json_each({path}) WHERE value <> :id)))"
+        f" WHERE project_id = :project AND {names[resource].text}"
+        f" AND EXISTS (SELECT 1 FROM json_each({path}) WHERE value = :id)"
     )

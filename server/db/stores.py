@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Executable, Row, Select, Table
+from sqlalchemy import ColumnElement, Connection, Executable, Row, Select, Table, true
 
 from server.db import statements, tables
 from server.db.tables import core
@@ -21,6 +21,7 @@ Values = Mapping[str, Any]
 
 
 VALUES_AT_ONCE = 1000  # SQLite takes a bounded number of them
+INGESTION = "ingestion"  # the channel on which it is told that files of vector stores came or went
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,11 +361,20 @@ class Files(Store):
         wanted = {"now": now, "most": most}
         return self.connection.execute(statements.EXPIRED_FILES, wanted).all()
 
+    def among(self, project: str, file_ids: Collection[str], now: int) -> dict[str, Record]:
+        """Those of the ids that files of a project have, with these files."""
+        wanted = list(file_ids)
+        found: dict[str, Record] = {}
+        for start in range(0, len(wanted), VALUES_AT_ONCE):
+            some = wanted[start : start + VALUES_AT_ONCE]
+            values = {"ids": some, "project_id": project, "now": now}
+            rows = self.connection.execute(statements.FILES_AMONG, values)
+            found.update((row.id, row) for row in rows)
+        return found
+
     def take_from_tools(self, project: str, file_id: str) -> None:
         """Have no assistant and no thread of a project name a file any more."""
-        named = {"project": project, "file": file_id}
-        for table in (Assistants.table, Threads.table):
-            self.connection.execute(statements.take_file_from(table), named)
+        take_from_tools(self.connection, "code_interpreter.file_ids", project, file_id)
 
     def has_blob(self, digest: str) -> bool:
         """Whether any file, or any part of an upload, has these bytes."""
@@ -405,6 +415,206 @@ class UploadParts(Store):
         """Delete those of an upload, and return the digests of their bytes."""
         dropped = self.connection.execute(statements.DROP_PARTS, {"upload": upload_id})
         return list(dropped.scalars())
+
+
+def take_from_tools(connection: Connection, resource: str, project: str, its_id: str) -> None:
+    """Have no assistant and no thread of a project name it among a tool's resources any more."""
+    for table in (Assistants.table, Threads.table):
+        named = {"project": project, "id": its_id}
+        connection.execute(statements.take_from(table, resource), named)
+
+
+class VectorStores(Store):
+    """Vector stores, listed by project."""
+
+    table = core(tables.VectorStore)
+    parent = "project_id"
+
+    def get(self, project: str, store_id: str) -> Record | None:
+        return self.first(id=store_id, project_id=project)
+
+    def delete(self, row: Record) -> None:
+        """With its files, their tombstones and its batches; nothing names it any more."""
+        self.bury(row)
+        buried = {"scope": statements.scope(VectorStoreFiles.table, row.id)}
+        self.connection.execute(statements.FORGET, buried)
+        take_from_tools(self.connection, "file_search.vector_store_ids", row.project_id, row.id)
+
+    def expired(self, now: int, most: int) -> Sequence[Record]:
+        """Those whose time is over and whose files are still there."""
+        wanted = {"now": now, "most": most}
+        return self.connection.execute(statements.EXPIRED_STORES, wanted).all()
+
+    def usable_ids(self) -> set[str]:
+        """Those of all stores whose files are there."""
+        return set(self.connection.execute(statements.USABLE_STORES).scalars())
+
+    def is_busy(self, store_id: str) -> bool:
+        """Whether any of its files is still to be taken in."""
+        return bool(self.connection.scalar(statements.IS_BUSY, {"store": store_id}))
+
+    def touch(self, store_ids: Collection[str], now: int) -> None:
+        """They were used now; those that are over stay so."""
+        self.connection.execute(statements.TOUCH, {"ids": list(store_ids), "at": now})
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many files of a vector store, or of a batch, have each status, and their bytes."""
+
+    in_progress: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    usage_bytes: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.in_progress + self.completed + self.failed + self.cancelled
+
+
+class VectorStoreFiles(Store):
+    """Files in vector stores, listed by store, and the queue that those in progress are."""
+
+    table = core(tables.VectorStoreFile)
+    parent = "vector_store_id"
+
+    def get(self, store_id: str, file_id: str) -> Record | None:
+        return self.first(id=file_id, vector_store_id=store_id)
+
+    def among(self, store_id: str, file_ids: Collection[str]) -> dict[str, Record]:
+        """Those of the ids that files in a store have, with their rows there."""
+        wanted = list(file_ids)
+        found: dict[str, Record] = {}
+        for start in range(0, len(wanted), VALUES_AT_ONCE):
+            some = {"ids": wanted[start : start + VALUES_AT_ONCE], "store": store_id}
+            rows = self.connection.execute(statements.IN_STORE_AMONG, some)
+            found.update((row.id, row) for row in rows)
+        return found
+
+    def tallies(self, store_ids: Collection[str]) -> dict[str, Tally]:
+        """By store; one that has no files is not among them."""
+        return self._tallies("vector_store_id", store_ids)
+
+    def tally_of_batch(self, batch_id: str) -> Tally:
+        return self._tallies("batch_id", [batch_id]).get(batch_id, Tally())
+
+    def _tallies(self, owner: str, owners: Collection[str]) -> dict[str, Tally]:
+        counts: dict[str, dict[str, int]] = {}
+        rows = self.connection.execute(statements.tally(owner), {"owners": list(owners)})
+        for row in rows:
+            numbers = counts.setdefault(row.owner, {"usage_bytes": 0})
+            numbers[row.status] = row.number
+            numbers["usage_bytes"] += row.usage_bytes
+        return {owner_id: Tally(**numbers) for owner_id, numbers in counts.items()}
+
+    def completed_ids(self, store_ids: Collection[str], where: ColumnElement[bool]) -> set[str]:
+        """Of what can be found in the stores: the files of which the condition is true."""
+        query = statements.IDS_COMPLETED.where(where)
+        return set(self.connection.execute(query, {"stores": list(store_ids)}).scalars())
+
+    def completed(
+        self,
+        store_ids: Collection[str],
+        file_ids: Collection[str],
+        now: int,
+        *where: ColumnElement[bool],
+    ) -> Sequence[Record]:
+        """Of the files those that can be found in the stores, with their `filename`."""
+        wanted = {"stores": list(store_ids), "ids": list(file_ids), "now": now}
+        query = statements.COMPLETED_AMONG
+        return self.connection.execute(query.where(*where) if where else query, wanted).all()
+
+    def next_to_ingest(self, turns: Mapping[str, int]) -> Record | None:
+        """The oldest that waits, of the project whose last turn is longest ago."""
+        oldest = [
+            row
+            for project in self._projects_in_queue()
+            if (row := self._oldest_to_ingest(project)) is not None
+        ]
+        return min(oldest, key=lambda row: (turns.get(row.project_id, 0), row.seq), default=None)
+
+    def _projects_in_queue(self) -> Iterator[str]:
+        project = ""
+        query = statements.NEXT_PROJECT_TO_INGEST
+        while (found := self.connection.scalar(query, {"after": project})) is not None:
+            project = str(found)
+            yield project
+
+    def _oldest_to_ingest(self, project: str) -> Record | None:
+        query = statements.OLDEST_TO_INGEST
+        return self.connection.execute(query, {"project": project}).first()
+
+    def update_if_in_progress(self, seq: int, changes: Values) -> Record | None:
+        """Change the file if it is still to be taken in."""
+        query = statements.update_where(self.table, "seq", "status")
+        wanted = {"at_seq": seq, "at_status": "in_progress"}
+        return self.connection.execute(query, {**wanted, **changes}).first()
+
+    def stores_with_text(self) -> set[str]:
+        """The stores that have any file that can be found."""
+        return set(self.connection.execute(statements.STORES_WITH_TEXT).scalars())
+
+    def completed_in(self, store_id: str) -> set[str]:
+        """The files of a store that can be found."""
+        return self.completed_ids([store_id], true())
+
+    def ingest_again(self, store_id: str, file_ids: Collection[str]) -> None:
+        """Have completed ones be as they were before."""
+        wanted = list(file_ids)
+        for start in range(0, len(wanted), VALUES_AT_ONCE):
+            some = {"store": store_id, "ids": wanted[start : start + VALUES_AT_ONCE]}
+            self.connection.execute(statements.INGEST_AGAIN, some)
+
+    def release_all(self) -> None:
+        """Nobody has a claim any more."""
+        self.connection.execute(statements.RELEASE_ALL)
+
+    def cancel_batch(self, batch_id: str) -> Sequence[str]:
+        """Of a batch, take in no more; the ids of the files that will not come."""
+        cancelled = self.connection.execute(statements.CANCEL_BATCH, {"batch": batch_id})
+        return cancelled.scalars().all()
+
+    def drop(self, seq: int) -> None:
+        """Delete a row as if it had never been listed."""
+        self.connection.execute(statements.delete_from(self.table), {"at_seq": seq})
+
+    def drop_all(self, store_id: str) -> None:
+        self.connection.execute(statements.EMPTY_STORE, {"store": store_id})
+
+    def take_out(self, project: str, file_id: str) -> None:
+        """Have no vector store of a project have a file any more, nor, later, their indexes."""
+        named = {"project": project, "file": file_id}
+        for statement in (
+            statements.BURY_IN_STORES,
+            statements.REMOVE_FROM_INDEXES,
+            statements.TAKE_FROM_STORES,
+        ):
+            self.connection.execute(statement, named)
+
+
+class FileBatches(Store):
+    """Batches; there is no list of them."""
+
+    table = core(tables.FileBatch)
+    parent = "vector_store_id"
+
+    def get(self, store_id: str, batch_id: str) -> Record | None:
+        return self.first(id=batch_id, vector_store_id=store_id)
+
+
+class IndexRemovals(Store):
+    """What the indexes of vector stores have yet to give up."""
+
+    table = core(tables.IndexRemoval)
+    parent = "vector_store_id"
+
+    def oldest(self, most: int) -> Sequence[Record]:
+        return self.connection.execute(statements.OLDEST_REMOVALS, {"most": most}).all()
+
+    def settle(self, seqs: Collection[int]) -> None:
+        """They are done."""
+        self.connection.execute(statements.SETTLE_REMOVALS, {"seqs": list(seqs)})
 
 
 class Stores:
@@ -448,3 +658,19 @@ class Stores:
     @cached_property
     def upload_parts(self) -> UploadParts:
         return UploadParts(self.connection)
+
+    @cached_property
+    def vector_stores(self) -> VectorStores:
+        return VectorStores(self.connection)
+
+    @cached_property
+    def vector_store_files(self) -> VectorStoreFiles:
+        return VectorStoreFiles(self.connection)
+
+    @cached_property
+    def file_batches(self) -> FileBatches:
+        return FileBatches(self.connection)
+
+    @cached_property
+    def index_removals(self) -> IndexRemovals:
+        return IndexRemovals(self.connection)

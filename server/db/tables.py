@@ -27,7 +27,10 @@ AT_WORK = text(f"{IS_ACTIVE.text} AND NOT held")
 IN_QUEUE = text("status = 'queued' AND NOT held")
 PENDING = text("status = 'pending'")
 EXPIRES = text("expires_at IS NOT NULL")
+CAN_EXPIRE = text("expires_at IS NOT NULL AND NOT expired")
+IN_INGESTION = text("status = 'in_progress' AND NOT claimed")
 NAMES_FILES = text("json_array_length(tool_resources, '$.code_interpreter.file_ids') > 0")
+NAMES_STORES = text("json_array_length(tool_resources, '$.file_search.vector_store_ids') > 0")
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -62,6 +65,7 @@ class Assistant(SQLModel, table=True):
     __table_args__ = (
         Index(None, "project_id", "seq"),
         Index("ix_assistant_files", "project_id", sqlite_where=NAMES_FILES),
+        Index("ix_assistant_stores", "project_id", sqlite_where=NAMES_STORES),
         {"sqlite_autoincrement": True},
     )
 
@@ -90,6 +94,7 @@ class Thread(SQLModel, table=True):
     __table_args__ = (
         Index(None, "project_id", "seq"),
         Index("ix_thread_files", "project_id", sqlite_where=NAMES_FILES),
+        Index("ix_thread_stores", "project_id", sqlite_where=NAMES_STORES),
     )
 
     seq: int | None = Field(default=None, primary_key=True)
@@ -106,7 +111,8 @@ class Run(SQLModel, table=True):
 
     `fence` grows with every claim: a write that carries an older one is refused. `held` runs wait
     their turn behind an active run of their thread. `model_id` is the configured model that `model`
-    was resolved to. `worker_deaths` and `restarts` count what the run has survived.
+    was resolved to. `shows_results`: its events tell what searches found. `worker_deaths` and
+    `restarts` count what the run has survived.
     """
 
     __tablename__ = "run"
@@ -150,6 +156,7 @@ class Run(SQLModel, table=True):
     parallel_tool_calls: bool
 
     x_sampling: dict[str, Any] | None = _json(nullable=True)
+    shows_results: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
     model_id: str
     held: bool = False
     fence: int = 0
@@ -304,6 +311,95 @@ class UploadPart(SQLModel, table=True):
     sha256: str = Field(index=True)
 
 
+class VectorStore(SQLModel, table=True):
+    """A vector store. Its status and its files are counted when somebody asks.
+
+    It is over at `expires_at`; `expired` says that its files are gone, which nothing undoes. A
+    `seq` is never used again: a tombstone may stand at it.
+    """
+
+    __tablename__ = "vector_store"
+    __table_args__ = (
+        Index(None, "project_id", "seq"),
+        _partial("ix_vector_store_expiry", "expires_at", where=CAN_EXPIRE),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    project_id: str
+
+    created_at: int
+    name: str | None = None
+    description: str | None = None
+    expires_after: dict[str, Any] | None = _json(nullable=True)
+    expires_at: int | None = None
+    last_active_at: int
+    metadata_: dict[str, str] = _json("metadata")
+
+    expired: bool = False
+
+
+class FileBatch(SQLModel, table=True):
+    """Files that were added to a vector store together; its status follows from theirs."""
+
+    __tablename__ = "file_batch"
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    project_id: str
+    vector_store_id: str = _parent("vector_store.id", index=True)
+
+    created_at: int
+
+    cancelled: bool = False
+
+
+class VectorStoreFile(SQLModel, table=True):
+    """A file in a vector store, under the file's own id. In progress, it is its place in the queue.
+
+    `claimed` by this process: it is being taken in, or waits to be tried again. `attempts` counts
+    how often that was begun. Files that are added anew get another `seq`, and a `seq` is never used
+    again, so that it tells one addition from another.
+    """
+
+    __tablename__ = "vector_store_file"
+    __table_args__ = (
+        Index(None, "id", "vector_store_id", unique=True),
+        Index(None, "vector_store_id", "seq"),
+        Index(None, "vector_store_id", "status", "seq", "usage_bytes"),  # all that counting needs
+        Index(None, "batch_id", "seq"),
+        _partial("ix_vector_store_file_queue", "project_id", "seq", where=IN_INGESTION),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str
+    project_id: str
+    vector_store_id: str = _parent("vector_store.id")
+
+    usage_bytes: int = 0
+    created_at: int
+    status: str
+    last_error: dict[str, Any] | None = _json(nullable=True)
+    chunking_strategy: dict[str, Any] = _json()
+    attributes: dict[str, Any] = _json()
+
+    batch_id: str | None = None
+    claimed: bool = False
+    attempts: int = 0
+
+
+class IndexRemoval(SQLModel, table=True):
+    """What has left a vector store, and has yet to leave its index: a file, or without one all."""
+
+    __tablename__ = "index_removal"
+
+    seq: int | None = Field(default=None, primary_key=True)
+    vector_store_id: str
+    file_id: str | None = None
+
+
 class Idempotency(SQLModel, table=True):
     """The answer that a POST with an `Idempotency-Key` got, to be given again to its repetition."""
 
@@ -321,13 +417,16 @@ class Idempotency(SQLModel, table=True):
 
 
 class Tombstone(SQLModel, table=True):
-    """Where a deleted object stood in its list: a client that deletes as it pages can go on."""
+    """Where a deleted object stood in its list: a client that deletes as it pages can go on.
+
+    A file has stood in the list of all files, and in those of its vector stores.
+    """
 
     __tablename__ = "tombstone"
 
+    scope: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
     project_id: str
-    scope: str = Field(index=True)
     position: int
 
 

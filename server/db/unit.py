@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,20 +18,28 @@ from server.ids import IdSource
 log = logging.getLogger(__name__)
 
 Hook = Callable[[], None]
+Listeners = Mapping[str, Sequence[Hook]]
 
 
 class Tx(Stores):
     """One transaction: the stores, the time of its start, and what to do once it is committed."""
 
-    def __init__(self, connection: Connection, clock: Clock, ids: IdSource) -> None:
+    def __init__(
+        self, connection: Connection, clock: Clock, ids: IdSource, listeners: Listeners
+    ) -> None:
         super().__init__(connection)
         self.ids = ids
         self.now = clock.now()
         self.hooks: list[Hook] = []
+        self._listeners = listeners
 
     def after_commit(self, hook: Hook) -> None:
         """Call `hook` on the event loop once this unit is durable."""
         self.hooks.append(hook)
+
+    def notify(self, channel: str) -> None:
+        """Once this unit is durable, wake whoever listens to the database on this channel."""
+        self.hooks += self._listeners.get(channel, ())
 
 
 @dataclass(slots=True, eq=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typing import Final, TypeVar
 
 from server.engine.archive import forget_files
 from server.engine.generation import WorkerGeneration
-from server.engine.gguf import NotGGUF, read_gguf
+from server.engine.gguf import NotGGUF, parts_of, read_gguf, sample_of
 from server.engine.messages import (
     Cancel,
     Embedded,
@@ -45,7 +46,7 @@ from server.engine.protocol import (
     Request,
     Span,
 )
-from server.engine.questions import Embedding, Question, Tokenizing
+from server.engine.questions import Embedding, Locating, Question, Tokenizing
 from server.engine.settings import EngineSettings
 from server.engine.sizing import Demand, Fit, demand
 from server.engine.stats import EngineStats
@@ -87,7 +88,7 @@ class WorkerEngine:
         self._keeper: asyncio.Task[None] | None = None
         self._numbers = count(1)
         self._generations: dict[int, WorkerGeneration] = {}
-        self._questions: dict[int, Tokenizing | Embedding] = {}
+        self._questions: dict[int, Tokenizing | Locating | Embedding] = {}
         self._answers = 0  # to questions, or parts of answers
         self._coming = False  # the first worker
         self._forgotten: set[str] = set()  # owners, while a worker comes or goes
@@ -126,6 +127,20 @@ class WorkerEngine:
         except NotGGUF as problem:
             raise EngineUnavailable(str(problem)) from None
 
+    async def identify(self) -> str:
+        return await asyncio.to_thread(self._digest)
+
+    def _digest(self) -> str:
+        """Of samples of the files and, as they change what is computed, of the adapters' scales."""
+        lora = self._settings.lora
+        digest = hashlib.sha256(repr(list(lora.values())).encode())
+        for path in (*parts_of(Path(self._load.path)), *map(Path, lora)):
+            try:
+                digest.update(sample_of(path))
+            except OSError as error:
+                raise EngineUnavailable(f"{path} cannot be read: {error.strerror}.") from None
+        return digest.hexdigest()[:32]
+
     async def start(self, fit: Fit | None = None) -> None:
         check_model_file(Path(self._load.path))
         if fit is not None:
@@ -154,8 +169,13 @@ class WorkerEngine:
         with self._asked(question):
             return await self._answer(question)
 
-    async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
-        question = Embedding(next(self._numbers), texts)
+    async def token_ends(self, text: str) -> list[int]:
+        question = Locating(next(self._numbers), text)
+        with self._asked(question):
+            return await self._answer(question)
+
+    async def embed(self, texts: Sequence[str | list[int]], *, cut: bool = False) -> Embeddings:
+        question = Embedding(next(self._numbers), texts, cut=cut)
         with self._asked(question):
             return await self._answer(question)
 
@@ -183,7 +203,7 @@ class WorkerEngine:
             self._worker.send(Cancel(generation.number))
 
     @contextlib.contextmanager
-    def _asked(self, question: Tokenizing | Embedding) -> Iterator[None]:
+    def _asked(self, question: Tokenizing | Locating | Embedding) -> Iterator[None]:
         """Meanwhile it is asked of this worker, and of the next one."""
         self._require_running()
         number = question.message.number

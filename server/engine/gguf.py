@@ -6,6 +6,7 @@ and nothing of what a model needs when it runs.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import struct
@@ -23,6 +24,8 @@ READ_SIZE: Final = 1 << 20
 LARGEST_VALUE: Final = 1 << 28  # bytes; beyond it the file is broken
 LONGEST_ARRAY: Final = 1024  # one value a layer is kept, one a token is not
 LARGEST_NUMBER: Final = (1 << 31) - 1  # of what is counted; llama.cpp counts no further
+_SAMPLES: Final = 256
+_SAMPLE: Final = 1 << 14  # bytes
 _NUMBERS: Final = dict(enumerate(["<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"])) | {
     10: "<Q",
     11: "<q",
@@ -224,3 +227,17 @@ def find_files(folder: Path) -> Iterator[tuple[str, Path]]:
         part = Part.of(path)
         if part.number == 1:
             yield part.stem, path
+
+
+def sample_of(path: Path) -> bytes:
+    """A digest of a file's size and of pieces of it: hashing a large file whole takes minutes.
+
+    From all over it: a model that was trained a little further may have only some layers changed.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for piece in range(_SAMPLES):
+            file.seek(max(0, size - _SAMPLE) * piece // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE))
+    return digest.digest()

@@ -22,11 +22,11 @@ from llguidance import LLTokenizer
 
 from server.engine.backend import Logits, Outcome, State
 from server.engine.batch import Batch, Part
-from server.engine.gguf import NotGGUF, parts_of, read_gguf
+from server.engine.gguf import NotGGUF, parts_of, read_gguf, sample_of
 from server.engine.machine import available_memory, computes_on_gpu, physical_cores
 from server.engine.protocol import ModelInfo
 from server.engine.settings import EngineSettings
-from server.engine.sizing import LARGEST_DEFAULT_CONTEXT, LARGEST_TEXT, demand
+from server.engine.sizing import LARGEST_DEFAULT_CONTEXT, demand
 from server.engine.vectors import Vector
 from server.engine.vocabulary import Special, SpecialKind, divide_words
 
@@ -59,8 +59,6 @@ _WIDE_TYPES = {"f32", "f16", "bf16"}
 _ERROR_LEVEL = 4
 _ABORTED = "ret = 2"  # how it ends a line about a step that was interrupted
 _PIECE_BYTES = 256
-_FINGERPRINT_PIECES = 256
-_FINGERPRINT_PIECE = 1 << 14
 
 
 class ModelRefused(Exception):
@@ -200,6 +198,11 @@ class ModelVocabulary:
     def eos(self) -> int | None:
         return _token(_c.llama_vocab_eos(self._pointer))
 
+    def ends_text(self, token: int) -> bool:
+        """Whether it stands behind a text: no text turns into it."""
+        separator = _token(_c.llama_vocab_sep(self._pointer))
+        return token in (self.eos, separator)
+
     @property
     def turn_ends(self) -> list[str]:
         return sorted(name for token in self._turn_ends if (name := self.name_of(token)))
@@ -249,7 +252,7 @@ class ModelVocabulary:
         """As llama.cpp does it: with `special`, markers in `text` count.
 
         With `around`, a start and an end token are added if the model wants them. A word without
-        end is read in parts: the stack that it needs grows with it. Nobody embeds such a one.
+        end is read in parts, each with such tokens: the stack that it needs grows with it.
         """
         parts = divide_words(text)
         return [id for part in parts for id in self._tokenize(part, special, around)]
@@ -442,7 +445,7 @@ class LlamaEmbedder:
     def __init__(self, model: Model, settings: EngineSettings) -> None:
         self._model = model
         self.slots = settings.slots
-        self.context = settings.context or min(model.trained_context, LARGEST_TEXT)
+        self.context = model.demand.context
         self.batch = settings.batch
         self.vocabulary = model.vocabulary.size
         self.size = int(_c.llama_model_n_embd_out(model.pointer))
@@ -452,9 +455,16 @@ class LlamaEmbedder:
         model.adapt(self._context)
         self._memory = _c.llama_get_memory(self._context)
 
-    def tokenize(self, text: str) -> list[int]:
-        """With the tokens that the model wants around a text. Any thread may call it."""
-        return self._model.vocabulary.tokenize(text, around=True)
+    def tokenize(self, text: str, cut: bool) -> list[int]:
+        """With the tokens that the model wants around a text. Any thread may call it.
+
+        With `cut`, no more of the text than the model reads at once.
+        """
+        ids = self._model.vocabulary.tokenize(text, around=True)
+        if not cut or len(ids) <= self.context:
+            return ids
+        end = ids[-1:] if self._model.vocabulary.ends_text(ids[-1]) else []
+        return ids[: self.context - len(end)] + end
 
     def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]:
         self._batch.fill(Part(slot, 0, text, True) for slot, text in enumerate(texts))
@@ -585,7 +595,7 @@ def _fingerprint(path: Path, settings: EngineSettings) -> str:
     """What a saved state depends on: the files, how they are computed, and who reads it again."""
     digest = hashlib.sha256()
     for file in (*parts_of(path), *map(Path, settings.lora)):
-        digest.update(_sample_of(file))
+        digest.update(sample_of(file))
     loaded = (
         llama_cpp.__version__,
         settings.flash_attention,
@@ -595,17 +605,3 @@ def _fingerprint(path: Path, settings: EngineSettings) -> str:
     )
     digest.update(repr(loaded).encode())
     return digest.hexdigest()[:32]
-
-
-def _sample_of(path: Path) -> bytes:
-    """A file's size and pieces of it, since hashing a large file whole would take minutes.
-
-    From all over it: a model that was trained a little further may have only some layers changed.
-    """
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for piece in range(_FINGERPRINT_PIECES):
-            file.seek(max(0, size - _FINGERPRINT_PIECE) * piece // (_FINGERPRINT_PIECES - 1))
-            digest.update(file.read(_FINGERPRINT_PIECE))
-    return digest.digest()

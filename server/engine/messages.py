@@ -59,6 +59,14 @@ class Tokenize:
 
 
 @dataclass(frozen=True, slots=True)
+class Locate:
+    """To the worker: where the tokens of this text end, under this number."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """To the worker: keep nothing of this owner's requests."""
 
@@ -135,11 +143,23 @@ class Tokenized:
 
 
 @dataclass(frozen=True, slots=True)
+class Located:
+    """From the worker: the answer to Locate, in characters."""
+
+    number: int
+    ends: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Embed:
-    """To the worker: the vectors of these texts, or of these token ids, under this number."""
+    """To the worker: the vectors of these texts, or of these token ids, under this number.
+
+    `cut` says to read no more of a text than the model can.
+    """
 
     number: int
     texts: tuple[str | list[int], ...]
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +186,8 @@ class Unembeddable:
     reason: str
 
 
-ToWorker = Load | Generate | Cancel | Tokenize | Forget | Stop | Embed
-FromWorker = Loaded | Refused | Step | Tokenized | Embedded | Unembeddable
+ToWorker = Load | Generate | Cancel | Tokenize | Locate | Forget | Stop | Embed
+FromWorker = Loaded | Refused | Step | Tokenized | Located | Embedded | Unembeddable
 Message = ToWorker | FromWorker
 
 
@@ -274,13 +294,15 @@ _READERS: Final[dict[str, Any]] = {
     "Generate": _generate,
     "Cancel": lambda fields: Cancel(**fields),
     "Tokenize": _tokenize,
+    "Locate": lambda fields: Locate(**fields),
     "Forget": lambda fields: Forget(**fields),
     "Stop": lambda fields: Stop(**fields),
     "Loaded": _loaded,
     "Refused": lambda fields: Refused(**fields),
     "Step": _step,
     "Tokenized": lambda fields: Tokenized(**fields),
-    "Embed": lambda fields: Embed(fields["number"], tuple(fields["texts"])),
+    "Located": lambda fields: Located(**fields),
+    "Embed": lambda fields: Embed(**fields | {"texts": tuple(fields["texts"])}),
     "Embedded": lambda fields: Embedded(**fields),
     "Unembeddable": lambda fields: Unembeddable(**fields),
 }

@@ -25,6 +25,8 @@ from server.engine.messages import (
     Generate,
     Load,
     Loaded,
+    Locate,
+    Located,
     MalformedFrame,
     Message,
     Refused,
@@ -41,7 +43,9 @@ from server.engine.settings import EngineSettings
 
 logger = logging.getLogger(__name__)
 
-News = Step | Tokenized | Embedded | Unembeddable  # what a worker says once its model is loaded
+News = (
+    Step | Tokenized | Located | Embedded | Unembeddable
+)  # what a worker says once its model is loaded
 
 _STOP_PATIENCE = 15.0  # it writes snapshots of its threads before it ends
 _STDERR_LINE_LIMIT = 1 << 20
@@ -90,7 +94,7 @@ class WorkerProcess(asyncio.Protocol):
     def send(self, message: ToWorker) -> None:
         """Raises Unsendable, and owes nothing then."""
         frame = encode(message)
-        if isinstance(message, Generate | Tokenize | Embed):
+        if isinstance(message, Generate | Tokenize | Locate | Embed):
             self._owe(message.number)
         if not self._transport.is_closing():  # uvloop's would raise
             self._transport.write(frame)

@@ -196,6 +196,10 @@ class Engine(Protocol):
         """What the model would take. Raises EngineUnavailable if its file is of no use."""
         ...
 
+    async def identify(self) -> str:
+        """A digest of its files, on which its vectors depend. Raises EngineUnavailable."""
+        ...
+
     async def start(self, fit: Fit | None = None) -> None:
         """Load the model. Raises EngineUnavailable with a sentence for the user.
 
@@ -207,6 +211,14 @@ class Engine(Protocol):
 
     async def tokenize(self, spans: Sequence[Span]) -> list[int]: ...
 
+    async def token_ends(self, text: str) -> list[int]:
+        """For each token of a text, the offset in characters at which it ends.
+
+        One that ends inside a character ends where the character does. Where a vocabulary does not
+        keep text as it is (lower case, no accents), an offset is right where words end.
+        """
+        ...
+
     def generate(self, request: Request) -> Generation: ...
 
     def forget(self, owner: str) -> None:
@@ -216,6 +228,9 @@ class Engine(Protocol):
         """
         ...
 
-    async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
-        """Of a model whose `info.embedding` is not 0. Raises Unreadable, EngineError."""
+    async def embed(self, texts: Sequence[str | list[int]], *, cut: bool = False) -> Embeddings:
+        """Of a model whose `info.embedding` is not 0. Raises Unreadable, EngineError.
+
+        With `cut`, of a text that is longer than the model reads only the beginning is read.
+        """
         ...

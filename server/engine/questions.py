@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 from server.engine.messages import (
     Embed,
     Embedded,
+    Locate,
+    Located,
     Tokenize,
     Tokenized,
     Unembeddable,
@@ -25,13 +27,13 @@ from server.engine.protocol import Embeddings, EngineError, Span, Unreadable
 from server.engine.vectors import Vector, unpacked
 
 T = TypeVar("T")
-Answer = Tokenized | Embedded | Unembeddable
+Answer = Tokenized | Located | Embedded | Unembeddable
 
 
 class Question(ABC, Generic[T]):
     """A message to the worker, and what comes of it."""
 
-    def __init__(self, message: Tokenize | Embed) -> None:
+    def __init__(self, message: Tokenize | Locate | Embed) -> None:
         self.message = message
         self.answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.times_asked = 0
@@ -68,12 +70,23 @@ class Tokenizing(Question[list[int]]):
             self.answer.set_result(message.ids)
 
 
+class Locating(Question[list[int]]):
+    """Text to where its tokens end."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(Locate(number, well_formed(text)))
+
+    def _take(self, message: Answer) -> None:
+        if isinstance(message, Located):
+            self.answer.set_result(message.ends)
+
+
 class Embedding(Question[Embeddings]):
     """Texts to vectors, which come one by one."""
 
-    def __init__(self, number: int, texts: Sequence[str | list[int]]) -> None:
+    def __init__(self, number: int, texts: Sequence[str | list[int]], *, cut: bool) -> None:
         sent = (well_formed(text) if isinstance(text, str) else text for text in texts)
-        super().__init__(Embed(number, tuple(sent)))
+        super().__init__(Embed(number, tuple(sent), cut))
         self._count = len(texts)
         self._found: dict[int, tuple[Vector, int]] = {}
 

@@ -148,10 +148,12 @@ class ScriptedEngine:
 
     async def measure(self) -> Demand:
         takes = Footprint(weights=self._takes, cell=0, slot=0, fixed=0)
-        context = self._info.context
-        embeds = self._info.embedding > 0
+        context, size = self._info.context, self._info.embedding
         path = Path(self._info.path)
-        return Demand(path, takes, self._slots, context, context, snapshots=0, embeds=embeds)
+        return Demand(path, takes, self._slots, context, context, snapshots=0, dimensions=size)
+
+    async def identify(self) -> str:
+        return self._info.fingerprint
 
     async def start(self, fit: Fit | None = None) -> None:
         self.loads += 1
@@ -175,16 +177,23 @@ class ScriptedEngine:
             for token in span.ids or encode(span.text, special=span.is_template)
         ]
 
+    async def token_ends(self, text: str) -> list[int]:
+        await self.answering()
+        sizes = (len(character.encode("utf-8", "replace")) for character in text)
+        return [end for end, size in enumerate(sizes, 1) for _ in range(size)]
+
     def generate(self, request: Request) -> ScriptedGeneration:
         self.requests.append(request)
         self.prompts.append(decode(request.prompt).decode("utf-8", "replace"))
         answer = self._answers.popleft() if self._answers else _Answer(_pieces(DEFAULT_ANSWER))
         return ScriptedGeneration(self, request, answer)
 
-    async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
+    async def embed(self, texts: Sequence[str | list[int]], *, cut: bool = False) -> Embeddings:
         """Vectors that tell how often each letter is in a text."""
         await self.answering()
         rows = [list(text.encode()) if isinstance(text, str) else text for text in texts]
+        if cut:
+            rows = [row[: self._info.context] for row in rows]
         counts = [np.bincount(row, minlength=self._info.vocabulary) for row in rows]
         vectors = [normalised(count.astype(np.float32)) for count in counts]
         return Embeddings(vectors, sum(map(len, rows)))

@@ -89,8 +89,12 @@ class Demand:
     shortest: int
     cells: int | None = None  # None: as many as are of use
     snapshots: int | None = None  # bytes; None: as many as are of use
-    embeds: bool = False
+    dimensions: int = 0  # of its vectors; 0: it writes, and has none
     whole_cell: int | None = None  # bytes, wherever they are; None: all that it takes is counted
+
+    @property
+    def embeds(self) -> bool:
+        return self.dimensions > 0
 
     def smallest(self, memory: int) -> Fit:
         """With room for one sequence. Raises CannotFit if even that takes more than `memory`."""
@@ -154,6 +158,11 @@ def embeds(file: GGUF) -> bool:
     return not causal or file.number("pooling_type") in POOLED
 
 
+def _dimensions(file: GGUF) -> int:
+    """Of its vectors; some models make longer or shorter ones than they compute with."""
+    return file.number("embedding_length_out") or file.number("embedding_length")
+
+
 def demand(file: GGUF, settings: EngineSettings, *, of_gpu: bool = False) -> Demand:
     """A context that nobody asked for is the model's own, and may be shortened.
 
@@ -164,8 +173,8 @@ def demand(file: GGUF, settings: EngineSettings, *, of_gpu: bool = False) -> Dem
     largest = LARGEST_TEXT if pooled else LARGEST_DEFAULT_CONTEXT
     trained = file.number("context_length") or SMALLEST_DEFAULT_CONTEXT
     context = settings.context or min(trained, largest)
-    if not pooled:  # which has a cell for each token of a step, whatever the settings say
-        context = min(context, settings.kv_cells or context)
+    # One that pools has a cell for each token of a step, and often weights for each position.
+    context = min(context, trained if pooled else settings.kv_cells or context)
     fixed = settings.context or settings.kv_cells or pooled
     rows = max(settings.batch, settings.slots, context * pooled)
     whole = footprint(file, settings, rows)
@@ -177,7 +186,7 @@ def demand(file: GGUF, settings: EngineSettings, *, of_gpu: bool = False) -> Dem
         shortest=context if fixed else SMALLEST_DEFAULT_CONTEXT,
         cells=rows if pooled else settings.kv_cells,
         snapshots=0 if pooled or of_gpu else settings.cache_ram_bytes,
-        embeds=pooled,
+        dimensions=_dimensions(file) if pooled else 0,
         whole_cell=whole.cell,
     )
 

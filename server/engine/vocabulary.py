@@ -7,11 +7,15 @@ ids of an honest conversation.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Final, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from server.engine.protocol import Span
 
@@ -20,6 +24,7 @@ SpecialKind = Literal["control", "unknown", "user_defined"]
 _SPACE = " \t\n\v\f\r"  # what C calls space
 
 LONGEST_WORD: Final = 100_000  # letters, or spaces, that the worker's stack surely has room for
+_WORD = re.compile(r"\S+")
 _WORDS = re.compile(rf"\S{{1,{LONGEST_WORD}}}|\s{{1,{LONGEST_WORD}}}")
 
 
@@ -65,6 +70,8 @@ class RawTokenizer(Protocol):
 
     def tokenize(self, text: str) -> list[int]: ...
 
+    def text(self, token: int) -> bytes: ...
+
 
 class Vocabulary:
     """Tokenizes prompts of one model. Immutable, so any thread may use it."""
@@ -93,6 +100,25 @@ class Vocabulary:
             return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
         return ids
 
+    def token_ends(self, text: str) -> list[int]:
+        """For each token of what a user wrote, the offset in characters at which it ends.
+
+        Where the tokens' own text is another one (small letters, no accents), that is known of the
+        ends of words only, and guessed between them.
+        """
+        ends = _ends_within(text, self._pieces(text))
+        if ends is not None:
+            return ends
+        words = _WORD.finditer(text)
+        return [
+            word.start() + end
+            for word in words
+            for end in _spread(self._pieces(word.group()), word.end() - word.start())
+        ]
+
+    def _pieces(self, text: str) -> list[bytes]:
+        return list(map(self._raw.text, self._tokenize([Span(text, False)])))
+
     def _tokenize(self, spans: Iterable[Span]) -> list[int]:
         runs = _merge(spans)
         template = [run.text for run in runs if run.is_template]
@@ -114,6 +140,33 @@ class Vocabulary:
 
     def _tokenize_pieces(self, pieces: Iterable[str]) -> list[int]:
         return [token for piece in pieces for token in self._raw.tokenize(piece)]
+
+
+def utf8_offsets(text: str) -> npt.NDArray[np.int64]:
+    """The offset in bytes of each character, and of the end."""
+    points = np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32)
+    sizes = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
+    return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+
+
+def _ends_within(text: str, pieces: Sequence[bytes]) -> list[int] | None:
+    """Where the pieces end that together are the text; None if they are not.
+
+    SentencePiece puts a space before it.
+    """
+    data, joined = text.encode("utf-8", "replace"), b"".join(pieces)
+    if joined not in {data, b" " + data}:
+        return None
+    added = len(joined) - len(data)
+    ends = np.cumsum([0, *map(len, pieces)])[1:] - added
+    found: list[int] = np.searchsorted(utf8_offsets(text), ends).tolist()
+    return found
+
+
+def _spread(pieces: Sequence[bytes], length: int) -> list[int]:
+    """Their ends in so many characters, if these are as long as their shares of the bytes."""
+    size = max(1, sum(map(len, pieces)))
+    return [math.ceil(read * length / size) for read in accumulate(map(len, pieces))]
 
 
 def divide_words(text: str) -> list[str]:
@@ -168,7 +221,7 @@ def _join(parts: Iterable[Special | str]) -> list[Special | str]:
 def _strip(parts: Sequence[Special | str]) -> Iterator[Special | str]:
     """Some markers swallow the white space beside them."""
     before: Special | str = ""
-    for part, after in zip(parts, [*parts[1:], ""], strict=True):
+    for part, after in zip(parts, [*parts, ""][1:], strict=True):
         if isinstance(part, str):
             part = part.lstrip(_SPACE) if _strips(before, right=True) else part
             part = part.rstrip(_SPACE) if _strips(after, right=False) else part

@@ -41,6 +41,8 @@ from server.engine.messages import (
     Generate,
     Load,
     Loaded,
+    Locate,
+    Located,
     Message,
     Refused,
     Step,
@@ -69,7 +71,7 @@ _DEEP_STACKS: Final = (512 << 20, 128 << 20, 32 << 20)
 # A steady stream's text may be later by a step, if that is a short one.
 _LONGEST_HELD: Final = 0.1  # seconds
 
-VocabularyMessage = Tokenize | Embed
+VocabularyMessage = Tokenize | Locate | Embed
 DecoderMessage = Generate | Cancel | Texts | Forget | Stop | Written | Fetched | Compiled
 
 
@@ -167,7 +169,7 @@ class Inbox:
         match message:
             case Load():
                 self.load.put(message)
-            case Tokenize() | Embed():
+            case Tokenize() | Locate() | Embed():
                 self.tokenizing.put(message)
             case Cancel():
                 if self.decoder is not None:
@@ -208,7 +210,8 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
             info = model.describe(load.name, load.description, reader.context)
             embedder = Embedder(reader)
             embedder.warm_up()
-            _start_deep("vocabulary", lambda: read_texts(reader.tokenize, inbox))
+            words = Vocabulary(model.vocabulary)
+            _start_deep("vocabulary", lambda: read_texts(reader.tokenize, words, inbox, outbox))
             outbox.put(Loaded(replace(info, embedding=reader.size), reader.slots, embedder.pace))
             embed(embedder, inbox.decoding, outbox)
             return
@@ -303,18 +306,27 @@ def _store(
 
 def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[VocabularyMessage], outbox: Outbox) -> None:
     while True:
-        message = inbox.get()
-        if isinstance(message, Tokenize):
-            outbox.put(Tokenized(message.number, vocabulary.tokenize(message.spans)))
+        match inbox.get():
+            case Tokenize(number, spans):
+                outbox.put(Tokenized(number, vocabulary.tokenize(spans)))
+            case Locate(number, text):
+                outbox.put(Located(number, vocabulary.token_ends(text)))
 
 
-def read_texts(tokenize: Callable[[str], list[int]], inbox: Inbox) -> None:
+def read_texts(
+    tokenize: Callable[[str, bool], list[int]],
+    vocabulary: Vocabulary,
+    inbox: Inbox,
+    outbox: Outbox,
+) -> None:
     """Give the embedding thread ids where it was sent text."""
     while True:
-        message = inbox.tokenizing.get()
-        if isinstance(message, Embed):
-            texts = [tokenize(text) if isinstance(text, str) else text for text in message.texts]
-            inbox.decoding.put(Texts(message.number, texts))
+        match inbox.tokenizing.get():
+            case Embed(number, texts, cut):
+                ids = [tokenize(text, cut) if isinstance(text, str) else text for text in texts]
+                inbox.decoding.put(Texts(number, ids))
+            case Locate(number, text):
+                outbox.put(Located(number, vocabulary.token_ends(text)))
 
 
 def _receive(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], reports: Reports) -> bool:

@@ -180,7 +180,7 @@ class Incoming:
     def move(self, target: Path) -> None:
         """Rename it to its place for good; what is there has the same bytes. Blocks."""
         assert self._path is not None, "it was sealed"
-        with _told_when_full():
+        with told_when_full():
             target.parent.mkdir(exist_ok=True)
             failpoints.hit("blob.rename.before")
             self._path.replace(target)
@@ -191,7 +191,7 @@ class Incoming:
 
     def _write_held(self) -> None:
         held, self._held, self._held_bytes = self._held, [], 0
-        with _told_when_full():
+        with told_when_full():
             file = self._opened()
             for data in held:
                 for each in self._hashes:
@@ -207,7 +207,7 @@ class Incoming:
 
     def _seal(self) -> None:
         self._write_held()
-        with _told_when_full():
+        with told_when_full():
             file = self._opened()
             file.flush()
             os.fsync(file.fileno())
@@ -222,7 +222,8 @@ class Incoming:
 
 
 @contextmanager
-def _told_when_full() -> Iterator[None]:
+def told_when_full() -> Iterator[None]:
+    """Tell of a full disk as StorageFull."""
     try:
         yield
     except OSError as error:

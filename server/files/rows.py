@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from server import errors, schemas
 from server.db.database import Tx
-from server.db.stores import Record
+from server.db.stores import INGESTION, Record
 from server.files.blobs import Blob
 
 UPLOAD_LIFETIME = 3600
@@ -58,6 +58,8 @@ def remove_file(tx: Tx, file: Record) -> str:
     """Delete a file, and take it from all that refers to it. Returns the digest of its bytes."""
     tx.files.bury(file)
     tx.files.take_from_tools(file.project_id, file.id)
+    tx.vector_store_files.take_out(file.project_id, file.id)
+    tx.notify(INGESTION)
     return str(file.sha256)
 
 

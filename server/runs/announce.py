@@ -33,9 +33,10 @@ class Announcer:
         names = _names("thread.run", row.status, new=new)
         self._tell(tx, row.id, names, schemas.Run.from_row(row), mark_of(row.status))
 
-    def step(self, tx: Tx, row: Record, *, new: bool = False) -> None:
+    def step(self, tx: Tx, row: Record, *, new: bool = False, with_content: bool = False) -> None:
         names = _names("thread.run.step", row.status, new=new)
-        self._tell(tx, row.run_id, names, schemas.RunStep.from_row(row))
+        step = schemas.RunStep.from_row(row, with_content=with_content)
+        self._tell(tx, row.run_id, names, step)
 
     def message(self, tx: Tx, row: Record, *, new: bool = False) -> None:
         names = _names("thread.message", row.status, new=new)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from server.chat.citations import Source, as_written
 from server.chat.values import ChatMessage, ToolCall, ToolSpec
 from server.db.database import Database, Tx
 from server.db.stores import Record
 from server.runs.models import Model
 from server.runs.prompt import newest_within
 from server.runs.turns import Budget, InvalidPrompt, SamplingOptions, TurnRequest, Unit, WrittenTurn
+from server.schemas import JsonObject
+from server.tools import file_search
 
+OwnTools = Mapping[str, JsonObject]
 Placed = tuple[int, Unit]  # with the `seq` of the message that it is, or came after
 
 
@@ -24,6 +29,19 @@ class TooManyRounds(Exception):
     """The run calls tools again and again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run's next turn is asked with, and what the server's own tools then work with.
+
+    `sources` are the passages that its conversation shows; `searches` counts the run's own.
+    """
+
+    request: TurnRequest
+    sources: Sequence[Source]
+    searches: int
+    scope: file_search.Scope
+
+
 class ContextBuilder:
     """Loads what a run's next turn is asked with."""
 
@@ -32,19 +50,20 @@ class ContextBuilder:
         self._completion_cap = completion_cap
         self._tool_rounds = tool_rounds
 
-    async def build(self, run: Record, model: Model) -> TurnRequest:
+    async def build(self, run: Record, model: Model) -> Asked:
         """The run's next turn. Raises CompletionBudgetSpent, TooManyRounds, InvalidPrompt."""
         return await self._db.read(lambda tx: self._asked(tx, run, model))
 
-    def _asked(self, tx: Tx, run: Record, model: Model) -> TurnRequest:
+    def _asked(self, tx: Tx, run: Record, model: Model) -> Asked:
         budget = self._budget(tx, run, model)
         choice = self._choice(tx, run)
-        placed = placed_units(tx, run, model.id, limit=budget.context)
+        messages, steps = _spoken(tx, run, limit=budget.context)
+        placed = _merged(messages, steps, server_tools(run.tools), model.id)
         # What an endpoint is sent is text.
         written = [] if model.local is None else written_turns(tx, run.thread_id, placed, budget)
         assistant = tx.assistants.by_id(run.assistant_id)
         common = assistant.instructions if assistant is not None else None
-        return TurnRequest(
+        request = TurnRequest(
             run.instructions,
             [unit for _, unit in placed],
             budget,
@@ -60,6 +79,12 @@ class ContextBuilder:
             cache_scope=run.project_id,
             cache_owner=run.thread_id,
             written=written,
+        )
+        return Asked(
+            request,
+            [source for step in steps for source in _sources(step)],
+            sum(1 for step in steps if step.run_id == run.id for _ in _searches(step)),
+            _scope(tx, run, assistant, budget),
         )
 
     def _budget(self, tx: Tx, run: Record, model: Model) -> Budget:
@@ -81,13 +106,17 @@ class ContextBuilder:
 
 def placed_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Placed]:
     """The thread as the run sees it, oldest first. At most `limit` messages can fit a context."""
+    return _merged(*_spoken(tx, run, limit=limit), server_tools(run.tools), model_id)
+
+
+def _spoken(tx: Tx, run: Record, *, limit: int) -> tuple[Sequence[Record], Sequence[Record]]:
+    """The messages, and the steps whose calls were answered."""
     strategy = run.truncation_strategy
     if strategy["type"] == "last_messages":
         limit = min(limit, strategy["last_messages"])
     messages = tx.messages.spoken(run.thread_id, run.id, limit)
     first = messages[0].seq if messages else 0
-    steps = tx.steps.answered_calls(run.thread_id, first)
-    return _merged(messages, steps, model_id)
+    return messages, tx.steps.answered_calls(run.thread_id, first)
 
 
 def written_turns(
@@ -102,7 +131,9 @@ def written_turns(
     return [_written(turn) for turn in turns]
 
 
-def _merged(messages: Sequence[Record], steps: Sequence[Record], model_id: str) -> list[Placed]:
+def _merged(
+    messages: Sequence[Record], steps: Sequence[Record], own: OwnTools, model_id: str
+) -> list[Placed]:
     """Messages and answered calls as they came; text and calls of one turn are one unit."""
     places = [((m.seq, 0, 0), m) for m in messages]
     places += [((s.after_message, 1, s.seq), s) for s in steps]
@@ -111,7 +142,7 @@ def _merged(messages: Sequence[Record], steps: Sequence[Record], model_id: str) 
     for (seq, *_), row in sorted(places, key=lambda place: place[0]):
         if hasattr(row, "step_details"):
             said = units.pop()[1][0] if _same_turn(before, row) else None
-            units.append((seq, _call_unit(row, said.content if said else "")))
+            units.append((seq, _call_unit(row, own, said.content if said else "")))
         else:
             units.append((seq, (ChatMessage(row.role, message_text(row, model_id)),)))
         before = row
@@ -125,21 +156,53 @@ def _same_turn(before: Record | None, step: Record) -> bool:
     )
 
 
-def _call_unit(step: Record, said: str) -> Unit:
-    calls = step.step_details["tool_calls"]
-    asked = tuple(
-        ToolCall(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in calls
-    )
+def _call_unit(step: Record, own: OwnTools, said: str) -> Unit:
+    answered = [_answered(call, own) for call in step.step_details["tool_calls"]]
+    asked = tuple(call for call, _ in answered)
     answers = (
-        ChatMessage(
-            "tool",
-            c["function"]["output"] or "",
-            tool_call_id=c["id"],
-            name=c["function"]["name"],
-        )
-        for c in calls
+        ChatMessage("tool", output, tool_call_id=call.id, name=call.name)
+        for call, output in answered
     )
     return (ChatMessage("assistant", said, tool_calls=asked), *answers)
+
+
+def _answered(call: JsonObject, own: OwnTools) -> tuple[ToolCall, str]:
+    """A call as the model wrote it, and what it was told."""
+    if call["type"] == "function":
+        function = call["function"]
+        asked = ToolCall(call["id"], function["name"], function["arguments"])
+        return asked, function["output"] or ""
+    asked = ToolCall(call["id"], _name_of(own), call["asked"]["arguments"])
+    return asked, file_search.output_of(call)
+
+
+def _searches(step: Record) -> Iterator[JsonObject]:
+    calls = step.step_details["tool_calls"]
+    return (call for call in calls if call["type"] == "file_search")
+
+
+def _sources(step: Record) -> Iterator[Source]:
+    return (source for call in _searches(step) for source in file_search.sources_of(call))
+
+
+def _scope(tx: Tx, run: Record, assistant: Record | None, budget: Budget) -> file_search.Scope:
+    """Where the run searches: in its own stores, else its assistant's, and in its thread's."""
+    thread = tx.threads.by_id(run.thread_id)
+    room = file_search.room_for(budget.context, budget.prompt)
+    return file_search.Scope(
+        run.project_id,
+        _stores_of(run) or _stores_of(assistant),
+        _stores_of(thread),
+        budget.context,
+        room,
+    )
+
+
+def _stores_of(owner: Record | None) -> Sequence[str]:
+    if owner is None:
+        return ()
+    stores: Sequence[str] = owner.tool_resources.get("file_search", {}).get("vector_store_ids", ())
+    return stores
 
 
 def message_text(message: Record, model_id: str) -> str:
@@ -151,21 +214,43 @@ def message_text(message: Record, model_id: str) -> str:
                 f"The model '{model_id}' cannot see images: message {message.id} "
                 f"has a part of type '{part['type']}'."
             )
-        texts.append(part["text"]["value"])
+        text = part["text"]
+        texts.append(as_written(text["value"]) if text["annotations"] else text["value"])
     return "\n".join(texts)
 
 
-def tool_specs(tools: Sequence[dict[str, Any]], choice: Any) -> list[ToolSpec]:
-    """The functions that the model is told of: all, none, or the one that was chosen by name."""
-    functions = [tool["function"] for tool in tools if tool["type"] == "function"]
+def server_tools(tools: Sequence[JsonObject]) -> OwnTools:
+    """The tools that the server runs itself, by the names that the model calls them by."""
+    functions = {tool["function"]["name"] for tool in tools if tool["type"] == "function"}
+    return {
+        file_search.OTHER_NAME if file_search.NAME in functions else file_search.NAME: tool
+        for tool in tools
+        if tool["type"] == "file_search"
+    }
+
+
+def _name_of(own: OwnTools) -> str:
+    """That of file search, also where it is no tool of the run any more."""
+    return next(iter(own), file_search.NAME)
+
+
+def tool_specs(tools: Sequence[JsonObject], choice: Any) -> list[ToolSpec]:
+    """The tools that the model is told of: all, none, or the one that was chosen."""
     if choice == "none":
         return []
-    if isinstance(choice, dict) and choice["type"] == "function":
-        functions = [f for f in functions if f["name"] == choice["function"]["name"]]
-    return [
+    own = [file_search.spec(name) for name in server_tools(tools)]
+    functions = [tool["function"] for tool in tools if tool["type"] == "function"]
+    if isinstance(choice, dict):
+        is_function = choice["type"] == "function"
+        own = [] if is_function else own
+        functions = [
+            f for f in functions if is_function and f["name"] == choice["function"]["name"]
+        ]
+    specs = [
         ToolSpec(f["name"], f.get("description"), f.get("parameters"), bool(f.get("strict")))
         for f in functions
     ]
+    return own + specs
 
 
 def _written(turn: Record) -> WrittenTurn:

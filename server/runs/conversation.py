@@ -7,31 +7,44 @@ from collections.abc import Sequence
 from server import errors, schemas
 from server.db.database import Tx
 from server.db.stores import Record
+from server.vector_stores.resources import OF_THREAD, attach, provided
 
 
 def create_thread(tx: Tx, project: str, body: schemas.CreateThread) -> Record:
-    """A thread with its first messages, all or none."""
-    thread = tx.threads.insert(
-        {"id": tx.ids.new("thread"), "project_id": project, "created_at": tx.now, **body.stored()}
-    )
+    """A thread with its first messages and a vector store if it wants one, all or none.
+
+    Raises no_such_file, no_such_vector_store, not_for_retrieval, too_many_files_of_thread.
+    """
+    columns = body.stored()
+    resources = provided(tx, project, body.tool_resources, columns["tool_resources"], OF_THREAD)
+    ident = {"id": tx.ids.new("thread"), "project_id": project, "created_at": tx.now}
+    thread = tx.threads.insert({**ident, **columns, "tool_resources": resources})
     insert_messages(tx, project, thread.id, body.messages or ())
-    return thread
+    return require_thread(tx, project, thread.id)
 
 
 def add_message(tx: Tx, project: str, thread_id: str, body: schemas.CreateMessage) -> Record:
-    """Append a message of the caller's. Raises no_such, thread_is_locked."""
+    """Append a message of the caller's.
+
+    Raises no_such, thread_is_locked, no_such_file, not_for_retrieval, too_many_files_of_thread.
+    """
     found = tx.threads.with_active_run(project, thread_id)
     if found is None:
         raise errors.no_such("thread", thread_id)
     if found.run_id is not None:
         raise errors.thread_is_locked(thread_id, found.run_id)
+    attach(tx, project, thread_id, [body])
     return tx.messages.insert(_message(tx, project, thread_id, body))
 
 
 def insert_messages(
     tx: Tx, project: str, thread_id: str, bodies: Sequence[schemas.CreateMessage]
 ) -> None:
-    """Append messages of the caller's; whether the thread takes them was asked before."""
+    """Append messages of the caller's; whether the thread takes them was asked before.
+
+    Raises no_such_file, not_for_retrieval, too_many_files_of_thread.
+    """
+    attach(tx, project, thread_id, bodies)
     tx.messages.insert_all([_message(tx, project, thread_id, body) for body in bodies])
 
 

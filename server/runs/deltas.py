@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 
+from server.chat.citations import Citation
 from server.runs.events import encode
+from server.schemas import JsonObject
 
 
 class MessageDeltas:
@@ -21,6 +25,13 @@ class MessageDeltas:
         opened = b',"annotations":[]' if self._first else b""
         self._first = False
         return self._head + orjson.dumps(value) + opened + b"}}]}}\n\n"
+
+    def annotated(self, value: str, annotations: Sequence[JsonObject], first: int) -> bytes:
+        """A piece of text with its annotations as they are stored, the text's `first` and on."""
+        self._first = False
+        told = [_delta_of(each, index) for index, each in enumerate(annotations, first)]
+        listed = b',"annotations":' + orjson.dumps(told)
+        return self._head + orjson.dumps(value) + listed + b"}}]}}\n\n"
 
 
 class StepDeltas:
@@ -39,6 +50,10 @@ class StepDeltas:
             }
         )
 
+    def opened(self, index: int, call: JsonObject) -> bytes:
+        """A call of one of the server's own tools, told as a whole before it has results."""
+        return self._encode({"index": index, **call})
+
     def arguments(self, index: int, text: str) -> bytes:
         return self._encode({"index": index, "type": "function", "function": {"arguments": text}})
 
@@ -50,3 +65,19 @@ class StepDeltas:
             "delta": {"step_details": details},
         }
         return encode("thread.run.step.delta", orjson.dumps(delta))
+
+
+def annotation(citation: Citation, start: int) -> JsonObject:
+    """A citation that begins at this character of its text, as it is stored and shown."""
+    return {
+        "type": "file_citation",
+        "text": citation.text,
+        "start_index": start,
+        "end_index": start + len(citation.text),
+        "file_citation": {"file_id": citation.file_id},
+    }
+
+
+def _delta_of(stored: JsonObject, index: int) -> JsonObject:
+    """As streams tell it: with its place among the text's annotations and an empty quote."""
+    return {"index": index, **stored, "file_citation": {**stored["file_citation"], "quote": ""}}

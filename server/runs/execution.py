@@ -9,24 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeVar
 
-from server.chat.values import CallArguments, CallStarted, TextDelta, ToolCall, TurnDelta
+from server.chat.citations import CitationWriter, Part
+from server.chat.values import CallArguments, CallStarted, TextDelta, TurnDelta
 from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
 from server.engine.protocol import EndpointLost, EngineCrashed, EngineError, RateLimited
 from server.ids import IdSource
-from server.runs.context import CompletionBudgetSpent, ContextBuilder, TooManyRounds
-from server.runs.deltas import MessageDeltas, StepDeltas
+from server.runs.context import (
+    Asked,
+    CompletionBudgetSpent,
+    ContextBuilder,
+    TooManyRounds,
+    server_tools,
+)
+from server.runs.deltas import MessageDeltas, StepDeltas, annotation
 from server.runs.events import EventBus
 from server.runs.models import Model
 from server.runs.progress import Ending, Progress, Said
 from server.runs.state import Claim, RunMoved
 from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, Turn
-from server.schemas import RunStatus
+from server.schemas import JsonObject, RunStatus
+from server.tools import file_search
+from server.tools.file_search import FileSearch, SearchFailed
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +44,7 @@ Interrupt = Literal["cancelled", "expired", "queued"]
 
 SERVER_ERROR = {"code": "server_error", "message": "Sorry, something went wrong."}
 FILTERED = {"code": "server_error", "message": "A content filter ended the answer."}
-BUILT_TOOLS = frozenset({"function"})
+BUILT_TOOLS = frozenset({"function", "file_search"})
 LAST_WORDS = 0.25  # seconds that an engine has to answer an interrupt, and to say what was spent
 MAX_DELAY = 5.0
 
@@ -53,16 +62,29 @@ class _Message:
 
     row: Record
     deltas: MessageDeltas
+    citations: CitationWriter
     text: list[str] = field(default_factory=list)
+    length: int = 0
+    annotations: list[JsonObject] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Call:
-    """A function call while it is written."""
+    """A call while it is written; `tool` is the configuration of the server's own tools.
+
+    `answer` is the call as it is stored, once the server has answered it.
+    """
 
     id: str
     name: str
+    tool: JsonObject | None = None
     arguments: str = ""
+    answer: JsonObject | None = None
+
+    @property
+    def stored(self) -> JsonObject:
+        function = {"name": self.name, "arguments": self.arguments, "output": None}
+        return self.answer or {"id": self.id, "type": "function", "function": function}
 
 
 class RunExecution:
@@ -79,6 +101,7 @@ class RunExecution:
         ids: IdSource,
         progress: Progress,
         context: ContextBuilder,
+        file_search: FileSearch,
         limits: Limits,
     ) -> None:
         self.run_id: str = run.id
@@ -90,9 +113,12 @@ class RunExecution:
         self._ids = ids
         self._progress = progress
         self._context = context
+        self._file_search = file_search
+        self._own_tools = server_tools(run.tools)
         self._limits = limits
         self._interrupt: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
         self._writing = asyncio.Lock()
+        self._asked: Asked | None = None
         self._turn: Turn | None = None
         self._message: _Message | None = None
         self._step: StepDeltas | None = None
@@ -111,7 +137,7 @@ class RunExecution:
     async def drive(self) -> RunStatus | None:
         """From the claim to the run's next state, which is returned; None if it was taken away."""
         try:
-            ending = await self._take_turn()
+            ending = await self._take_turns()
         except RunMoved:
             ending = None
         except Exception:  # the edge: whatever it is, the run must not stay open
@@ -122,6 +148,16 @@ class RunExecution:
         except RunMoved:
             log.info("run_taken_away", extra={"run_id": self.run_id})
             return None
+
+    async def _take_turns(self) -> Ending | None:
+        """Model calls, for as long as the server itself can answer all that they call."""
+        while (ending := await self._take_turn()) is None and self._calls:
+            try:
+                if not await self._answer_calls():
+                    break
+            except SearchFailed as error:
+                return self._failed(_error("server_error", error))
+        return ending
 
     async def _take_turn(self) -> Ending | None:
         """One model call. None means that the calls it wrote have to be answered."""
@@ -160,10 +196,10 @@ class RunExecution:
             reading.result()
 
     async def _read(self) -> None:
-        request = await self._context.build(self._run, self._model)
+        self._asked = await self._context.build(self._run, self._model)
         if self._interrupt.done():
             return
-        self._turn = self._model.chat.turn(request)
+        self._turn = self._model.chat.turn(self._asked.request)
         try:
             async for delta in self._turn:
                 await self._say(delta)
@@ -187,25 +223,51 @@ class RunExecution:
         """None after a call: the tool step that is open waits for its outputs."""
         if self._step is None:
             row = await self._write(lambda tx: self._progress.begin_message(tx, self._claim))
-            self._message = _Message(row, MessageDeltas(row.id))
+            sources = self._asked.sources if self._asked is not None else ()
+            self._message = _Message(row, MessageDeltas(row.id), CitationWriter(sources))
 
     def _say_text(self, text: str) -> None:
         """Text after a call has no message, and no place."""
-        if self._message is not None and not self._interrupt.done():
-            self._message.text.append(text)
-            self._bus.publish(self.run_id, self._message.deltas.text(text))
+        if self._message is not None:
+            self._say_parts(self._message, self._message.citations.feed(text))
+
+    def _say_rest(self) -> None:
+        """What was held back because it might have become a citation; an empty text at least."""
+        if self._message is not None:
+            rest = self._message.citations.finish()
+            self._say_parts(self._message, rest if rest or self._message.text else [""])
+
+    def _say_parts(self, message: _Message, parts: Sequence[Part]) -> None:
+        for part in parts if not self._interrupt.done() else ():
+            text, delta = self._told(message, part)
+            message.text.append(text)
+            message.length += len(text)
+            self._bus.publish(self.run_id, delta)
+
+    def _told(self, message: _Message, part: Part) -> tuple[str, bytes]:
+        if isinstance(part, str):
+            return part, message.deltas.text(part)
+        first = len(message.annotations)
+        message.annotations.append(annotation(part, message.length))
+        return part.text, message.deltas.annotated(part.text, message.annotations[first:], first)
 
     async def _start_call(self, index: int, name: str) -> None:
         if index > 0 and not self._run.parallel_tool_calls:
             return self._stop_writing()
         if self._step is None:
+            self._say_rest()
             await self._write(self._open_calls)
         if not self._interrupt.done():
-            call = _Call(self._ids.new("call"), name)
+            call = _Call(self._ids.new("call"), name, self._own_tools.get(name))
             self._calls.append(call)
             assert self._step is not None
-            self._bus.publish(self.run_id, self._step.started(index, call.id, name))
+            self._bus.publish(self.run_id, self._opened(self._step, index, call))
         return None
+
+    def _opened(self, step: StepDeltas, index: int, call: _Call) -> bytes:
+        if call.tool is None:
+            return step.started(index, call.id, call.name)
+        return step.opened(index, file_search.opened(call.id, call.tool))
 
     def _open_calls(self, tx: Tx) -> None:
         said = self._said()
@@ -219,8 +281,48 @@ class RunExecution:
 
     def _say_arguments(self, index: int, text: str) -> None:
         if self._step is not None and index < len(self._calls):
-            self._calls[index].arguments += text
-            self._bus.publish(self.run_id, self._step.arguments(index, text))
+            call = self._calls[index]
+            call.arguments += text
+            if call.tool is None:
+                self._bus.publish(self.run_id, self._step.arguments(index, text))
+
+    async def _answer_calls(self) -> bool:
+        """Run the server's own tools; whether that was all, and the next turn may follow.
+
+        Raises SearchFailed, RunMoved.
+        """
+        own = [call for call in self._calls if call.tool is not None]
+        if not own:
+            return False
+        answering = asyncio.create_task(self._search(own, own[0].tool or {}))
+        await asyncio.wait((answering, self._interrupt), return_when=asyncio.FIRST_COMPLETED)
+        if self._interrupt.done():
+            answering.cancel()
+            await asyncio.wait((answering,))
+            return False
+        for call, answer in zip(own, answering.result(), strict=True):
+            call.answer = answer
+        cost = self._call()
+        if len(own) < len(self._calls) or cost is None:
+            return False
+        calls = [call.stored for call in self._calls]
+        await self._write(lambda tx: self._progress.end_calls(tx, self._claim, calls, cost))
+        self._asked = self._turn = self._message = self._step = None
+        self._calls = []
+        return True
+
+    async def _search(self, calls: Sequence[_Call], tool: JsonObject) -> list[JsonObject]:
+        """The answers of these calls of file search."""
+        asked = self._asked
+        assert asked is not None, "the model was asked before it called"
+        return await self._file_search.answer(
+            [(call.id, call.arguments) for call in calls],
+            tool,
+            asked.scope,
+            self._model.chat.count,
+            first_number=1 + max((source.number for source in asked.sources), default=0),
+            search=asked.searches,
+        )
 
     async def _write(self, work: Callable[[Tx], T]) -> T:
         """One unit of work; whoever gives up the reading waits for it."""
@@ -237,6 +339,7 @@ class RunExecution:
         if self._interrupt.done():
             return None
         call = self._call()
+        self._say_rest()
         if call is not None and call.finish_reason == "length":
             return self._cut_off()
         if call is not None and call.finish_reason == "content_filter":
@@ -245,7 +348,7 @@ class RunExecution:
             return None
         if self._message is None:
             await self._begin_message()
-            self._say_text("")
+            self._say_rest()
         return Ending("completed", call, self._said())
 
     def _cut_off(self) -> Ending:
@@ -302,7 +405,7 @@ class RunExecution:
         cost = self._call()
         if not self._calls or cost is None:
             raise RunMoved(self.run_id)
-        calls = [ToolCall(call.id, call.name, call.arguments) for call in self._calls]
+        calls = [call.stored for call in self._calls]
         self._progress.require_action(tx, self._claim, calls, cost)
         return "requires_action"
 
@@ -315,7 +418,8 @@ class RunExecution:
         """The open message as its streams have it; None if there is none."""
         if self._message is None:
             return None
-        return Said(self._message.row, "".join(self._message.text) if self._message.text else None)
+        text = "".join(self._message.text) if self._message.text else None
+        return Said(self._message.row, text, self._message.annotations)
 
     def _call(self) -> ModelCall | None:
         """What the model call cost so far; None if there was none."""

@@ -32,6 +32,7 @@ from server.runs.models import Catalog
 from server.runs.progress import Ending, Progress
 from server.runs.replay import Marked, rebuilt
 from server.runs.state import TERMINAL, Claim, RunMoved
+from server.tools.file_search import FileSearch
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class RunExecutor:
         ids: IdSource,
         settings: ExecutorSettings,
         metrics: Metrics,
+        file_search: FileSearch,
     ) -> None:
         self.lifecycle = Lifecycle(bus, catalog, self, expires_after=settings.expires_after)
         self._db = db
@@ -77,6 +79,7 @@ class RunExecutor:
         self._ids = ids
         self._settings = settings
         self._metrics = metrics
+        self._file_search = file_search
         self._progress = Progress(Announcer(bus))
         self._context = ContextBuilder(
             db, completion_cap=settings.completion_cap, tool_rounds=settings.tool_rounds
@@ -201,6 +204,7 @@ class RunExecutor:
             ids=self._ids,
             progress=self._progress,
             context=self._context,
+            file_search=self._file_search,
             limits=Limits(self._settings.worker_deaths),
         )
         self._permits[run.model_id] -= 1

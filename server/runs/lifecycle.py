@@ -20,6 +20,7 @@ from server.runs.models import Catalog
 from server.runs.state import Claim, RunMoved, move
 from server.runs.usage import wire_usage
 from server.schemas import RunStatus
+from server.vector_stores.resources import require_resources
 
 INSTRUCTIONS_JOINT = "\n\n"
 MOST_AT_ONCE = 32  # others wait for a unit of work to end
@@ -65,11 +66,22 @@ class Lifecycle:
         self._announce = Announcer(bus)
         self._expires_after = expires_after
 
-    def create(self, tx: Tx, project: str, thread_id: str, body: schemas.CreateRun) -> Record:
+    def create(
+        self,
+        tx: Tx,
+        project: str,
+        thread_id: str,
+        body: schemas.CreateRun,
+        *,
+        shows_results: bool = False,
+    ) -> Record:
         """Queue a run on a thread, with its additional messages.
 
+        Its events tell the texts that searches found if it `shows_results`.
+
         Raises no_such, thread_has_active_run, no_such_tool, no_tools_to_choose_from,
-        model_not_found, makes_embeddings_only, nothing_to_answer.
+        model_not_found, makes_embeddings_only, nothing_to_answer, no_such_file, not_for_retrieval,
+        too_many_files_of_thread.
         """
         found = tx.threads.with_active_run(project, thread_id)
         if found is None:
@@ -78,13 +90,14 @@ class Lifecycle:
         if found.run_id is not None:
             raise errors.thread_has_active_run(thread_id, found.run_id)
         conversation.insert_messages(tx, project, thread_id, body.additional_messages or ())
-        run = self._insert(tx, project, thread_id, assistant, body)
+        run = self._insert(tx, project, thread_id, assistant, body, shows_results=shows_results)
         self._queue(tx, run)
         return run
 
     def create_with_thread(self, tx: Tx, project: str, body: schemas.CreateThreadAndRun) -> Record:
-        """A new thread and a run on it, in one go. Raises as `create`."""
+        """A new thread and a run on it, in one go. Raises as `create`, and no_such_vector_store."""
         assistant = conversation.require_assistant(tx, project, body.assistant_id)
+        require_resources(tx, project, body.tool_resources)
         thread = conversation.create_thread(tx, project, body.thread)
         run = self._insert(tx, project, thread.id, assistant, body)
         self._announce.thread(tx, thread, run.id)
@@ -111,7 +124,8 @@ class Lifecycle:
         tx.after_commit(lambda: mark.append(self._bus.last(run_id)))
         step = tx.steps.in_progress(run_id)
         assert step is not None, "a run that requires action has an open step"
-        self._announce.step(tx, _answered(tx, step, outputs))
+        answered = _answered(tx, step, outputs)
+        self._announce.step(tx, answered, with_content=run.shows_results)
         queued = move(tx, run_id, "requires_action", "queued", required_action=None)
         self._announce.run(tx, queued)
         self._wake(tx, queued)
@@ -200,6 +214,8 @@ class Lifecycle:
         thread_id: str,
         assistant: Record,
         body: schemas.CreateRun | schemas.CreateThreadAndRun,
+        *,
+        shows_results: bool = False,
     ) -> Record:
         values = {**_inherited(assistant), **body.overrides()}
         values["instructions"] = _instructions(values["instructions"], body)
@@ -222,6 +238,7 @@ class Lifecycle:
                 "status": "queued",
                 "expires_at": tx.now + self._expires_after,
                 "model_id": model.id,
+                "shows_results": shows_results,
                 "held": False,
                 "fence": 0,
                 "attempt": 0,
@@ -310,6 +327,8 @@ def _outputs(run: Record, body: schemas.SubmitToolOutputs) -> dict[str, str]:
 def _answered(tx: Tx, step: Record, outputs: dict[str, str]) -> Record:
     calls = [
         {**call, "function": {**call["function"], "output": outputs[call["id"]]}}
+        if call["type"] == "function"
+        else call
         for call in step.step_details["tool_calls"]
     ]
     details = {"type": "tool_calls", "tool_calls": calls}

@@ -27,6 +27,7 @@ from server.engine.protocol import (
     PromptTooLong,
     Request,
     Sampling,
+    Span,
     Tokens,
 )
 from server.engine.sizing import Demand, Fit
@@ -111,6 +112,9 @@ class LocalModel:
     async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
         """Only if it `embeds`. Raises Unreadable, EngineError."""
         return await self._engine.embed(texts)
+
+    async def count(self, text: str) -> int:
+        return len(await self._engine.tokenize([Span(text, is_template=False)]))
 
     def forget(self, owner: str) -> None:
         self._engine.forget(owner)

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from server.chat.values import ToolCall
 from server.db.database import Tx
 from server.db.stores import Record
 from server.runs.announce import Announcer
 from server.runs.lifecycle import close_step, finish
 from server.runs.state import Claim, RunMoved, move
 from server.runs.turns import ModelCall
-from server.schemas import RunStatus
+from server.schemas import JsonObject, RunStatus
 
 MESSAGE_REASON = {
     "incomplete": "max_tokens",
@@ -31,10 +30,14 @@ STEP_STATUS: dict[RunStatus, RunStatus] = {"incomplete": "completed", "queued": 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The open message: its row as it was begun, and its text, None before the first word."""
+    """The open message: its row as it was begun, and its text, None before the first word.
+
+    Annotations are as they are stored.
+    """
 
     message: Record
     text: str | None
+    annotations: Sequence[JsonObject] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +85,22 @@ class Progress:
         details: dict[str, Any] = {"type": "tool_calls", "tool_calls": []}
         return self._begin_step(tx, held(tx, claim), details)
 
+    def end_calls(self, tx: Tx, claim: Claim, calls: Sequence[JsonObject], cost: ModelCall) -> None:
+        """Complete the open tool step, whose calls were all answered here, in mid-claim."""
+        run = held(tx, claim)
+        step = close_step(tx, self._called(tx, claim, calls, cost), "completed")
+        self._announce.step(tx, step, with_content=run.shows_results)
+
     def require_action(
-        self, tx: Tx, claim: Claim, calls: Sequence[ToolCall], cost: ModelCall
+        self, tx: Tx, claim: Claim, calls: Sequence[JsonObject], cost: ModelCall
     ) -> None:
-        """End the claim: the run waits for the outputs of these calls, and the step stays open."""
+        """End the claim: the run waits for the outputs of these calls, and the step stays open.
+
+        Calls of the server's own tools are among them with their answers.
+        """
         held(tx, claim)
-        step = tx.steps.in_progress(claim.run_id)
-        assert step is not None, "the tool step is open"
-        self._record(tx, claim.run_id, step.id, cost)
-        waiting = [_wire_call(call) for call in calls]
-        open_calls = [{**c, "function": {**c["function"], "output": None}} for c in waiting]
-        details = {"type": "tool_calls", "tool_calls": open_calls}
-        tx.steps.update(step.seq, {"step_details": details})
+        self._called(tx, claim, calls, cost)
+        waiting = [_asked(call) for call in calls if call["type"] == "function"]
         action = {
             "type": "submit_tool_outputs",
             "submit_tool_outputs": {"tool_calls": waiting},
@@ -102,6 +109,14 @@ class Progress:
             tx, claim.run_id, "in_progress", "requires_action", claim, required_action=action
         )
         self._announce.run(tx, run)
+
+    def _called(self, tx: Tx, claim: Claim, calls: Sequence[JsonObject], cost: ModelCall) -> Record:
+        """The open tool step with its calls and what they cost."""
+        step = tx.steps.in_progress(claim.run_id)
+        assert step is not None, "the tool step is open"
+        self._record(tx, claim.run_id, step.id, cost)
+        details = {"type": "tool_calls", "tool_calls": list(calls)}
+        return tx.steps.update(step.seq, {"step_details": details})
 
     def end(self, tx: Tx, claim: Claim, ending: Ending) -> None:
         """End the claim: the open message, then its step, then the run."""
@@ -153,7 +168,7 @@ class Progress:
     ) -> None:
         """Close the open message; one that was deleted since, to those who read of it only."""
         message = tx.messages.in_progress(run_id)
-        changes = _closing(tx, to, said.text if said is not None else None, reason)
+        changes = _closing(tx, to, said, reason)
         if message is not None:
             self._announce.message(tx, tx.messages.update(message.seq, changes))
         elif said is not None:
@@ -211,17 +226,19 @@ def _empty_message(tx: Tx, run: Record, message_id: str) -> dict[str, Any]:
     }
 
 
-def _closing(tx: Tx, to: RunStatus, text: str | None, reason: str | None = None) -> dict[str, Any]:
+def _closing(tx: Tx, to: RunStatus, said: Said | None, reason: str | None) -> dict[str, Any]:
     """What the end of its run, or of its part of a turn, changes in the open message."""
     changes: dict[str, Any] = {"status": "completed", "completed_at": tx.now}
     if to != "completed":
         details = {"reason": reason or MESSAGE_REASON[to]}
         changes = {"status": "incomplete", "incomplete_at": tx.now, "incomplete_details": details}
-    if text is not None:
-        changes["content"] = [{"type": "text", "text": {"value": text, "annotations": []}}]
+    if said is not None and said.text is not None:
+        text = {"value": said.text, "annotations": list(said.annotations)}
+        changes["content"] = [{"type": "text", "text": text}]
     return changes
 
 
-def _wire_call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}
+def _asked(call: JsonObject) -> JsonObject:
+    """A function call as its client is asked to make it: without an output."""
+    function = {name: call["function"][name] for name in ("name", "arguments")}
+    return {"id": call["id"], "type": "function", "function": function}

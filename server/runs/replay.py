@@ -13,6 +13,7 @@ from server.db.stores import Record
 from server.runs.announce import mark_of
 from server.runs.deltas import MessageDeltas, StepDeltas
 from server.runs.events import Mark, encode
+from server.tools import file_search
 
 Marked = tuple[bytes, Mark]
 
@@ -34,7 +35,8 @@ def rebuilt(tx: Tx, run: Record) -> list[Marked]:
     messages = {row.id: row for row in tx.messages.of_run(run.id)}
     events = list(_beginning(run))
     for step in tx.steps.of_run(run.id):
-        events += [(event, Mark.NONE) for event in _step(step, messages)]
+        told = _step(step, messages, with_content=run.shows_results)
+        events += [(event, Mark.NONE) for event in told]
     return [*events, *_state(run)]
 
 
@@ -55,8 +57,8 @@ def _state(run: Record) -> Iterator[Marked]:
     yield _event(f"thread.run.{run.status}", schemas.Run.from_row(run), mark_of(run.status))
 
 
-def _step(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
-    final = schemas.RunStep.from_row(step)
+def _step(step: Record, messages: dict[str, Record], *, with_content: bool) -> Iterator[bytes]:
+    final = schemas.RunStep.from_row(step, with_content=with_content)
     details: dict[str, Any] = dict(step.step_details)
     if step.type == "tool_calls":
         details["tool_calls"] = []
@@ -82,6 +84,9 @@ def _step(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
 def _calls(step: Record) -> Iterator[bytes]:
     deltas = StepDeltas(step.id)
     for index, call in enumerate(step.step_details["tool_calls"]):
+        if call["type"] == "file_search":
+            yield deltas.opened(index, file_search.without_results(call))
+            continue
         yield deltas.started(index, call["id"], call["function"]["name"])
         yield deltas.arguments(index, call["function"]["arguments"])
 
@@ -104,7 +109,8 @@ def _message(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
     yield _event("thread.message.in_progress", opened)[0]
     deltas = MessageDeltas(row.id)
     for part in row.content:
-        yield deltas.text(part["text"]["value"])
+        text = part["text"]
+        yield deltas.annotated(text["value"], text["annotations"], 0)
     if row.status != "in_progress":
         yield _event(f"thread.message.{row.status}", final)[0]
 

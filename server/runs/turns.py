@@ -160,6 +160,10 @@ class ChatModel(Protocol):
 
     def turn(self, request: TurnRequest) -> Turn: ...
 
+    async def count(self, text: str) -> int:
+        """How many tokens a text is, or seems to be. Raises EngineError."""
+        ...
+
     def forget(self, owner: str) -> None:
         """Keep nothing of what this owner's turns held."""
         ...

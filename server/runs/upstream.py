@@ -62,6 +62,9 @@ class UpstreamModel:
         field = self._limits.limit_field
         return UpstreamTurn(self._endpoint, field, self._estimate, self._free, request)
 
+    async def count(self, text: str) -> int:
+        return self._estimate.tokens(len(text.encode("utf-8", "replace")))
+
     def forget(self, owner: str) -> None:
         """Nothing of a conversation is kept here."""
 

@@ -123,10 +123,11 @@ def _not_too_many(value: Any) -> Any:
     return value
 
 
+FEW_KEYS = BeforeValidator(_not_too_many)
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
     Field(max_length=MOST_METADATA),
-    BeforeValidator(_not_too_many),
+    FEW_KEYS,
 ]
 TokenLimit = Annotated[int, Field(le=LARGEST_INTEGER)]
 Temperature = Annotated[float, Field(ge=0, le=2)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from server.schemas.common import Describes, JsonObject, ListQuery, Metadata, Shown, Usage
+from server.schemas.common import Describes, JsonObject, ListQuery, Metadata, Row, Shown, Usage
 from server.schemas.messages import NamedFile
 from server.schemas.runs import CalledFunction, Failure
 
@@ -20,6 +20,11 @@ class IncludeQuery(BaseModel):
     """What else to show of a step."""
 
     include: Include = []
+
+    @property
+    def with_content(self) -> bool:
+        """Whether what a search found is wanted with its text: nothing else can be included."""
+        return bool(self.include)
 
 
 class StepsQuery(ListQuery, IncludeQuery):
@@ -148,3 +153,32 @@ class RunStep(Shown):
     step_details: Annotated[Any, Describes(MessageCreation | ToolCalls)]
     usage: Usage | None
     metadata: Annotated[dict[str, str], Describes(Metadata)]
+
+    @classmethod
+    def from_row(cls, row: Row, *, with_content: bool = False) -> Self:
+        """The step that a row is; what a search found has its text only if that is wanted."""
+        values = row._asdict()
+        return cls.model_validate(
+            {**values, "step_details": _shown_details(values["step_details"], with_content)}
+        )
+
+
+def _shown_details(stored: JsonObject, with_content: bool) -> JsonObject:
+    calls = stored.get("tool_calls")
+    if not calls:
+        return stored
+    return {**stored, "tool_calls": [_shown_call(call, with_content) for call in calls]}
+
+
+def _shown_call(stored: JsonObject, with_content: bool) -> JsonObject:
+    """A call without what the server keeps with it."""
+    if stored["type"] != "file_search":
+        return stored
+    search = stored["file_search"]
+    hidden = () if with_content else ("content",)
+    results = [
+        {key: value for key, value in result.items() if key not in hidden}
+        for result in search["results"]
+    ]
+    call = {key: value for key, value in stored.items() if key != "asked"}
+    return {**call, "file_search": {**search, "results": results}}

@@ -172,6 +172,12 @@ class StaticChunking(Given):
             raise PydanticKnownError("less_than_equal", {"le": half})
         return overlap
 
+    def stored(self) -> JsonObject:
+        return {"type": "static", "static": self.model_dump()}
+
+
+DEFAULT_CHUNKING = StaticChunking(max_chunk_size_tokens=800, chunk_overlap_tokens=400)
+
 
 class StaticChunkingStrategy(Given):
     """Chunks of a given size."""
@@ -179,11 +185,17 @@ class StaticChunkingStrategy(Given):
     type: Literal["static"]
     static: StaticChunking
 
+    def stored(self) -> JsonObject:
+        return self.static.stored()
+
 
 class AutoChunkingStrategy(Given):
-    """Chunks of the default size."""
+    """Chunks of the default size, which is what is shown of it."""
 
     type: Literal["auto"]
+
+    def stored(self) -> JsonObject:
+        return DEFAULT_CHUNKING.stored()
 
 
 ChunkingStrategy = Annotated[
@@ -193,11 +205,14 @@ ChunkingStrategy = Annotated[
 ]
 
 
+AUTO_CHUNKING = AutoChunkingStrategy(type="auto")
+
+
 class NewVectorStore(Given):
     """A vector store to be made along with the object that names it."""
 
     file_ids: Annotated[list[str], Field(max_length=100_000_000, fail_fast=True)] = []
-    chunking_strategy: ChunkingStrategy = AutoChunkingStrategy(type="auto")
+    chunking_strategy: ChunkingStrategy = AUTO_CHUNKING
     metadata: Metadata | None = None
 
 
@@ -231,7 +246,7 @@ class ToolResources(Given):
         """Only what was given; a list that was left out of a given object is empty."""
         shown: JsonObject = {}
         if self.file_search is not None:
-            shown["file_search"] = _stores(self.file_search)
+            shown["file_search"] = {"vector_store_ids": self.file_search.vector_store_ids}
         if self.code_interpreter is not None:
             shown["code_interpreter"] = {"file_ids": self.code_interpreter.file_ids}
         return shown
@@ -242,11 +257,9 @@ class NewToolResources(ToolResources):
 
     file_search: NewFileSearchResources | None = None
 
-
-def _stores(resources: FileSearchResources) -> JsonObject:
-    if resources.given("vector_stores"):
-        return resources.model_dump(mode="json", include={"vector_stores"}, exclude_unset=True)
-    return {"vector_store_ids": resources.vector_store_ids}
+    def new_stores(self) -> list[NewVectorStore]:
+        """The vector stores that are to be made for it: one, or none."""
+        return [] if self.file_search is None else self.file_search.vector_stores
 
 
 def merge_resources(

@@ -46,6 +46,9 @@ async def one_of_everything(server: LiveServer, http: httpx.AsyncClient) -> Worl
         steps = await sdk.beta.threads.runs.steps.list(run.id, thread_id=thread.id)
         messages = await sdk.beta.threads.messages.list(thread.id, order="asc")
         file = await sdk.files.create(file=("notes.txt", b"Notes."), purpose="vision")
+        other = await sdk.files.create(file=("more.txt", b"More notes."), purpose="vision")
+        store = await sdk.vector_stores.create(name="Notes")
+        batch = await sdk.vector_stores.file_batches.create_and_poll(store.id, file_ids=[file.id])
         upload = await sdk.uploads.create(
             bytes=5, filename="a.txt", mime_type="text/plain", purpose="assistants"
         )
@@ -58,5 +61,8 @@ async def one_of_everything(server: LiveServer, http: httpx.AsyncClient) -> Worl
         run.id,
         steps.data[0].id,
         file.id,
+        other.id,
         upload.id,
+        store.id,
+        batch.id,
     )

@@ -76,7 +76,7 @@ async def test_whole_numbers_are_shown_as_decimals(world: World) -> None:
 @covers("GET /v1/assistants/{assistant_id}", "answer assistant_id", "taken")
 async def test_an_assistant_is_retrieved_as_it_was_created(world: World) -> None:
     """To the byte."""
-    answer = await world.http.post("/v1/assistants", json=FULL)
+    answer = await world.http.post("/v1/assistants", json=world.own(FULL))
     again = await world.http.get(f"/v1/assistants/{answer_of(answer)['id']}")
     assert again.text == answer.text
     answer_of(again)
@@ -177,8 +177,9 @@ async def test_tool_resources_are_replaced_tool_by_tool(world: World) -> None:
         ),
         (None, {"code_interpreter": {"file_ids": []}}),
     ):
-        answer = answer_of(await world.http.post(url, json={"tool_resources": sent}))
-        assert answer["tool_resources"] == shown
+        body = world.own({"tool_resources": sent})
+        answer = answer_of(await world.http.post(url, json=body))
+        assert answer["tool_resources"] == world.own(shown)
 
 
 async def test_code_interpreter_has_a_place_for_files_as_soon_as_it_is_a_tool(

@@ -480,9 +480,10 @@ async def test_deleting_a_file_takes_it_from_assistants_and_threads(world: World
     """From their code interpreter's files, of which the others keep their order."""
     gone = (await uploaded(world, b"gone"))["id"]
     kept = (await uploaded(world, b"kept"))["id"]
+    last = (await uploaded(world, b"last"))["id"]
     resources = {
-        "file_search": {"vector_store_ids": ["vs_1"]},
-        "code_interpreter": {"file_ids": [kept, gone, "file-z"]},
+        "file_search": {"vector_store_ids": [world.vector_store_id]},
+        "code_interpreter": {"file_ids": [kept, gone, last]},
     }
     tools = [{"type": "code_interpreter"}]
     one = {"code_interpreter": {"file_ids": [gone]}}
@@ -499,7 +500,7 @@ async def test_deleting_a_file_takes_it_from_assistants_and_threads(world: World
         answer_of(await world.http.get(f"/v1/{kind}/{each['id']}"))
         for (kind, _), each in zip(made, before, strict=True)
     ]
-    left = {**resources, "code_interpreter": {"file_ids": [kept, "file-z"]}}
+    left = {**resources, "code_interpreter": {"file_ids": [kept, last]}}
     none = {"code_interpreter": {"file_ids": []}}
     wanted = [left, left, none, none, {}]
     assert after == [

@@ -16,7 +16,8 @@ BEHIND_BETA = [route for route in ALL if "/v1/assistants" in route or "/v1/threa
 OPEN = [
     route
     for route in ALL
-    if route not in BEHIND_BETA and "/v1/files" not in route and "/v1/uploads/" not in route
+    if route not in BEHIND_BETA
+    and not any(path in route for path in ("/v1/files", "/v1/uploads/", "/v1/vector_stores/"))
 ]
 PLACES = ("assistant_id", "thread_id", "message_id", "run_id", "step_id")
 KINDS = {

@@ -1,4 +1,4 @@
-"""Lists and their pages: assistants, messages, runs and steps all page alike.
+"""Lists and their pages: all of them page alike, but for the list of all files.
 
 All objects here are of the same second, so that only their order of creation can order them.
 """
@@ -26,6 +26,9 @@ ROUTES = {
     "message": "GET /v1/threads/{thread_id}/messages",
     "run": "GET /v1/threads/{thread_id}/runs",
     "run step": "GET /v1/threads/{thread_id}/runs/{run_id}/steps",
+    "vector store": "GET /v1/vector_stores",
+    "store's file": "GET /v1/vector_stores/{vector_store_id}/files",
+    "batch's file": "GET /v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files",
 }
 
 
@@ -79,7 +82,19 @@ async def lists(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lists
         steps = f"{busy}/runs/{runs[-1]}/steps"
         listed = answer_of(await http.get(steps, params={"order": "asc"}))
         ids["run step"] = [step["id"] for step in listed["data"]]
+        ids["vector store"] = [(await create("/v1/vector_stores", {}))["id"] for _ in range(COUNT)]
+        store = f"/v1/vector_stores/{ids['vector store'][0]}"
+        async with server.sdk() as sdk:
+            file_ids = [
+                (await sdk.files.create(file=("a.txt", b"x"), purpose="assistants")).id
+                for _ in range(COUNT)
+            ]
+        ids["store's file"] = ids["batch's file"] = file_ids
+        batch = (await create(f"{store}/file_batches", {"file_ids": file_ids}))["id"]
         urls = {
+            "store's file": f"{store}/files",
+            "batch's file": f"{store}/file_batches/{batch}/files",
+            "vector store": "/v1/vector_stores",
             "assistant": "/v1/assistants",
             "message": f"{thread}/messages",
             "run": f"{busy}/runs",
@@ -261,7 +276,8 @@ async def test_a_cursor_must_name_an_object_of_the_list(
     other = lists.ids["message" if kind != "message" else "run"][0]
     for unknown in ("nothing", other):
         answer = await lists.http.get(lists.urls[kind], params={cursor: unknown})
-        refused(answer, f"No {kind} found with id '{unknown}'.", None, None, 404)
+        word = kind.rpartition("'s ")[2]
+        refused(answer, f"No {word} found with id '{unknown}'.", None, None, 404)
 
 
 @pytest.mark.parametrize("kind", ROUTES)

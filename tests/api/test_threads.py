@@ -60,7 +60,7 @@ async def test_a_thread_begins_with_its_messages_in_order(world: World) -> None:
         ("assistant", "Hi."),
         ("user", "See this."),
     ]
-    assert shown[2]["attachments"] == given[2]["attachments"]
+    assert shown[2]["attachments"] == world.own(given[2]["attachments"])
     assert shown[2]["metadata"] == {"a": "b"}
     assert {(m["thread_id"], m["run_id"], m["assistant_id"]) for m in shown} == {
         (thread_id, None, None)
@@ -76,10 +76,10 @@ async def test_a_thread_is_made_with_all_its_messages_or_not_at_all(world: World
 @covers("GET /v1/threads/{thread_id}", "answer thread_id", "taken")
 async def test_a_thread_is_retrieved_as_it_was_created(world: World) -> None:
     """With its true resources everywhere."""
-    body = {"metadata": {"a": "b"}, "tool_resources": RESOURCES}
+    body = world.own({"metadata": {"a": "b"}, "tool_resources": RESOURCES})
     answer = await world.http.post("/v1/threads", json=body)
     thread = answer_of(answer)
-    assert thread["tool_resources"] == RESOURCES
+    assert thread["tool_resources"] == world.own(RESOURCES)
     assert (await world.http.get(f"/v1/threads/{thread['id']}")).text == answer.text
 
 
@@ -87,19 +87,18 @@ async def test_a_thread_is_retrieved_as_it_was_created(world: World) -> None:
 @covers(THREAD, "metadata tool_resources", "default")
 async def test_a_modification_changes_what_it_names(world: World) -> None:
     """Metadata as a whole, resources tool by tool; null empties."""
-    thread = await world.create(
-        "/v1/threads", {"metadata": {"a": "1"}, "tool_resources": RESOURCES}
-    )
+    whole = world.own(RESOURCES)
+    thread = await world.create("/v1/threads", {"metadata": {"a": "1"}, "tool_resources": whole})
     url = f"/v1/threads/{thread['id']}"
     assert answer_of(await world.http.post(url, json={})) == thread
     for sent, metadata, resources in (
-        ({"metadata": {"b": "2"}}, {"b": "2"}, RESOURCES),
+        ({"metadata": {"b": "2"}}, {"b": "2"}, whole),
         (
             {"tool_resources": {"code_interpreter": {"file_ids": []}}},
             {"b": "2"},
-            {**RESOURCES, "code_interpreter": {"file_ids": []}},
+            {**whole, "code_interpreter": {"file_ids": []}},
         ),
-        ({"metadata": None}, {}, {**RESOURCES, "code_interpreter": {"file_ids": []}}),
+        ({"metadata": None}, {}, {**whole, "code_interpreter": {"file_ids": []}}),
         ({"tool_resources": None}, {}, {}),
     ):
         changed = answer_of(await world.http.post(url, json=sent))

@@ -39,6 +39,15 @@ KEYS = {
     "thread.run.step": "id object created_at run_id assistant_id thread_id type status "
     "cancelled_at completed_at expires_at expired_at failed_at last_error step_details usage "
     "metadata",
+    "vector_store": "id object created_at name description usage_bytes file_counts status "
+    "expires_after expires_at last_active_at metadata",
+    "vector_store.deleted": "id object deleted",
+    "vector_store.file": "id object usage_bytes created_at vector_store_id status last_error "
+    "chunking_strategy attributes",
+    "vector_store.file.deleted": "id object deleted",
+    "vector_store.file_content.page": "object data has_more next_page",
+    "vector_store.files_batch": "id object created_at status vector_store_id file_counts",
+    "vector_store.search_results.page": "object search_query data has_more next_page",
 }
 OF_FILES = {"list": "object data has_more first_id last_id", "file": "object deleted id"}
 WITHOUT_PAGES = {"model": "object data", "embedding": "object data model usage"}
@@ -59,6 +68,13 @@ PREFIXES = {
     "thread.message.deleted": "msg_",
     "thread.run": "run_",
     "thread.run.step": "step_",
+    "vector_store.file": "file-",
+    "vector_store.file.deleted": "file-",
+}
+HEXADECIMAL = {
+    "vector_store": "vs_",
+    "vector_store.deleted": "vs_",
+    "vector_store.files_batch": "vsfb_",
 }
 HELLO = {"role": "user", "content": "Hello!"}
 
@@ -119,6 +135,8 @@ def assert_objects(value: Any, of_files: bool = False) -> None:
         assert " ".join(each) == (OF_FILES if own else KEYS)[kind]
         if kind in PREFIXES:
             assert re.fullmatch(PREFIXES[kind] + "[A-Za-z0-9]{24}", each["id"])
+        if kind in HEXADECIMAL:
+            assert re.fullmatch(HEXADECIMAL[kind] + "[0-9a-f]{32}", each["id"])
         if each.get("usage"):
             usage = CHAT_USAGE if kind == "chat.completion" else USAGE
             assert " ".join(each["usage"]) == usage
@@ -138,6 +156,10 @@ def _objects(value: Any) -> Iterator[Json]:
             yield from _objects(part)
 
 
+# What bodies name that exists on every server, under an id of that server's.
+A_FILE, ANOTHER_FILE, A_STORE = "file-1", "file-2", "vs_1"
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """A server with one of everything: a thread whose run has answered its message."""
@@ -150,7 +172,21 @@ class World:
     run_id: str
     step_id: str
     file_id: str
+    other_file_id: str
     upload_id: str
+    vector_store_id: str
+    batch_id: str
+
+    def own(self, value: Any) -> Any:
+        """A body, or a part of an answer, with the ids of what is here."""
+        text = json.dumps(value)
+        for name, own in (
+            (A_FILE, self.file_id),
+            (ANOTHER_FILE, self.other_file_id),
+            (A_STORE, self.vector_store_id),
+        ):
+            text = text.replace(f'"{name}"', f'"{own}"')
+        return json.loads(text)
 
     def url(self, route: str) -> str:
         """The URL of a route such as `GET /v1/threads/{thread_id}`, on what is here."""
@@ -163,18 +199,20 @@ class World:
             step_id=self.step_id,
             file_id=self.file_id,
             upload_id=self.upload_id,
+            vector_store_id=self.vector_store_id,
+            batch_id=self.batch_id,
             model="gpt-4o",
         )
 
     async def send(self, route: str, body: Json | None = None, **options: Any) -> httpx.Response:
         """Call a route on what is here."""
         return await self.http.request(
-            route.partition(" ")[0], self.url(route), json=body, **options
+            route.partition(" ")[0], self.url(route), json=self.own(body), **options
         )
 
     async def create(self, path: str, body: Json | None = None) -> Json:
         """A new object."""
-        created: Json = answer_of(await self.http.post(path, json=body))
+        created: Json = answer_of(await self.http.post(path, json=self.own(body)))
         return created
 
     async def thread(self, *messages: Json) -> str:
@@ -196,13 +234,26 @@ class World:
         if path == "/v1/assistants/{assistant_id}":
             assistant = await self.create("/v1/assistants", {"model": "gpt-4o"})
             path = f"/v1/assistants/{assistant['id']}"
+        elif "{vector_store_id}" in path:
+            path = await self._in_new_store(path)
         elif "{run_id}" not in path and "{thread_id}" in path:
             thread_id = await self.thread(HELLO)
             path = path.replace("{thread_id}", thread_id)
             if "{message_id}" in path:
                 message = await self.create(f"/v1/threads/{thread_id}/messages", HELLO)
                 path = path.replace("{message_id}", message["id"])
-        return await self.http.post(self.url(f"POST {path}"), json={**smallest, **body})
+        whole = self.own({**smallest, **body})
+        return await self.http.post(self.url(f"POST {path}"), json=whole)
+
+    async def _in_new_store(self, path: str) -> str:
+        store = (await self.create("/v1/vector_stores"))["id"]
+        url = f"/v1/vector_stores/{store}"
+        if "{file_id}" in path:
+            await self.create(f"{url}/files", {"file_id": A_FILE})
+        if "{batch_id}" in path:
+            batch = await self.create(f"{url}/file_batches", {"file_ids": [A_FILE]})
+            path = path.replace("{batch_id}", batch["id"])
+        return path.replace("{vector_store_id}", store)
 
 
 SMALLEST: dict[str, Json] = {
@@ -220,6 +271,10 @@ SMALLEST: dict[str, Json] = {
         "purpose": "assistants",
     },
     "POST /v1/uploads/{upload_id}/complete": {"part_ids": []},
+    "POST /v1/vector_stores/{vector_store_id}/search": {"query": "x"},
+    "POST /v1/vector_stores/{vector_store_id}/files": {"file_id": A_FILE},
+    "POST /v1/vector_stores/{vector_store_id}/files/{file_id}": {"attributes": {}},
+    "POST /v1/vector_stores/{vector_store_id}/file_batches": {"file_ids": [A_FILE]},
 }
 
 
@@ -276,15 +331,22 @@ FILES = "POST /v1/files"
 UPLOADS = "POST /v1/uploads"
 PARTS = "POST /v1/uploads/{upload_id}/parts"
 COMPLETE = "POST /v1/uploads/{upload_id}/complete"
+STORES = "POST /v1/vector_stores"
+STORE = "POST /v1/vector_stores/{vector_store_id}"
+SEARCH = f"{STORE}/search"
+STORE_FILES = f"{STORE}/files"
+STORE_FILE = f"{STORE}/files/{{file_id}}"
+BATCHES = f"{STORE}/file_batches"
+BATCH = f"{STORE}/file_batches/{{batch_id}}"
 CANCEL_UPLOAD = "POST /v1/uploads/{upload_id}/cancel"
 
 NAMED = {"name": "f"}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 CALLS = {"role": "assistant", "tool_calls": [CALL]}
-STORES = "tool_resources.file_search.vector_stores[0]"
+NEW_STORE = "tool_resources.file_search.vector_stores[0]"
 CHUNKS = {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
 PLACES = {
-    "Attachment": Place(MESSAGES, "attachments[0]", {"file_id": "file-1", "tools": []}),
+    "Attachment": Place(MESSAGES, "attachments[0]", {"file_id": A_FILE, "tools": []}),
     "ChosenFunction": Place(RUNS, "tool_choice.function", NAMED),
     "CodeInterpreterResources": Place(ASSISTANTS, "tool_resources.code_interpreter", {}),
     "ExpiresAfter": Place(UPLOADS, "expires_after", {"anchor": "created_at", "seconds": 3600}),
@@ -309,14 +371,18 @@ PLACES = {
         ASSISTANTS, "response_format", {"type": "json_schema", "json_schema": {"name": "n"}}
     ),
     "NewFileSearchResources": Place(ASSISTANTS, "tool_resources.file_search", {}),
+    "ComparisonFilter": Place(SEARCH, "filters", {"type": "eq", "key": "a", "value": 1}),
+    "CompoundFilter": Place(SEARCH, "filters", {"type": "and", "filters": []}),
+    "SearchRanking": Place(SEARCH, "ranking_options", {}),
+    "StoreExpiry": Place(STORES, "expires_after", {"anchor": "last_active_at", "days": 7}),
     "NewToolResources": Place(ASSISTANTS, "tool_resources", {}),
-    "NewVectorStore": Place(ASSISTANTS, STORES, {}),
+    "NewVectorStore": Place(ASSISTANTS, NEW_STORE, {}),
     "RankingOptions": Place(
         ASSISTANTS, "tools[0].file_search.ranking_options", {"score_threshold": 0.5}
     ),
-    "StaticChunking": Place(ASSISTANTS, f"{STORES}.chunking_strategy.static", CHUNKS),
+    "StaticChunking": Place(STORE_FILES, "chunking_strategy.static", CHUNKS),
     "StaticChunkingStrategy": Place(
-        ASSISTANTS, f"{STORES}.chunking_strategy", {"type": "static", "static": CHUNKS}
+        STORE_FILES, "chunking_strategy", {"type": "static", "static": CHUNKS}
     ),
     "SamplingOptions": Place(RUNS, "x_sampling", {}),
     "TextPart": Place(MESSAGES, "content[0]", {"type": "text", "text": "x"}),

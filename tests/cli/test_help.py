@@ -36,12 +36,16 @@ def test_version_of_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "mentioned"),
     [
-        (["--help"], ["serve", "start the server", "models", "list the models", "--version"]),
+        (
+            ["--help"],
+            ["serve", "start the server", "models", "list the models", "embeddings", "--version"],
+        ),
         (
             ["serve", "--help"],
             ["--host", "--port", "--data-dir", "--config", "--model", "8000", "base_url"],
         ),
         (["models", "--help"], ["--model", "--config", "model files"]),
+        (["embeddings", "--help"], ["--config", "all-MiniLM-L6-v2", "pip"]),
     ],
     ids=" ".join,
 )

@@ -154,6 +154,25 @@ def test_config_that_is_not_toml(serving: Refusal, tmp_path: Path) -> None:
 
 
 @needs_model
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("other", "search.embedding_model: there is no file of a model 'other'"),
+        (
+            "tiny-assistant",
+            "search.embedding_model: 'tiny-assistant' writes text; it makes no embeddings",
+        ),
+    ],
+)
+def test_search_by_what_makes_no_embeddings(
+    serving: Refusal, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    """A model that is not there, or that only writes, is named before anything is loaded."""
+    monkeypatch.setenv("ASSISTANTS_SEARCH__EMBEDDING_MODEL", name)
+    assert serving() == said
+
+
+@needs_model
 def test_open_door(serving: Refusal) -> None:
     """An address that others can reach is not served without being told so."""
     said = serving("--host", "0.0.0.0", "--model", str(MODEL))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import select
 import signal
 import socket
@@ -71,6 +72,7 @@ def test_banner(server: ServerProcess) -> None:
     assert f"  model    {MODEL.stem}  (" in server.banner
     assert f" {MODEL.stat().st_size / 1e6:.1f} MB, context " in server.banner
     assert "M parameters" in server.banner
+    assert re.search(r"^  search   (all-MiniLM-L6-v2|by words)", server.banner, re.MULTILINE)
     assert "  data     data" in server.banner
     assert max(map(len, server.banner.splitlines())) <= 100
 

@@ -70,16 +70,33 @@ def _with_both_deadlines(recorded: Json) -> Json:
 
 
 def _with_true_resources(recorded: Json) -> Json:
-    if recorded.get("object") not in ("thread", "thread.run"):
+    of_one = recorded.get("object") in ("thread", "thread.run")
+    if not of_one or "file_search" in recorded["tool_resources"]:
         return recorded
     return {**recorded, "tool_resources": ANY}
 
 
-def _with_stores_to_be_made(recorded: Json) -> Json:
-    resources = recorded.get("tool_resources")
-    if recorded.get("object") != "assistant" or "file_search" not in (resources or {}):
+def _with_a_name(recorded: Json) -> Json:
+    if recorded.get("object") != "vector_store":
         return recorded
-    return {**recorded, "tool_resources": ANY}
+    return {**recorded, "name": recorded["name"] or ""}
+
+
+def _with_the_types_name(recorded: Json) -> Json:
+    if recorded.get("object") != "vector_store.file_batch":
+        return recorded
+    return {**recorded, "object": "vector_store.files_batch"}
+
+
+def _with_all_of_a_file(recorded: Json) -> Json:
+    if recorded.get("object") != "vector_store.file" or "usage_bytes" in recorded:
+        return recorded
+    mended: Json = {}
+    for key, value in recorded.items():
+        mended[key] = value
+        if key == "object":
+            mended["usage_bytes"] = ANY
+    return {**mended, "chunking_strategy": ANY, "attributes": {}}
 
 
 def _with_our_models(recorded: Json) -> Json:
@@ -126,11 +143,25 @@ DEVIATIONS = (
         _with_true_resources,
     ),
     Deviation(
-        "assistant whose request has `vector_stores`",
-        "the ids of the stores that were made",
-        "the request as it was sent",
-        "there are no vector stores yet",
-        _with_stores_to_be_made,
+        "vector store without a name",
+        "`name: null`",
+        '`name: ""`',
+        "the type is a string",
+        _with_a_name,
+    ),
+    Deviation(
+        "file batch",
+        "`object: vector_store.file_batch`",
+        "`object: vector_store.files_batch`",
+        "the types have the latter",
+        _with_the_types_name,
+    ),
+    Deviation(
+        "files of a batch, in a list",
+        "at times without `usage_bytes`, `chunking_strategy`, `attributes`",
+        "always with them",
+        "the types require the first",
+        _with_all_of_a_file,
     ),
     Deviation(
         "models",
@@ -158,7 +189,7 @@ DEVIATIONS = (
         "proxies hold streams back without them",
     ),
     Deviation(
-        "`openai-poll-after-ms` on runs",
+        "`openai-poll-after-ms` on runs, vector stores, their files and batches",
         "absent",
         "`100`",
         "the SDKs' polling helpers would wait a second",

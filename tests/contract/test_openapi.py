@@ -29,7 +29,7 @@ needs_specification = pytest.mark.skipif(
     SPECIFICATION is None, reason="ASSISTANTS_CONTRACT_DIR is not set"
 )
 
-SERVED = ("/assistants", "/threads", "/models", "/files")
+SERVED = ("/assistants", "/threads", "/models", "/files", "/vector_stores")
 EXTENSIONS = {"x_sampling"}  # keys of our own
 BOUNDS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
 
@@ -42,6 +42,9 @@ LACKING = {
     r"body\.max_completion_tokens minimum": "it was 16 in fact",
     r".*\.vector_stores? required": "it means that one of the two ways is taken",
     r".*\.vector_store_ids required": "it means that one of the two ways is taken",
+    r"body\.query\[\] minItems": "said of texts, which have no items",
+    r"body\.(file_ids|files) required": "it means that one of the two ways is taken",
+    r".*\.chunking_strategy\.type value": "no file is older than the strategies",
     r".*\.attachments\.\w+ required": "said of the array where its items are meant",
     r".*\.shutdown_date key": "no recorded model has one; models here do not end",
     r"answer\.(id|object|deleted) (key|required)": "a model's deletion is always refused",
@@ -58,6 +61,8 @@ BEYOND = {
     r"body\.max_completion_tokens minimum": "it was 16 in fact",
     r".*\.tool_choice\.function required": "a function cannot be chosen without its name",
     r".*\.tool_call_id required": "an output cannot be matched without it",
+    r"body\.query(\[\])? (min|max)(Length|Items)": "a search has an end",
+    r"body\.filters\..*": "recursion that the specification spells in another way",
     r".*\bx_sampling\b.*": "an extension",
     r".*\.hybrid_search key": "the hosted API shows it, so that it may be sent back",
 }
@@ -187,6 +192,7 @@ def test_every_model_name_of_the_specification_has_an_alias() -> None:
     assert [name for name in names if not any(fnmatchcase(name, each) for each in aliases)] == []
 
 
+STORE = "/vector_stores/{vector_store_id}"
 OPERATIONS = {
     "GET /assistants": "listAssistants",
     "POST /assistants": "createAssistant",
@@ -220,6 +226,22 @@ OPERATIONS = {
     "GET /models": "listModels",
     "GET /models/{model}": "retrieveModel",
     "DELETE /models/{model}": "deleteModel",
+    "GET /vector_stores": "listVectorStores",
+    "POST /vector_stores": "createVectorStore",
+    f"GET {STORE}": "getVectorStore",
+    f"POST {STORE}": "modifyVectorStore",
+    f"DELETE {STORE}": "deleteVectorStore",
+    f"POST {STORE}/search": "searchVectorStore",
+    f"GET {STORE}/files": "listVectorStoreFiles",
+    f"POST {STORE}/files": "createVectorStoreFile",
+    f"GET {STORE}/files/{{file_id}}": "getVectorStoreFile",
+    f"POST {STORE}/files/{{file_id}}": "updateVectorStoreFileAttributes",
+    f"DELETE {STORE}/files/{{file_id}}": "deleteVectorStoreFile",
+    f"GET {STORE}/files/{{file_id}}/content": "retrieveVectorStoreFileContent",
+    f"POST {STORE}/file_batches": "createVectorStoreFileBatch",
+    f"GET {STORE}/file_batches/{{batch_id}}": "getVectorStoreFileBatch",
+    f"POST {STORE}/file_batches/{{batch_id}}/cancel": "cancelVectorStoreFileBatch",
+    f"GET {STORE}/file_batches/{{batch_id}}/files": "listFilesInVectorStoreBatch",
 }
 RUN_KEYS = (
     "assistant_id model instructions tools metadata temperature top_p stream max_prompt_tokens "
@@ -246,6 +268,12 @@ BODIES = {
     "additional_messages",
     "POST /threads/{thread_id}/runs/{run_id}": "metadata",
     "POST /threads/{thread_id}/runs/{run_id}/submit_tool_outputs": "tool_outputs stream",
+    "POST /vector_stores": "file_ids name description expires_after chunking_strategy metadata",
+    f"POST {STORE}": "name expires_after metadata",
+    f"POST {STORE}/search": "query rewrite_query max_num_results filters ranking_options",
+    f"POST {STORE}/files": "file_id chunking_strategy attributes",
+    f"POST {STORE}/files/{{file_id}}": "attributes",
+    f"POST {STORE}/file_batches": "file_ids files chunking_strategy attributes",
 }
 LIST_QUERY = {"limit", "order", "after", "before"}
 QUERIES = {
@@ -257,6 +285,9 @@ QUERIES = {
     "GET /threads/{thread_id}/runs/{run_id}/steps/{step_id}": {"include[]"},
     "GET /threads/{thread_id}/runs/{run_id}/events": {"starting_after"},
     "GET /files": {"purpose", "limit", "order", "after"},
+    "GET /vector_stores": LIST_QUERY,
+    f"GET {STORE}/files": LIST_QUERY | {"filter"},
+    f"GET {STORE}/file_batches/{{batch_id}}/files": LIST_QUERY | {"filter"},
 }
 STREAMED = {
     "createRun",
@@ -303,7 +334,7 @@ def test_errors_and_streams_are_described() -> None:
         answers = operation["responses"]
         assert set(answers) == {"200", "4XX"}
         error = answers["4XX"]["content"]["application/json"]["schema"]
-        kind = "FileErrorBody" if "/files" in name else "ErrorBody"
+        kind = "FileErrorBody" if " /files" in name else "ErrorBody"
         assert error == {"$ref": f"#/components/schemas/{kind}"}
         if "text/event-stream" in answers["200"]["content"]:
             streamed.add(operation["operationId"])

@@ -25,8 +25,8 @@ NEXT = '''"""The next one."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -77,7 +77,7 @@ def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
     def add(body: str) -> None:
         shutil.copytree(bundled_path("migrations"), folder, dirs_exist_ok=True)
-        (folder / "versions" / "0004_next.py").write_text(NEXT.format(body))
+        (folder / "versions" / "0005_next.py").write_text(NEXT.format(body))
         monkeypatch.setattr(migrate, "bundled_path", lambda _: folder)
 
     return add
@@ -110,11 +110,15 @@ def test_conditions_of_partial_indexes(path: Path, tmp_path: Path) -> None:
             found.append(raw.execute(query).fetchall())
     names = [
         "ix_assistant_files",
+        "ix_assistant_stores",
         "ix_file_expiry",
         "ix_run_active",
         "ix_run_queue",
         "ix_thread_files",
+        "ix_thread_stores",
         "ix_upload_pending",
+        "ix_vector_store_expiry",
+        "ix_vector_store_file_queue",
         "uq_run_active_thread",
     ]
     assert [name for name, _ in found[0]] == names
@@ -132,6 +136,23 @@ def test_down_and_up_again(path: Path) -> None:
     assert sorted(dump(path)) == sorted(before)
 
 
+def test_tombstones_outlive_their_new_key(tmp_path: Path) -> None:
+    """An id that stood in one list still does, and may now have stood in another."""
+    path = tmp_path / "older.db"
+    upgrade(path)
+    with opened(path) as connection:
+        command.downgrade(migrate.configuration(connection), "0003")
+    with contextlib.closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("INSERT INTO tombstone VALUES ('file-1', 'default', 'file:default', 7)")
+    upgrade(path)
+    with contextlib.closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute(
+            "INSERT INTO tombstone VALUES ('vector_store_file:vs_1', 'file-1', 'default', 9)"
+        )
+        found = raw.execute("SELECT scope, position FROM tombstone WHERE id = 'file-1'").fetchall()
+    assert sorted(found) == [("file:default", 7), ("vector_store_file:vs_1", 9)]
+
+
 def test_migration_that_fails(filled: Path, next_migration: Callable[[str], None]) -> None:
     """Nothing of it is kept, although it had already changed the schema; it can be tried again."""
     before = dump(filled)
@@ -141,7 +162,7 @@ def test_migration_that_fails(filled: Path, next_migration: Callable[[str], None
     assert dump(filled) == before
     next_migration('op.create_table("whole", sa.Column("id", sa.Integer()))')
     upgrade(filled)
-    assert revision_of(filled) == "0004"
+    assert revision_of(filled) == "0005"
 
 
 def test_copy_before_a_migration(filled: Path, next_migration: Callable[[str], None]) -> None:
@@ -151,13 +172,13 @@ def test_copy_before_a_migration(filled: Path, next_migration: Callable[[str], N
         with raw:
             raw.execute("UPDATE thread SET created_at = 77")
         before = list(raw.iterdump())
-        filled.with_name("assistants.db.0003.bak.part").write_text("left by a crash")
+        filled.with_name("assistants.db.0004.bak.part").write_text("left by a crash")
         next_migration('op.create_table("added", sa.Column("id", sa.Integer()))')
         upgrade(filled)
-    copy = filled.with_name("assistants.db.0003.bak")
+    copy = filled.with_name("assistants.db.0004.bak")
     assert dump(copy) == before
-    assert revision_of(copy) == "0003"
-    assert revision_of(filled) == "0004"
+    assert revision_of(copy) == "0004"
+    assert revision_of(filled) == "0005"
 
 
 def test_table_made_anew(filled: Path, next_migration: Callable[[str], None]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from server.config import CacheType
 from server.engine.client import WorkerEngine
 from server.engine.gguf import GGUF, NotGGUF, find_files, read_gguf
+from server.engine.gguf_writer import write_gguf
 from server.engine.protocol import EngineUnavailable
 from server.engine.settings import EngineSettings
 from server.engine.sizing import (
@@ -27,7 +28,7 @@ from server.engine.sizing import (
     demand,
     embeds,
 )
-from tests.gguf_files import write_bert, write_gguf, write_llama
+from tests.gguf_files import write_bert, write_llama
 
 PLENTY = 1 << 40
 
@@ -342,7 +343,8 @@ def test_metadata_are_read_as_they_were_written(tmp_path: Path) -> None:
         "a.long": list(range(5000)),
         "a.texts": ["w"] * 5000,
     }
-    file = read_gguf(write_gguf(tmp_path / "a.gguf", written, {}))
+    write_gguf(tmp_path / "a.gguf", written, {})
+    file = read_gguf(tmp_path / "a.gguf")
     assert file.architecture == "llama"
     assert file.metadata["a.text"] == "häß"
     assert file.metadata["a.flag"] is True

@@ -43,6 +43,10 @@ class CharacterTokenizer:
             text = text[len(found) if found else 1 :]
         return ids
 
+    def text(self, token: int) -> bytes:
+        spelled = {number: text for text, number in self.matched.items()}
+        return spelled.get(token, chr(token)).encode()
+
 
 def template(text: str) -> Span:
     """What the chat template wrote."""
@@ -115,6 +119,37 @@ def test_content_never_yields_a_marker(texts: list[str]) -> None:
     spans = [content(text) for text in texts]
     ids = Vocabulary(CharacterTokenizer()).tokenize([template("t"), *spans])
     assert {START.id, END.id, CALL.id, BOS.id, QUOTE.id}.isdisjoint(ids)
+
+
+@given(st.text("a é日😀<cal>", max_size=12))
+def test_tokens_end_where_their_bytes_do(text: str) -> None:
+    """Also where what is spelled is a marker, which is then more than one token."""
+    ends = Vocabulary(CharacterTokenizer()).token_ends(text)
+    tokenized = Vocabulary(CharacterTokenizer()).tokenize([content(text)])
+    assert len(ends) == len(tokenized)
+    assert ends == sorted(ends)
+    assert ends[-1:] == [len(text)] * bool(text)
+
+
+def test_a_space_that_is_put_before_the_text_has_no_place_in_it() -> None:
+    """As SentencePiece does it."""
+
+    class SpaceFirst(CharacterTokenizer):
+        def tokenize(self, text: str) -> list[int]:
+            return super().tokenize(f" {text}")
+
+    assert Vocabulary(SpaceFirst()).token_ends("né") == [0, 1, 2]
+
+
+def test_tokens_of_other_text_end_where_words_do() -> None:
+    """A vocabulary that drops what marks letters; between a word's ends they are spread."""
+
+    class Plain(CharacterTokenizer):
+        def tokenize(self, text: str) -> list[int]:
+            return super().tokenize(text.lower().replace("ü", "ue").replace(" ", ""))
+
+    assert Vocabulary(Plain()).token_ends("AÜ  b\n") == [1, 2, 2, 5]
+    assert Vocabulary(Plain()).token_ends(" \n") == []
 
 
 @pytest.fixture(scope="module")

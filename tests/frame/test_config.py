@@ -252,7 +252,7 @@ def test_the_engine_takes_all_of_a_model_but_when_it_is_loaded() -> None:
     """And how models are talked to. Adapters belong to one model only: [engine] has none."""
     endpoint = {"upstream", "upstream_model", "upstream_key", "upstream_limit", "timeout"}
     loading = {"path", "pin", "preload", "idle_after"}
-    speech = {"dialect"}
+    speech = {"dialect", "query_prefix", "passage_prefix"}
     assert set(ModelSection.model_fields) - loading - speech - endpoint - SAMPLING == {
         field.name for field in dataclasses.fields(EngineSettings)
     }

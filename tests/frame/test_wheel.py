@@ -39,6 +39,7 @@ def test_the_wheel_carries_the_code_and_what_it_needs_and_no_more(wheel: Path) -
     assert "server/_bundled/config.toml" in names
     assert "server/_bundled/migrations/env.py" in names
     assert "server/_bundled/models/tiny-assistant.gguf" in names
+    assert "server/_bundled/LICENSE" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"server", "assistants_server"}
     assert not [name for name in names if "__pycache__" in name or "training" in name]

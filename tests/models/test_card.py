@@ -8,6 +8,8 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
+from server.search import minilm
+
 MODELS = Path(__file__).parents[2] / "models"
 MODEL = MODELS / "tiny-assistant.gguf"
 CARD = (MODELS / "README.md").read_text(encoding="utf-8")
@@ -56,6 +58,12 @@ def test_the_file_is_the_one_the_card_describes() -> None:
     assert hashlib.sha256(data).hexdigest() == stated("SHA-256")
     assert f"{len(data):,} bytes" == stated("size")
     assert len(data) < 8 * 1024 * 1024
+
+
+def test_the_embedding_model_is_the_one_the_card_describes() -> None:
+    """What is taken and what is made of it are pinned by the card's hashes."""
+    assert minilm.MINILM.weights.digest == stated("weights taken, SHA-256")
+    assert minilm.MINILM.made == stated("made, SHA-256")
 
 
 def test_the_shape_is_the_one_the_card_describes(model: llama_cpp.llama_model_p) -> None:

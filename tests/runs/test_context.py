@@ -66,10 +66,8 @@ async def test_only_turns_that_can_stand_in_the_prompt_are_loaded(
     run = await row_of(story, await long_talk(story))
     model = services.catalog.models[run.model_id]
     monkeypatch.setattr(prompt, "LONGEST_TOKEN", 1)  # as it is with this model
-    request = await ContextBuilder(services.db, completion_cap=2048, tool_rounds=100).build(
-        run, model
-    )
-
+    builder = ContextBuilder(services.db, completion_cap=2048, tool_rounds=100)
+    request = (await builder.build(run, model)).request
     every = Budget(None, 1, 1_000_000)
     everything = await services.db.read(
         lambda tx: written_turns(

@@ -100,12 +100,14 @@ def test_code_interpreter_has_resources_as_soon_as_it_is_a_tool() -> None:
     ]
 
 
-def test_a_vector_store_to_be_made_is_kept_as_it_was_asked_for() -> None:
-    """With just what was given."""
+def test_a_vector_store_to_be_made_has_no_id_yet() -> None:
+    """Whoever makes it fills in the place."""
     wanted = [{"file_ids": ["file-1"], "chunking_strategy": {"type": "auto"}}]
     body = {"tool_resources": {"file_search": {"vector_stores": wanted}}}
-    stored = schemas.CreateThread.model_validate(body).stored()
-    assert stored["tool_resources"] == {"file_search": {"vector_stores": wanted}}
+    given = schemas.CreateThread.model_validate(body)
+    assert given.stored()["tool_resources"] == {"file_search": {"vector_store_ids": []}}
+    assert given.tool_resources is not None
+    assert [each.file_ids for each in given.tool_resources.new_stores()] == [["file-1"]]
 
 
 def test_a_modification_sets_only_what_was_given() -> None:

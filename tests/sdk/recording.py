@@ -93,14 +93,16 @@ class Recorded:
 
     def _on_tool_call_created(self, call: Any) -> None:
         assert call.id.startswith("call_")
-        self.arguments[call.id] = call.function.arguments
+        if call.type == "function":
+            self.arguments[call.id] = call.function.arguments
 
     def _on_tool_call_delta(self, delta: Any, snapshot: Any) -> None:
         self.arguments[snapshot.id] += delta.function.arguments or ""
         assert snapshot.function.arguments == self.arguments[snapshot.id]
 
     def _on_tool_call_done(self, call: Any) -> None:
-        assert call.function.arguments == self.arguments[call.id]
+        if call.type == "function":
+            assert call.function.arguments == self.arguments[call.id]
 
     def _on_exception(self, exception: Exception) -> None:
         raise AssertionError("the helper met an exception") from exception

@@ -53,7 +53,7 @@ function recorded(stream) {
     assert.equal(textOf(stream.currentMessageSnapshot()), notes.texts.at(-1));
   });
   stream.on("textDone", (content) => assert.equal(content.value, notes.texts.at(-1)));
-  stream.on("toolCallDone", (call) => notes.calls.push([call.id, call.function.arguments]));
+  stream.on("toolCallDone", (call) => notes.calls.push([call.id, call.function?.arguments]));
   return notes;
 }
 
@@ -113,6 +113,25 @@ const onModel = {
     const content = await (await client.files.content(file.id)).text();
     await client.files.delete(file.id);
     return [upload.status, status, file.filename, content];
+  },
+
+  async vectorStores(client) {
+    const stores = client.vectorStores;
+    const store = await stores.create({ name: "Animals" });
+    const dog = await OpenAI.toFile(Buffer.from("Dogs bark."), "dog.txt");
+    const cat = await OpenAI.toFile(Buffer.from("Cats purr."), "cat.txt");
+    const one = await stores.files.uploadAndPoll(store.id, dog);
+    const batch = await stores.fileBatches.uploadAndPoll(store.id, { files: [cat] });
+    const ids = [];
+    for await (const file of stores.files.list(store.id, { limit: 1 })) ids.push(file.id);
+    const found = (await stores.search(store.id, { query: "Dogs bark." })).data[0];
+    const content = (await stores.files.content(one.id, { vector_store_id: store.id })).data;
+    const { file_counts } = await stores.retrieve(store.id);
+    await stores.files.delete(one.id, { vector_store_id: store.id });
+    const { deleted } = await stores.delete(store.id);
+    for (const id of ids) await client.files.delete(id);
+    const seen = [found.filename, found.content[0].text, content[0].text];
+    return [one.status, batch.status, ids.length, seen, file_counts.completed, deleted];
   },
 
   async runStreamed(client) {
@@ -204,6 +223,30 @@ const onScript = {
       tool_outputs: outputsFor(run, "warm", "cold"),
     });
     return [notes.calls.map((call) => call[1]), done.status];
+  },
+
+  async fileSearch(client) {
+    const file = await client.files.create({
+      file: await OpenAI.toFile(Buffer.from("Dogs bark at the moon every night."), "dogs.md"),
+      purpose: "assistants",
+    });
+    const tools = [{ type: "file_search" }];
+    const [thread, body] = await started(client, "Hello!", { tools });
+    await client.beta.threads.messages.create(thread, {
+      role: "user",
+      content: 'call file_search {"query": "When do dogs bark?"}',
+      attachments: [{ file_id: file.id, tools }],
+    });
+    const { run, notes, steps } = await toTheEnd(client, client.beta.threads.runs.stream(thread, body));
+    const { data } = await client.beta.threads.messages.list(thread, { run_id: run.id });
+    const { value, annotations } = data[0].content[0].text;
+    for (const { text, start_index, end_index, file_citation } of annotations) {
+      assert.equal(value.slice(start_index, end_index), text);
+      assert.equal(file_citation.file_id, file.id);
+    }
+    const [found] = steps[0].step_details.tool_calls[0].file_search.results;
+    await client.files.delete(file.id);
+    return [run.status, collapsed(notes.events), notes.texts, annotations.length, found.file_name];
   },
 
   async textBeforeACall(client) {

@@ -278,6 +278,56 @@ def uploads(client: OpenAI) -> Any:
 
 
 @on_model
+def vector_stores(client: OpenAI) -> Any:
+    """Files come into a store by each of the helpers, are listed, found, changed and taken out."""
+    stores = client.vector_stores
+    expiry: Any = {"anchor": "last_active_at", "days": 1}
+    store = checked(stores.create(name="Animals", expires_after=expiry, metadata={"a": "b"}))
+    assert store.expires_at == store.created_at + 24 * 3600
+    here = {"vector_store_id": store.id}
+    dog = client.files.create(file=("dog.md", b"# Dogs\n\nDogs bark."), purpose="assistants")
+    done = [
+        checked(stores.files.create_and_poll(dog.id, **here, attributes={"legs": 4, "tame": True})),
+        checked(stores.files.upload_and_poll(file=("cat.txt", b"Cats purr."), **here)),
+    ]
+    bird = client.files.create(file=("bird.txt", b"Birds sing."), purpose="assistants")
+    batches = [
+        checked(stores.file_batches.create_and_poll(store.id, file_ids=[bird.id])),
+        checked(
+            stores.file_batches.upload_and_poll(
+                store.id, files=[("cow.txt", b"Cows moo."), ("none.txt", b" ")]
+            )
+        ),
+    ]
+    listed = [checked(each) for each in stores.files.list(**here, limit=2, order="asc")]
+    assert [each.id for each in listed[:3]] == [dog.id, done[1].id, bird.id]
+    failed = [each.last_error.code for each in stores.files.list(**here, filter="failed")]
+    cancelled = checked(stores.file_batches.cancel(batches[1].id, **here))
+    found = [checked(each) for each in stores.search(store.id, query="Who barks? Dogs bark.")]
+    assert found[0].score == max(each.score for each in found)
+    four: Any = {"type": "eq", "key": "legs", "value": 4}
+    with_legs = stores.search(store.id, query=["Dogs", "Cats"], filters=four, max_num_results=3)
+    changed = checked(stores.files.update(dog.id, **here, attributes={"legs": 3.5}))
+    text = "".join(part.text or "" for part in stores.files.content(dog.id, **here))
+    counted = checked(stores.retrieve(store.id))
+    renamed = checked(stores.update(store.id, name="Pets", expires_after=None))
+    gone = [checked(stores.files.delete(bird.id, **here)).deleted]
+    missing = refusal(lambda: stores.files.retrieve(bird.id, **here))
+    gone.append(checked(stores.delete(store.id)).deleted)
+    gone += [client.files.delete(each).deleted for each in {*(f.id for f in listed)}]
+    assert missing[-1] == f"No file found with id '{bird.id}' in vector store '{store.id}'."
+    return [
+        [each.status for each in (*done, *batches, cancelled)],
+        failed,
+        [found[0].filename, found[0].attributes, found[0].content[0].text],
+        [each.filename for each in with_legs],
+        [changed.attributes, text],
+        [counted.file_counts.to_dict(), counted.status, renamed.name, renamed.expires_at],
+        [missing[:-1], all(gone), refusal(lambda: stores.retrieve("vs_none"))],
+    ]
+
+
+@on_model
 def run_polled(client: OpenAI) -> Any:
     """`create_and_poll` ends with an answer in the thread, and usage that adds up."""
     started_ = started(client)
@@ -616,10 +666,45 @@ def failed(client: OpenAI) -> Any:
 @on_script
 def tools_not_built(client: OpenAI) -> Any:
     """A run with a tool that the server lacks fails, and says which."""
-    made = started(client, "say Hi.", tools=[{"type": "file_search"}])
+    made = started(client, "say Hi.", tools=[{"type": "code_interpreter"}])
     run = checked(client.beta.threads.runs.create_and_poll(**made))
-    assert "file_search" in run.last_error.message
+    assert "code_interpreter" in run.last_error.message
     return [run.status, run.last_error.code]
+
+
+@on_script
+def file_search(client: OpenAI) -> Any:
+    """A file that is attached to a message is searched, and the answer cites it in its place."""
+    sent = ("dogs.md", b"Dogs bark at the moon every night.")
+    file = client.files.create(file=sent, purpose="assistants")
+    search: Any = {"type": "file_search"}
+    made = started(client, "Hello!", tools=[search])
+    client.beta.threads.messages.create(
+        made["thread_id"],
+        role="user",
+        content='call file_search {"query": "When do dogs bark?"}',
+        attachments=[{"file_id": file.id, "tools": [search]}],
+    )
+    content: Any = "step_details.tool_calls[*].file_search.results[*].content"
+    handler = Recorder()
+    with client.beta.threads.runs.stream(
+        **made, include=[content], event_handler=handler
+    ) as stream:
+        stream.until_done()
+        run = checked(stream.get_final_run())
+        (told,) = [checked(message) for message in stream.get_final_messages()]
+    (message,) = messages_of(client, run)
+    assert told.content == message.content
+    text = message.content[0].text
+    places = [text.value[each.start_index : each.end_index] for each in text.annotations]
+    assert places == [each.text for each in text.annotations]
+    assert {each.file_citation.file_id for each in text.annotations} == {file.id}
+    plain = steps_of(client, run)[0].step_details.tool_calls[0].file_search.results[0]
+    step = client.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id, include=[content])
+    full = checked(step.data[-1]).step_details.tool_calls[0].file_search.results[0]
+    assert (plain.file_id, plain.score, plain.content) == (full.file_id, full.score, None)
+    assert client.files.delete(file.id).deleted
+    return [run.status, collapsed(handler.events), text.value, full.file_name, full.content[0].text]
 
 
 @on_script

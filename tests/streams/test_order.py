@@ -229,7 +229,7 @@ async def test_failed(story: Story) -> None:
 
 async def test_failed_before_anything_was_said(story: Story) -> None:
     """A run that fails at once has no step."""
-    told = await story.stream(tools=[{"type": "file_search"}])
+    told = await story.stream(tools=[{"type": "code_interpreter"}])
     assert names(told) == [*BEGUN, "run.failed", "done"]
 
 

@@ -1,0 +1,266 @@
+"""Citations: numbers in brackets, as models write them, and the wire's markers with their files.
+
+A model is shown numbered passages and cites one as `[2]`, some as `【2†source】`. That becomes a
+marker such as `【0:1†returns.md】`, told together with the file that it points at. A number that
+names no passage is left out. A sentence that repeats a passage word for word is that passage's,
+whatever number the model gave it, and also if it gave none. Code is left alone.
+
+Knows nothing of rows and files: a passage brings what is said of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+NOTHING_FOUND: Final = "No results found."
+LEAST_WORDS, LEAST_CHARACTERS = 4, 20  # of a sentence whose source can be told by its words
+
+_NUMBERS = r"\d{1,4}(?:\s?,\s?\d{1,4}){0,9}"
+_CITATION = re.compile(rf" ?(?:\[(?P<numbers>{_NUMBERS})\]|【(?P<label>[^【】\n]{{0,300}})】)")
+# What may still become a citation when more is written.
+_BEGUN = re.compile(r" ?(?:\[[\d ,]{0,60}|【[^【】\n]{0,300})?$")
+_OPENING = re.compile(r" ?[\[【]")
+_LABELLED = re.compile(r"(\d{1,4})(?:†|$)")
+_MARKER = re.compile(r"【\d+:(\d+)†[^【】]*】")
+_NOT_WORDS = re.compile(r"[\s*_#>`\"'“”‘’-]+")
+_ENDINGS = ".!?"
+_CLOSINGS = "\"')*_”’ "
+_CLOSED = 16  # characters at the end of a sentence that tell whether it is over
+_LARGEST_SLIP = 999  # a larger number in brackets that names no passage is something else
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A passage that the model was shown, by its number; `search` counts its run's searches."""
+
+    number: int
+    search: int
+    file_id: str
+    filename: str
+    text: str
+
+    @property
+    def marker(self) -> str:
+        name = re.sub(r"[【】†\s]+", " ", self.filename)
+        return f"【{self.search}:{self.number - 1}†{name}】"
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A marker in an answer, and the file that it points at."""
+
+    text: str
+    file_id: str
+
+
+Part = str | Citation
+
+
+def passages(sources: Sequence[Source]) -> str:
+    """What the model is told that a search found. Nothing in it can pass for a number of ours."""
+    told = (f"[{s.number}] {_quoted(_in_one_line(s.filename))}\n{_quoted(s.text)}" for s in sources)
+    return "\n\n".join(told) or NOTHING_FOUND
+
+
+def as_written(text: str) -> str:
+    """A text with our markers, as a model would have written it."""
+    return _MARKER.sub(lambda marker: f"[{int(marker[1]) + 1}]", text)
+
+
+class CitationWriter:
+    """The text of one message, piece by piece, with its citations found."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = {source.number: source for source in sources}
+        self._words = [(source, _words(source.text)) for source in sources]
+        self._held = ""
+        self._code = _CodeSpans()
+        self._sentence = ""  # as far as it is told, without citations
+        self._cited: set[int] = set()  # what is cited where the text has come to
+        self._after_one = False  # of them, left out or not, with nothing since
+        self._gap = False  # whether the space before one that was left out may be needed
+
+    def feed(self, text: str) -> list[Part]:
+        """More of the text: what can be told now, in order."""
+        if not self._sources:
+            return [text] if text else []
+        self._held += text
+        return _joined(self._read())
+
+    def finish(self) -> list[Part]:
+        """What is left at the end of the text."""
+        rest, self._held = self._held, ""
+        return _joined([*self._told(rest), *self._recognised()])
+
+    def _read(self) -> Iterator[Part]:
+        """All that is held, up to what may be the beginning of a citation."""
+        while self._held:
+            begun = _BEGUN.search(self._held)
+            opening = _OPENING.search(self._held)
+            start = opening.start() if opening else len(self._held)
+            if begun is not None and begun.start() <= start:
+                plain, self._held = self._held[: begun.start()], self._held[begun.start() :]
+                yield from self._told(plain)
+                return
+            plain, self._held = self._held[:start], self._held[start:]
+            yield from self._told(plain)
+            if opening is not None:
+                yield from self._opened(opening.end() - opening.start())
+
+    def _opened(self, width: int) -> Iterator[Part]:
+        """What is held begins with a bracket, after a space or not; it takes at least that."""
+        found = None if self._code.inside else _CITATION.match(self._held)
+        numbers = _numbers_in(found) if found is not None else ()
+        known = [self._sources[number] for number in numbers if number in self._sources]
+        if found is None or not (known or self._is_slip(found, numbers)):
+            plain, self._held = self._held[:width], self._held[width:]
+            yield from self._told(plain)
+            return
+        self._held = self._held[found.end() :]
+        self._gap = not known and found[0].startswith(" ")
+        if known and found[0].startswith(" "):
+            yield from self._plain(" ")
+        for source in known:
+            yield from self._cite(self._meant(source))
+        self._after_one = True
+
+    def _is_slip(self, found: re.Match[str], numbers: Sequence[int]) -> bool:
+        """Whether one that names no passage was meant to, unlike `list[99]` and `[2024]`."""
+        if found["label"] is not None:
+            return "†" in found["label"]
+        is_apart = self._after_one or found[0][0] == " " or not self._sentence[-1:].isalnum()
+        return is_apart and max(numbers) <= _LARGEST_SLIP
+
+    def _meant(self, source: Source) -> Source:
+        """The passage that the sentence was taken from, where its words show that."""
+        sentence = _words(self._sentence)
+        if not _tells(sentence) or any(
+            each is source and _holds(words, sentence) for each, words in self._words
+        ):
+            return source
+        return self._said_by(sentence) or source
+
+    def _cite(self, source: Source) -> Iterator[Part]:
+        if source.number not in self._cited:
+            self._cited.add(source.number)
+            yield Citation(source.marker, source.file_id)
+
+    def _told(self, text: str) -> Iterator[Part]:
+        """Plain text, with a marker behind each sentence that repeats a passage."""
+        if text and self._gap:
+            self._gap = False
+            yield from self._plain(" " if text[0].isalnum() else "")
+        start = 0
+        for place, character in enumerate(text):
+            if character.isspace() and self._ends_sentence(text[start:place], character):
+                yield from self._plain(text[start:place])
+                yield from self._recognised()
+                self._sentence, start = "", place
+        yield from self._plain(text[start:])
+
+    def _ends_sentence(self, said: str, after: str) -> bool:
+        end = (self._sentence[-_CLOSED:] + said[-_CLOSED:]).rstrip(_CLOSINGS)
+        return bool(end) and (after == "\n" or end[-1] in _ENDINGS)
+
+    def _plain(self, text: str) -> Iterator[Part]:
+        if text:
+            self._after_one = False
+            self._code.read(text)
+            self._sentence += text
+            if text.strip(_ENDINGS + _CLOSINGS):
+                self._cited.clear()
+            yield text
+
+    def _recognised(self) -> Iterator[Part]:
+        """The source of the sentence that has just ended, unless it was cited or nobody's."""
+        sentence = _words(self._sentence)
+        if self._cited or self._code.inside or not _tells(sentence):
+            return
+        source = self._said_by(sentence)
+        if source is not None:
+            yield from self._cite(source)
+
+    def _said_by(self, sentence: str) -> Source | None:
+        return next((source for source, words in self._words if _holds(words, sentence)), None)
+
+
+class _CodeSpans:
+    """Whether a text that is read piece by piece has come to code, as Markdown marks it."""
+
+    def __init__(self) -> None:
+        self._ticks = 0
+        self._fenced = False
+        self._span = False
+
+    @property
+    def inside(self) -> bool:
+        self._end_of_ticks()
+        return self._fenced or self._span
+
+    def read(self, text: str) -> None:
+        for character in text:
+            if character == "`":
+                self._ticks += 1
+                continue
+            self._end_of_ticks()
+            if character == "\n":
+                self._span = False
+
+    def _end_of_ticks(self) -> None:
+        ticks, self._ticks = self._ticks, 0
+        if ticks >= 3:
+            self._fenced = not self._fenced
+        elif ticks and not self._fenced:
+            self._span = not self._span
+
+
+def _numbers_in(found: re.Match[str]) -> tuple[int, ...]:
+    if found["numbers"] is not None:
+        return tuple(int(number) for number in found["numbers"].split(","))
+    label = _LABELLED.match(found["label"].strip())
+    return (int(label[1]),) if label else ()
+
+
+def _words(text: str) -> str:
+    """What it says, without marks and case, with single spaces."""
+    return _NOT_WORDS.sub(" ", text).casefold().strip(" :" + _ENDINGS)
+
+
+def _holds(words: str, sentence: str) -> bool:
+    """Whether the sentence is in a text, and no part of a longer word or number."""
+    place = words.find(sentence)
+    while place >= 0:
+        end = place + len(sentence)
+        if not (words[place - 1 : place].isalnum() or words[end : end + 1].isalnum()):
+            return True
+        place = words.find(sentence, place + 1)
+    return False
+
+
+def _tells(sentence: str) -> bool:
+    """Whether a sentence has enough words to be recognised by them."""
+    return len(sentence) >= LEAST_CHARACTERS and sentence.count(" ") >= LEAST_WORDS - 1
+
+
+def _quoted(text: str) -> str:
+    """A text in which no brackets are citations: copied into an answer they would point at ours."""
+    apart = re.sub(rf"\[(?={_NUMBERS}\])", "[ ", text)
+    return apart.replace("【", "〔").replace("】", "〕")
+
+
+def _in_one_line(name: str) -> str:
+    return " ".join(name.split())
+
+
+def _joined(parts: Sequence[Part] | Iterator[Part]) -> list[Part]:
+    """The same with neighbouring texts put together."""
+    joined: list[Part] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        elif part:
+            joined.append(part)
+    return joined

@@ -1,0 +1,378 @@
+"""Vector stores, the files in them, batches of files, and searching."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+from server.schemas.common import (
+    FEW_KEYS,
+    Describes,
+    Given,
+    JsonObject,
+    ListQuery,
+    Metadata,
+    Shown,
+    member_of,
+    one_of,
+)
+from server.schemas.tools import AUTO_CHUNKING, ChunkingStrategy, StaticChunkingStrategy
+
+LONGEST_TEXT = 512
+MOST_FILTERS = 100
+A_SCALAR = "one of a string, a number, or a boolean"
+
+FileStatus = Literal["in_progress", "completed", "failed", "cancelled"]
+
+
+class StoreExpiry(Given):
+    """When a vector store expires: so many days after it was last used."""
+
+    anchor: Literal["last_active_at"]
+    days: Annotated[int, Field(ge=1, le=365)]
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, (int, float)) and math.isfinite(value))
+
+
+def _not_one_of(expected: str) -> PydanticCustomError:
+    words = {"expected": expected, "types": "", "key": ""}
+    return PydanticCustomError("no_union_member", "Expected {expected}", words)
+
+
+def _attribute(value: Any) -> Any:
+    if not _is_scalar(value):
+        raise _not_one_of(A_SCALAR)
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise PydanticKnownError("string_too_long", {"max_length": LONGEST_TEXT})
+    return value
+
+
+Attribute = Annotated[
+    Any,
+    AfterValidator(_attribute),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": LONGEST_TEXT},
+                {"type": "number"},
+                {"type": "boolean"},
+            ]
+        }
+    ),
+]
+Attributes = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Attribute], Field(max_length=16), FEW_KEYS
+]
+
+
+class CreateVectorStore(Given):
+    """The body of `POST /vector_stores`."""
+
+    file_ids: Annotated[list[str], Field(max_length=500, fail_fast=True)] = []
+    name: str | None = None
+    description: str | None = None
+    expires_after: StoreExpiry | None = None
+    chunking_strategy: ChunkingStrategy = AUTO_CHUNKING
+    metadata: Metadata | None = None
+
+
+class ModifyVectorStore(Given):
+    """The body of `POST /vector_stores/{vector_store_id}`: a key that is absent changes nothing."""
+
+    name: str | None = None
+    expires_after: StoreExpiry | None = None
+    metadata: Metadata | None = None
+
+
+class CreateVectorStoreFile(Given):
+    """The body of `POST /vector_stores/{vector_store_id}/files`, and a file of a batch."""
+
+    file_id: str
+    chunking_strategy: ChunkingStrategy = AUTO_CHUNKING
+    attributes: Attributes | None = None
+
+
+class ModifyVectorStoreFile(Given):
+    """The body of `POST /vector_stores/{vector_store_id}/files/{file_id}`."""
+
+    attributes: Attributes | None
+
+
+class CreateFileBatch(Given):
+    """The body of `POST /vector_stores/{vector_store_id}/file_batches`.
+
+    Files are told by their ids, all with the same strategy and attributes, or each with its own.
+    """
+
+    file_ids: Annotated[list[str], Field(min_length=1, max_length=2000, fail_fast=True)] = []
+    files: Annotated[
+        list[CreateVectorStoreFile], Field(min_length=1, max_length=2000, fail_fast=True)
+    ] = []
+    chunking_strategy: ChunkingStrategy = AUTO_CHUNKING
+    attributes: Attributes | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.given("file_ids") and self.given("files"):
+            raise PydanticCustomError(
+                "mutually_exclusive", "'file_ids' and 'files' exclude each other"
+            )
+        if not self.given("file_ids") and not self.given("files"):
+            raise PydanticCustomError("missing_part", "", {"name": "file_ids"})
+        return self
+
+    def each(self) -> list[CreateVectorStoreFile]:
+        """The files, each with its strategy and attributes."""
+        if self.files:
+            return self.files
+        return [
+            CreateVectorStoreFile(
+                file_id=file_id,
+                chunking_strategy=self.chunking_strategy,
+                attributes=self.attributes,
+            )
+            for file_id in self.file_ids
+        ]
+
+
+class VectorStoreFilesQuery(ListQuery):
+    """Which page of a store's or a batch's files, or only of those that have one status."""
+
+    filter: FileStatus | None = None
+
+
+ORDERED = ("gt", "gte", "lt", "lte")
+AMONG = ("in", "nin")
+COMPARISONS = ("eq", "ne", *ORDERED, *AMONG)
+COMPOUNDS = ("and", "or")
+
+
+class ComparisonFilter(Given):
+    """Compares an attribute of a file with a value, or looks for it among several."""
+
+    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
+    key: str
+    value: Annotated[
+        Any,
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "number"},
+                    {"type": "boolean"},
+                    {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}},
+                ]
+            }
+        ),
+    ]
+
+    @field_validator("value")
+    @classmethod
+    def _comparable(cls, value: Any, info: ValidationInfo) -> Any:
+        """Texts and numbers have an order; only among several values is something looked for."""
+        type = info.data.get("type")
+        if type in AMONG:
+            if not isinstance(value, list) or not all(map(_has_order, value)):
+                raise _not_one_of("an array of strings and numbers")
+        elif type in ORDERED and not _has_order(value):
+            raise _not_one_of("one of a string or a number")
+        elif not _is_scalar(value):
+            raise _not_one_of(A_SCALAR)
+        return value
+
+
+def _has_order(value: Any) -> bool:
+    return _is_scalar(value) and not isinstance(value, bool)
+
+
+class CompoundFilter(Given):
+    """All of some filters, or any of them."""
+
+    type: Literal["and", "or"]
+    filters: Annotated[list[Filter], Field(fail_fast=True)]
+
+
+def _kind_of_filter(value: Any) -> str | None:
+    tag = member_of(value)
+    for kind, types in (("<comparison>", COMPARISONS), ("<compound>", COMPOUNDS)):
+        if tag in {f"<{type}>" for type in types}:
+            return kind
+    return tag
+
+
+Filter = Annotated[
+    Annotated[ComparisonFilter, Tag("<comparison>")] | Annotated[CompoundFilter, Tag("<compound>")],
+    one_of(*COMPARISONS, *COMPOUNDS, member=_kind_of_filter),
+]
+CompoundFilter.model_rebuild()
+
+
+def _few_parts(value: Filter) -> Filter:
+    parts: list[ComparisonFilter | CompoundFilter] = [value]
+    for part in parts:
+        parts += part.filters if isinstance(part, CompoundFilter) else ()
+        if len(parts) > MOST_FILTERS:
+            raise PydanticCustomError(
+                "too_many_parts", "a filter has at most {most} parts", {"most": MOST_FILTERS}
+            )
+    return value
+
+
+class SearchRanking(Given):
+    """How results are ranked, and which score they must have at least."""
+
+    ranker: Literal["none", "auto", "default-2024-11-15"] = "auto"
+    score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+QueryText = Annotated[str, Field(min_length=1, max_length=4096)]
+Queries = Annotated[
+    Annotated[QueryText, Tag("<string>")]
+    | Annotated[
+        list[QueryText], Field(min_length=1, max_length=32, fail_fast=True), Tag("<array>")
+    ],
+    one_of(expected="one of a string or array of strings"),
+]
+
+
+class SearchVectorStore(Given):
+    """The body of `POST /vector_stores/{vector_store_id}/search`."""
+
+    query: Queries
+    rewrite_query: bool = False
+    max_num_results: Annotated[int, Field(ge=1, le=50)] = 10
+    filters: Annotated[Filter, AfterValidator(_few_parts)] | None = None
+    ranking_options: SearchRanking = SearchRanking()
+
+    @property
+    def queries(self) -> list[str]:
+        return [self.query] if isinstance(self.query, str) else self.query
+
+
+class FileCounts(Shown):
+    """How many files there are, by status."""
+
+    in_progress: int
+    completed: int
+    failed: int
+    cancelled: int
+    total: int
+
+
+def _or_empty(value: str | None) -> str:
+    return value or ""
+
+
+class VectorStore(Shown):
+    """A vector store. Its name is a string even where it has none: the SDK's type says so."""
+
+    id: str
+    object: Literal["vector_store"] = "vector_store"
+    created_at: int
+    name: Annotated[str, BeforeValidator(_or_empty)]
+    description: str | None
+    usage_bytes: int
+    file_counts: FileCounts
+    status: Literal["expired", "in_progress", "completed"]
+    expires_after: Annotated[JsonObject | None, Describes(StoreExpiry | None)]
+    expires_at: int | None
+    last_active_at: int
+    metadata: Annotated[dict[str, str], Describes(Metadata)]
+
+
+class VectorStoreDeleted(Shown):
+    """The answer to deleting a vector store."""
+
+    id: str
+    object: Literal["vector_store.deleted"] = "vector_store.deleted"
+    deleted: bool = True
+
+
+class FileFault(Shown):
+    """Why a file could not be taken in."""
+
+    code: Literal["server_error", "unsupported_file", "invalid_file"]
+    message: str
+
+
+class VectorStoreFile(Shown):
+    """A file in a vector store, under the id that it has as a file."""
+
+    id: str
+    object: Literal["vector_store.file"] = "vector_store.file"
+    usage_bytes: int
+    created_at: int
+    vector_store_id: str
+    status: FileStatus
+    last_error: FileFault | None
+    chunking_strategy: Annotated[JsonObject, Describes(StaticChunkingStrategy)]
+    attributes: Annotated[JsonObject, Describes(Attributes)]
+
+
+class VectorStoreFileDeleted(Shown):
+    """The answer to taking a file out of a vector store."""
+
+    id: str
+    object: Literal["vector_store.file.deleted"] = "vector_store.file.deleted"
+    deleted: bool = True
+
+
+class FileBatch(Shown):
+    """A batch of files. The object's name is that of the SDK's types."""
+
+    id: str
+    object: Literal["vector_store.files_batch"] = "vector_store.files_batch"
+    created_at: int
+    status: FileStatus
+    vector_store_id: str
+    file_counts: FileCounts
+
+
+class ContentPart(Shown):
+    """A piece of text."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class FileContent(Shown):
+    """The text of a file, chunk by chunk; all of it is on one page."""
+
+    object: Literal["vector_store.file_content.page"] = "vector_store.file_content.page"
+    data: list[ContentPart]
+    has_more: bool = False
+    next_page: str | None = None
+
+
+class SearchResult(Shown):
+    """A piece of a file that fits a query."""
+
+    file_id: str
+    filename: str
+    score: Annotated[float, Field(ge=0, le=1)]
+    attributes: Annotated[JsonObject, Describes(Attributes)]
+    content: list[ContentPart]
+
+
+class SearchResults(Shown):
+    """All results of a search, the best first; all of them are on one page."""
+
+    object: Literal["vector_store.search_results.page"] = "vector_store.search_results.page"
+    search_query: list[str]
+    data: list[SearchResult]
+    has_more: bool = False
+    next_page: str | None = None

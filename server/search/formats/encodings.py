@@ -1,0 +1,50 @@
+"""Bytes to text, in whatever encoding they are."""
+
+from __future__ import annotations
+
+import codecs
+import encodings
+from contextlib import suppress
+from pkgutil import iter_modules
+from typing import Final
+
+import chardet
+from chardet import EncodingEra
+from chardet.models import get_language_norms, get_language_scale, get_rowmax
+from chardet.pipeline.confusion import load_confusion_data
+
+from server.search.formats.draft import Unreadable
+
+_ERAS: Final = ~(EncodingEra.MAINFRAME | EncodingEra.LEGACY_MAC) & EncodingEra.ALL
+_ASCII: Final = bytes(range(128))
+_SAMPLE: Final = 2**18  # bytes that tell an encoding
+
+for _module in iter_modules(encodings.__path__):
+    with suppress(LookupError):  # some are another system's
+        codecs.lookup(_module.name)
+for _load in (get_rowmax, get_language_norms, get_language_scale, load_confusion_data):
+    _load()  # what the library keeps in files, and keeps in memory from now on
+
+
+def decoded(data: bytes) -> str:
+    """The text. Raises Unreadable if it is none.
+
+    UTF-8 may have a few broken characters. Whatever is not UTF-8 is what it looks like: statistics
+    tell, and can be wrong where there is little text.
+    """
+    looks_like_utf8 = b"\0" not in data and _is_mostly_utf8(data)
+    if looks_like_utf8 and b"\x1b" not in data:  # which begins the escapes of ISO 2022
+        return data.decode("utf-8-sig", "replace")
+    sample = data[:_SAMPLE]
+    found = chardet.detect(sample, encoding_era=_ERAS, compat_names=False)["encoding"]
+    if found is None and not looks_like_utf8:
+        raise Unreadable("The file is not text, as its name says.")
+    return data.decode(found or "utf-8-sig", "replace")
+
+
+def _is_mostly_utf8(data: bytes) -> bool:
+    """Whether more characters beyond ASCII are whole than broken, or there are none."""
+    text = data.decode("utf-8", "replace")
+    beyond = len(text) - (len(data) - len(data.translate(None, _ASCII)))
+    broken = text.count("\ufffd")
+    return broken == 0 or beyond - broken > broken

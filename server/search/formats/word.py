@@ -1,0 +1,84 @@
+"""Word documents: the text as it reads when all changes are accepted, and the notes behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import BinaryIO, Final
+
+from server.search.formats.draft import Draft
+from server.search.formats.package import Listener, Package
+from server.search.formats.story import Story
+
+_HEADING: Final = re.compile(r"(?:heading ([1-6])|title)$", re.IGNORECASE)
+_LIST: Final = re.compile(r"list\b", re.IGNORECASE)
+_DEEPEST: Final = 8  # levels of lists
+_NOTES: Final = ("footnotes", "endnotes")
+_NOTE: Final = frozenset({"footnote", "endnote"})
+
+
+def read_docx(file: BinaryIO, draft: Draft) -> None:
+    package = Package(file)
+    document = package.main("word")
+    styles = _Styles()
+    for part in package.linked(document, "styles"):
+        package.read(part, styles)
+    package.read(document, _Text(draft, styles.names))
+    for kind in _NOTES:
+        for part in package.linked(document, kind):
+            package.read(part, _Text(draft, styles.names))
+
+
+class _Styles(Listener):
+    """Gathers the names of styles, which are English, by their ids, which need not be."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self._style = ""
+
+    def begin(self, name: str, attributes: dict[str, str]) -> None:
+        if name == "style":
+            self._style = attributes.get("styleId", "")
+        elif name == "name":
+            self.names.setdefault(self._style, attributes.get("val", ""))
+
+
+class _Text(Story):
+    """Knows what a paragraph is by its style, its numbering, or its level in the outline."""
+
+    def __init__(self, draft: Draft, styles: Mapping[str, str]) -> None:
+        super().__init__(draft)
+        self._styles = styles
+        self._is_item = False  # of a list, this paragraph
+        self._follows_item = False
+
+    def begin_other(self, name: str, attributes: dict[str, str]) -> None:
+        if name == "p":
+            self._is_item = False
+        elif name in _NOTE and "type" in attributes:  # the line above the notes of a page
+            self.hide()
+        super().begin_other(name, attributes)
+
+    def set(self, name: str, attributes: dict[str, str]) -> None:
+        value = attributes.get("val", "")
+        if name == "pStyle":
+            self._apply(self._styles.get(value, value))
+        elif name == "outlineLvl" and value in {*"012345"}:
+            self.mark = "#" * (int(value) + 1) + " "
+        elif name == "numPr" and not self.mark.startswith("#"):  # headings can be numbered
+            self._is_item, self.mark = True, "- "
+        elif name == "ilvl" and self._is_item and value.isdecimal():
+            self.mark = "  " * min(int(value[:2]), _DEEPEST) + "- "
+
+    def separate(self) -> None:
+        if self._is_item and self._follows_item:
+            self.draft.line()
+        else:
+            self.draft.block()
+        self._follows_item = self._is_item
+
+    def _apply(self, style: str) -> None:
+        if heading := _HEADING.match(style):
+            self.mark = "#" * int(heading[1] or 1) + " "
+        elif _LIST.match(style):
+            self._is_item, self.mark = True, "- "

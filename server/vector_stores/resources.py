@@ -1,0 +1,104 @@
+"""What objects name for their tools: that it exists, and vector stores that are made on the way.
+
+Each verb is part of the unit of work in which the assistant, thread or message is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from server import errors, schemas
+from server.db.database import Tx
+from server.db.stores import Record
+from server.schemas import JsonObject
+from server.vector_stores.rows import (
+    NewFile,
+    add_files,
+    alike,
+    create_store,
+    is_over,
+    require_files,
+    require_store,
+)
+
+OF_THREAD = schemas.StoreExpiry(anchor="last_active_at", days=7)
+MOST_CODE_FILES = 20
+
+
+def require_resources(tx: Tx, project: str, wanted: schemas.ToolResources | None) -> None:
+    """Raises no_such_file, no_such_vector_store for what is named and is not there."""
+    if wanted is not None and wanted.code_interpreter is not None:
+        param = "tool_resources.code_interpreter.file_ids"
+        require_files(tx, project, wanted.code_interpreter.file_ids, param)
+    if wanted is not None and wanted.file_search is not None:
+        for store_id in wanted.file_search.vector_store_ids:
+            require_store(tx, project, store_id)
+
+
+def provided(
+    tx: Tx,
+    project: str,
+    wanted: schemas.NewToolResources | None,
+    stored: JsonObject,
+    expires_after: schemas.StoreExpiry | None = None,
+) -> JsonObject:
+    """The resources of a new object: as `stored`, but with the stores that it wants made.
+
+    These expire as told. Raises no_such_file, no_such_vector_store, not_for_retrieval.
+    """
+    require_resources(tx, project, wanted)
+    made = [
+        create_store(
+            tx,
+            project,
+            alike(new.file_ids, new.chunking_strategy),
+            expires_after=expires_after,
+            metadata=new.metadata,
+        ).id
+        for new in (wanted.new_stores() if wanted is not None else ())
+    ]
+    return {**stored, "file_search": {"vector_store_ids": made}} if made else stored
+
+
+def attach(tx: Tx, project: str, thread_id: str, messages: Sequence[schemas.CreateMessage]) -> None:
+    """Give what is attached to a thread's new messages to its tools.
+
+    Raises no_such_file, not_for_retrieval, too_many_files_of_thread.
+    """
+    attached = [each for message in messages for each in message.attachments or ()]
+    if not attached:
+        return
+    require_files(tx, project, [each.file_id for each in attached], "attachments")
+    thread = tx.threads.get(project, thread_id)
+    assert thread is not None, "whoever adds messages has looked for it"
+    changes: JsonObject = {}
+    if for_code := _attached_for(attached, "code_interpreter"):
+        changes["code_interpreter"] = {"file_ids": _with_code_files(thread, for_code)}
+    if for_search := _attached_for(attached, "file_search"):
+        store = _store_of(tx, thread)
+        add_files(tx, store, [NewFile(file_id=file_id) for file_id in for_search])
+        changes["file_search"] = {"vector_store_ids": [store.id]}
+    resources = schemas.merge_resources((), thread.tool_resources, changes)
+    if resources != thread.tool_resources:
+        tx.threads.update(thread.seq, {"tool_resources": resources})
+
+
+def _attached_for(attached: Sequence[schemas.Attachment], tool: str) -> list[str]:
+    return [each.file_id for each in attached if any(one.type == tool for one in each.tools)]
+
+
+def _with_code_files(thread: Record, more: Sequence[str]) -> list[str]:
+    before = thread.tool_resources.get("code_interpreter", {}).get("file_ids", ())
+    file_ids = list(dict.fromkeys([*before, *more]))
+    if len(file_ids) > MOST_CODE_FILES:
+        raise errors.too_many_files_of_thread(MOST_CODE_FILES)
+    return file_ids
+
+
+def _store_of(tx: Tx, thread: Record) -> Record:
+    """The thread's own store, or a new one where it has none or its time is over."""
+    for store_id in thread.tool_resources.get("file_search", {}).get("vector_store_ids", ()):
+        store = tx.vector_stores.get(thread.project_id, store_id)
+        if store is not None and not is_over(tx, store):
+            return store
+    return create_store(tx, thread.project_id, expires_after=OF_THREAD)
