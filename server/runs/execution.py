@@ -83,8 +83,10 @@ class _Call:
 
     @property
     def stored(self) -> JsonObject:
+        if self.tool is not None:
+            return self.answer or file_search.opened(self.id, self.tool)
         function = {"name": self.name, "arguments": self.arguments, "output": None}
-        return self.answer or {"id": self.id, "type": "function", "function": function}
+        return {"id": self.id, "type": "function", "function": function}
 
 
 class RunExecution:
@@ -400,6 +402,8 @@ class RunExecution:
         if interrupt is not None:
             ending = self._ended_by(interrupt)
         if ending is not None:
+            if self._calls:
+                self._progress.keep_calls(tx, self._claim, [call.stored for call in self._calls])
             self._progress.end(tx, self._claim, ending)
             return ending.to
         cost = self._call()

@@ -110,6 +110,13 @@ class Progress:
         )
         self._announce.run(tx, run)
 
+    def keep_calls(self, tx: Tx, claim: Claim, calls: Sequence[JsonObject]) -> None:
+        """What was told of the calls of the open tool step, which ends in their middle."""
+        step = tx.steps.in_progress(claim.run_id)
+        if step is not None and step.type == "tool_calls":
+            details = {"type": "tool_calls", "tool_calls": list(calls)}
+            tx.steps.update(step.seq, {"step_details": details})
+
     def _called(self, tx: Tx, claim: Claim, calls: Sequence[JsonObject], cost: ModelCall) -> Record:
         """The open tool step with its calls and what they cost."""
         step = tx.steps.in_progress(claim.run_id)

@@ -407,3 +407,5 @@ async def test_cancelled_while_files_are_waited_for(
     assert (await searching.settled(run))["status"] == "cancelled"
     [step] = await searching.steps(run)
     assert step["status"] == "cancelled"
+    [call] = step["step_details"]["tool_calls"]
+    assert (call["type"], call["file_search"]["results"]) == ("file_search", [])

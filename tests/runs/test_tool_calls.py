@@ -204,6 +204,9 @@ async def test_call_that_the_limit_cuts_off(story: Story) -> None:
     [step] = await story.steps(run)
     assert step["status"] == "failed"
     assert step["last_error"]["message"] == "The answer ended inside a tool call."
+    [told] = step["step_details"]["tool_calls"]
+    assert told["function"]["name"] == "get_weather"
+    assert '{"city": "' in told["function"]["arguments"]  # as far as its deltas told of them
 
 
 async def test_completion_limit_is_of_the_whole_run(story: Story) -> None:
