@@ -2,8 +2,9 @@
 
 A model is shown numbered passages and cites one as `[2]`, some as `【2†source】`. That becomes a
 marker such as `【0:1†returns.md】`, told together with the file that it points at. A number that
-names no passage is left out. A sentence that repeats a passage word for word is that passage's,
-whatever number the model gave it, and also if it gave none. Code is left alone.
+names no passage is left out. A sentence that is one of a passage's, word for word, is that
+passage's, whatever number the model gave it, and also if it gave none: of several passages' the
+last one's. Code is left alone.
 
 Knows nothing of rows and files: a passage brings what is said of it.
 """
@@ -25,9 +26,11 @@ _BEGUN = re.compile(r" ?(?:\[[\d ,]{0,60}|【[^【】\n]{0,300})?$")
 _OPENING = re.compile(r" ?[\[【]")
 _LABELLED = re.compile(r"(\d{1,4})(?:†|$)")
 _MARKER = re.compile(r"【\d+:(\d+)†[^【】]*】")
-_NOT_WORDS = re.compile(r"[\s*_#>`\"'“”‘’-]+")
+_NOT_WORDS = re.compile(r"(?:[\s*_#>`\"'“”‘’]|-(?!\d))+")
 _ENDINGS = ".!?"
 _CLOSINGS = "\"')*_”’ "
+_BORDER = re.compile(rf"(?<=[{_ENDINGS}])[{re.escape(_CLOSINGS)}]*\s|\n")
+_LONGEST_BEGUN = 302  # characters of what may still become a citation
 _CLOSED = 16  # characters at the end of a sentence that tell whether it is over
 _LARGEST_SLIP = 999  # a larger number in brackets that names no passage is something else
 
@@ -75,7 +78,9 @@ class CitationWriter:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = {source.number: source for source in sources}
-        self._words = [(source, _words(source.text)) for source in sources]
+        self._said = {
+            sentence: source for source in sources for sentence in _sentences(source.text)
+        }
         self._held = ""
         self._code = _CodeSpans()
         self._sentence = ""  # as far as it is told, without citations
@@ -98,7 +103,7 @@ class CitationWriter:
     def _read(self) -> Iterator[Part]:
         """All that is held, up to what may be the beginning of a citation."""
         while self._held:
-            begun = _BEGUN.search(self._held)
+            begun = _BEGUN.search(self._held, max(0, len(self._held) - _LONGEST_BEGUN))
             opening = _OPENING.search(self._held)
             start = opening.start() if opening else len(self._held)
             if begun is not None and begun.start() <= start:
@@ -120,8 +125,9 @@ class CitationWriter:
             yield from self._told(plain)
             return
         self._held = self._held[found.end() :]
-        self._gap = not known and found[0].startswith(" ")
-        if known and found[0].startswith(" "):
+        is_apart = self._gap or found[0].startswith(" ")
+        self._gap = is_apart and not known
+        if known and is_apart:
             yield from self._plain(" ")
         for source in known:
             yield from self._cite(self._meant(source))
@@ -137,11 +143,9 @@ class CitationWriter:
     def _meant(self, source: Source) -> Source:
         """The passage that the sentence was taken from, where its words show that."""
         sentence = _words(self._sentence)
-        if not _tells(sentence) or any(
-            each is source and _holds(words, sentence) for each, words in self._words
-        ):
+        if not _tells(sentence) or sentence in _sentences(source.text):
             return source
-        return self._said_by(sentence) or source
+        return self._said.get(sentence, source)
 
     def _cite(self, source: Source) -> Iterator[Part]:
         if source.number not in self._cited:
@@ -179,12 +183,9 @@ class CitationWriter:
         sentence = _words(self._sentence)
         if self._cited or self._code.inside or not _tells(sentence):
             return
-        source = self._said_by(sentence)
+        source = self._said.get(sentence)
         if source is not None:
             yield from self._cite(source)
-
-    def _said_by(self, sentence: str) -> Source | None:
-        return next((source for source, words in self._words if _holds(words, sentence)), None)
 
 
 class _CodeSpans:
@@ -229,15 +230,9 @@ def _words(text: str) -> str:
     return _NOT_WORDS.sub(" ", text).casefold().strip(" :" + _ENDINGS)
 
 
-def _holds(words: str, sentence: str) -> bool:
-    """Whether the sentence is in a text, and no part of a longer word or number."""
-    place = words.find(sentence)
-    while place >= 0:
-        end = place + len(sentence)
-        if not (words[place - 1 : place].isalnum() or words[end : end + 1].isalnum()):
-            return True
-        place = words.find(sentence, place + 1)
-    return False
+def _sentences(text: str) -> set[str]:
+    """The words of each sentence and line of a text."""
+    return {words for part in _BORDER.split(text) if (words := _words(part))}
 
 
 def _tells(sentence: str) -> bool:

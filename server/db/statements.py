@@ -227,6 +227,18 @@ ANSWERED_CALLS = (
     )
     .order_by(_step.c.seq)
 )
+_call = func.json_each(_step.c.step_details, "$.tool_calls").table_valued("value")
+NEWEST_SEARCH = (
+    select(_step)
+    .where(
+        _step.c.thread_id == bindparam("thread"),
+        _step.c.type == "tool_calls",
+        _step.c.status == "completed",
+        exists().where(func.json_extract(_call.c.value, "$.type") == "file_search"),
+    )
+    .order_by(_step.c.seq.desc())
+    .limit(1)
+)
 
 
 def kept_at(now: Any) -> ColumnElement[bool]:

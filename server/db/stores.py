@@ -302,6 +302,11 @@ class Steps(Store):
         wanted = {"thread": thread_id, "oldest": after_message}
         return self.connection.execute(statements.ANSWERED_CALLS, wanted).all()
 
+    def newest_search(self, thread_id: str) -> Record | None:
+        """The newest completed tool step of a thread with a file search in it."""
+        wanted = {"thread": thread_id}
+        return self.connection.execute(statements.NEWEST_SEARCH, wanted).first()
+
     def rounds(self, run_id: str) -> int:
         """How often the run has called tools and was answered."""
         return self.connection.execute(statements.ROUNDS, {"run": run_id}).scalar_one()

@@ -33,12 +33,14 @@ class TooManyRounds(Exception):
 class Asked:
     """What a run's next turn is asked with, and what the server's own tools then work with.
 
-    `sources` are the passages that its conversation shows; `searches` counts the run's own.
+    `sources` are the passages that may be cited: the run's own, or if it has not searched yet,
+    those that its conversation shows. The next one has `first_number`; `searches` counts the run's.
     """
 
     request: TurnRequest
     sources: Sequence[Source]
     searches: int
+    first_number: int
     scope: file_search.Scope
 
 
@@ -80,10 +82,12 @@ class ContextBuilder:
             cache_owner=run.thread_id,
             written=written,
         )
+        own = [step for step in steps if step.run_id == run.id]
         return Asked(
             request,
-            [source for step in steps for source in _sources(step)],
-            sum(1 for step in steps if step.run_id == run.id for _ in _searches(step)),
+            _citable(tx, run, own) or _citable(tx, run, steps),
+            sum(1 for step in own for _ in _searches(step)),
+            _first_number(tx, run),
             _scope(tx, run, assistant, budget),
         )
 
@@ -185,6 +189,21 @@ def _sources(step: Record) -> Iterator[Source]:
     return (source for call in _searches(step) for source in file_search.sources_of(call))
 
 
+def _citable(tx: Tx, run: Record, steps: Sequence[Record]) -> list[Source]:
+    """The passages of these steps whose files are still there."""
+    sources = [source for step in steps for source in _sources(step)]
+    there = tx.files.among(run.project_id, {source.file_id for source in sources}, tx.now)
+    return [source for source in sources if source.file_id in there]
+
+
+def _first_number(tx: Tx, run: Record) -> int:
+    """The number after those of the thread's newest search, in a prompt or not."""
+    step = tx.steps.newest_search(run.thread_id)
+    shown = [] if step is None else [source.number for source in _sources(step)]
+    before = [] if step is None else [c["asked"]["first_number"] - 1 for c in _searches(step)]
+    return 1 + max([*shown, *before], default=0)
+
+
 def _scope(tx: Tx, run: Record, assistant: Record | None, budget: Budget) -> file_search.Scope:
     """Where the run searches: in its own stores, else its assistant's, and in its thread's."""
     thread = tx.threads.by_id(run.thread_id)
@@ -222,11 +241,9 @@ def message_text(message: Record, model_id: str) -> str:
 def server_tools(tools: Sequence[JsonObject]) -> OwnTools:
     """The tools that the server runs itself, by the names that the model calls them by."""
     functions = {tool["function"]["name"] for tool in tools if tool["type"] == "function"}
-    return {
-        file_search.OTHER_NAME if file_search.NAME in functions else file_search.NAME: tool
-        for tool in tools
-        if tool["type"] == "file_search"
-    }
+    name = next(name for name in file_search.names() if name not in functions)
+    own = [tool for tool in tools if tool["type"] == "file_search"]
+    return {name: own[0]} if own else {}
 
 
 def _name_of(own: OwnTools) -> str:

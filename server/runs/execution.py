@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeVar
 
-from server.chat.citations import CitationWriter, Part
-from server.chat.values import CallArguments, CallStarted, TextDelta, TurnDelta
+from server.chat.citations import CitationWriter, Part, Source
+from server.chat.values import CallArguments, CallStarted, ChatMessage, TextDelta, TurnDelta
 from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
 from server.engine.protocol import EndpointLost, EngineCrashed, EngineError, RateLimited
@@ -32,7 +32,7 @@ from server.runs.events import EventBus
 from server.runs.models import Model
 from server.runs.progress import Ending, Progress, Said
 from server.runs.state import Claim, RunMoved
-from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, Turn
+from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, Turn, TurnRequest
 from server.schemas import JsonObject, RunStatus
 from server.tools import file_search
 from server.tools.file_search import FileSearch, SearchFailed
@@ -47,6 +47,7 @@ FILTERED = {"code": "server_error", "message": "A content filter ended the answe
 BUILT_TOOLS = frozenset({"function", "file_search"})
 LAST_WORDS = 0.25  # seconds that an engine has to answer an interrupt, and to say what was spent
 MAX_DELAY = 5.0
+TEMPLATE_ROOM = 64  # tokens that a template adds to a message, generously
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +226,15 @@ class RunExecution:
         """None after a call: the tool step that is open waits for its outputs."""
         if self._step is None:
             row = await self._write(lambda tx: self._progress.begin_message(tx, self._claim))
-            sources = self._asked.sources if self._asked is not None else ()
+            sources = self._citable
             self._message = _Message(row, MessageDeltas(row.id), CitationWriter(sources))
+
+    @property
+    def _citable(self) -> Sequence[Source]:
+        """The passages that this turn's text may cite: none where it is to be JSON."""
+        if self._asked is None or self._asked.request.response_format is not None:
+            return ()
+        return self._asked.sources
 
     def _say_text(self, text: str) -> None:
         """Text after a call has no message, and no place."""
@@ -320,11 +328,35 @@ class RunExecution:
         return await self._file_search.answer(
             [(call.id, call.arguments) for call in calls],
             tool,
-            asked.scope,
-            self._model.chat.count,
-            first_number=1 + max((source.number for source in asked.sources), default=0),
+            replace(asked.scope, room=min(asked.scope.room, await self._room(asked.request))),
+            self._count,
+            first_number=asked.first_number,
             search=asked.searches,
         )
+
+    async def _room(self, request: TurnRequest) -> int:
+        """Tokens that the next prompt has for what is found, beside what has to stay in it."""
+        budget, cost = request.budget, self._call()
+        assert cost is not None, "it wrote the calls"
+        limit = budget.prompt_limit
+        if budget.prompt is not None:
+            limit = min(limit, budget.prompt - cost.prompt_tokens)
+        question = max(
+            (n for n, unit in enumerate(request.units) if unit[0].role == "user"), default=0
+        )
+        messages = [message for unit in request.units[question:] for message in unit]
+        said = [part for message in messages for part in _texts_of(message)]
+        kept = await self._count("\n".join([request.instructions or "", *said]))
+        kept += TEMPLATE_ROOM * (len(messages) + 2)
+        later = limit // 8 + TEMPLATE_ROOM  # for a search or two more
+        return limit - min(kept, cost.prompt_tokens) - cost.completion_tokens - later
+
+    async def _count(self, text: str) -> int:
+        """Tokens, also where the worker has just died: the next turn will tell of that."""
+        try:
+            return await self._model.chat.count(text)
+        except EngineError:
+            return len(text) // 2
 
     async def _write(self, work: Callable[[Tx], T]) -> T:
         """One unit of work; whoever gives up the reading waits for it."""
@@ -428,6 +460,11 @@ class RunExecution:
     def _call(self) -> ModelCall | None:
         """What the model call cost so far; None if there was none."""
         return None if self._turn is None else self._turn.call
+
+
+def _texts_of(message: ChatMessage) -> list[str]:
+    """All that a prompt says of a message."""
+    return [message.content, *(call.name + call.arguments for call in message.tool_calls)]
 
 
 def _error(code: str, error: Exception) -> dict[str, str]:

@@ -19,6 +19,8 @@ from server.search import ngrams
 from server.search.prefixes import Prefixes
 
 PATIENCE: Final = 600.0  # seconds to wait for the model: others may be using the memory
+# A run that searches holds its own model; the embedder may be waiting for that one's memory.
+PATIENCE_OF_QUERIES: Final = 5.0
 BATCH: Final = 64  # texts that are sent to the model's process at once
 LONGEST_TOKEN: Final = 32  # characters; hardly any token has so many
 
@@ -102,7 +104,7 @@ class ModelEmbedder:
         told = [place for place, text in enumerate(texts) if not text.isspace() and text]
         for start in range(0, len(told), BATCH):
             some = told[start : start + BATCH]
-            async with self._pool.using(self._name, PATIENCE):
+            async with self._pool.using(self._name, PATIENCE_OF_QUERIES if query else PATIENCE):
                 found = await self._engine.embed(
                     [prefix + texts[place][:longest] for place in some], cut=True
                 )

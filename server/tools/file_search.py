@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, Final
 
 from server.chat.citations import Source, passages
@@ -19,7 +20,7 @@ from server.search.index import Ranker
 from server.vector_stores.ingest import Ingestor
 from server.vector_stores.searching import Found, Ranking, Searcher
 
-NAME, OTHER_NAME = "file_search", "search_files"  # the other, where a function has the first
+NAME = "file_search"
 DESCRIPTION: Final = (
     "Searches the files. Returns numbered passages; cite each one that you use by its number in "
     "brackets, like [1]."
@@ -31,7 +32,9 @@ PARAMETERS: Final[Mapping[str, Any]] = {
     "additionalProperties": False,
 }
 NO_QUERY: Final = 'Nothing was searched: the arguments must be an object with a "query".'
+NO_ROOM: Final = "Something was found, but there is no room left for it."
 MOST_QUERIES = 8
+LEAST_ROOM = 32  # tokens; a passage that is cut to fewer says nothing
 LARGE_CONTEXT = 32_000  # tokens, from which on a model is given more
 MOST_RESULTS, FEWER_RESULTS = 20, 5
 MOST_TOKENS, FEWER_TOKENS = 16_000, 4_000
@@ -77,6 +80,13 @@ class Settings:
             ranking.get("ranker") or "default_2024_08_21",
             float(ranking.get("score_threshold") or 0.0),
         )
+
+
+def names() -> Iterator[str]:
+    """What the tool may be called: by the first that no function has."""
+    yield NAME
+    yield "search_files"
+    yield from (f"search_files_{number}" for number in count(2))
 
 
 def spec(name: str) -> ToolSpec:
@@ -133,7 +143,7 @@ class FileSearch:
         asked: Sequence[tuple[str, str]],
         tool: JsonObject,
         scope: Scope,
-        count: Count,
+        count_tokens: Count,
         *,
         first_number: int,
         search: int,
@@ -149,9 +159,9 @@ class FileSearch:
             settings = Settings.of(tool, scope.context)
             queries = queries_in(arguments)
             found = await self._found(scope, queries, settings) if queries else []
-            fitting = await _within(scope.room // len(asked), found, count)
+            fitting = await _within(scope.room // len(asked), found, count_tokens)
             call = _call(call_id, settings, fitting)
-            problem = "" if queries else NO_QUERY
+            problem = NO_QUERY if not queries else NO_ROOM if found and not fitting else ""
             call["asked"] = {
                 "arguments": arguments,
                 "first_number": first_number,
@@ -165,7 +175,8 @@ class FileSearch:
     async def _found(
         self, scope: Scope, queries: Sequence[str], settings: Settings
     ) -> Sequence[Found]:
-        stores = list(dict.fromkeys([*scope.shared, *scope.own]))
+        wanted = list(dict.fromkeys([*scope.shared, *scope.own]))
+        stores = await self._searcher.there(scope.project, wanted)
         if not stores:
             return []
         try:
@@ -204,12 +215,12 @@ class _Passage:
     text: str
 
 
-async def _within(room: int, found: Sequence[Found], count: Count) -> list[_Passage]:
+async def _within(room: int, found: Sequence[Found], count_tokens: Count) -> list[_Passage]:
     """The best chunks that fit; the first one is cut rather than left out."""
     fitting: list[_Passage] = []
-    for chunk in found:
+    for chunk in found if room >= LEAST_ROOM else ():
         passage = _Passage(chunk.file_id, chunk.filename, chunk.score, chunk.attributes, chunk.text)
-        tokens = await count(f"{passage.filename}\n{passage.text}") + 8
+        tokens = await count_tokens(f"{passage.filename}\n{passage.text}") + 8
         if tokens > room and fitting:
             break
         fitting.append(passage if tokens <= room else _cut(passage, room / tokens))

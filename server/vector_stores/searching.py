@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server import schemas
 from server.db.attributes import matches
-from server.db.database import Database, Tx
+from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
 from server.schemas import JsonObject
 from server.search.index import Hit, Indexes, Ranker
 from server.vector_stores.rows import require_store_file, require_usable_store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,18 @@ class Searcher:
             return []
         return await self._indexes.chunks_of(store_id, file_id)
 
+    async def there(self, project: str, store_ids: Sequence[str]) -> list[str]:
+        """Those of the stores that have not been deleted."""
+        return await self._db.read(
+            lambda tx: [each for each in store_ids if tx.vector_stores.get(project, each)]
+        )
+
     async def _touch(self, store_ids: Sequence[str]) -> None:
-        await self._db.write(lambda tx: tx.vector_stores.touch(store_ids, tx.now))
+        """Where nothing can be written, stores can be searched all the same."""
+        try:
+            await self._db.write(lambda tx: tx.vector_stores.touch(store_ids, tx.now))
+        except (DatabaseBusy, DatabaseFull):
+            log.warning("search_not_noted", extra={"vector_stores": list(store_ids)})
 
 
 def _allowed(

@@ -43,9 +43,13 @@ class Upkeep:
         removals = await self._db.read(lambda tx: tx.index_removals.oldest(REMOVALS_AT_ONCE))
         done = []
         for removal in removals:
-            if not is_at_work(removal.vector_store_id, removal.file_id):
+            if is_at_work(removal.vector_store_id, removal.file_id):
+                continue
+            try:
                 await self._remove(removal)
                 done.append(removal.seq)
+            except OSError:  # one folder that cannot be used shall not hold up the others
+                log.exception("index_not_cleared", extra={"vector_store": removal.vector_store_id})
         if done:
             await self._db.write(lambda tx: tx.index_removals.settle(done))
         return bool(done)

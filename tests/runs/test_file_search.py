@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from server.db.database import DatabaseFull
+from server.engine.protocol import EngineCrashed
 from server.engine.scripted import ScriptedEngine
 from tests.runs.story import (
     WEATHER,
@@ -409,3 +411,130 @@ async def test_cancelled_while_files_are_waited_for(
     assert step["status"] == "cancelled"
     [call] = step["step_details"]["tool_calls"]
     assert (call["type"], call["file_search"]["results"]) == ("file_search", [])
+
+
+MANY = "".join(f"Things can be returned within {days} days to shop {days}. " for days in range(400))
+
+
+async def test_the_question_stays(searching: Searching) -> None:
+    """However much is found, and however often, it is beside the question that it is for."""
+    await searching.search_in(await searching.store(long=MANY))
+    await searching.say("WHERE TO?")
+    for _ in range(3):
+        searching.engine.says(ASKED)
+    searching.engine.says("Yes.")
+    run = await searching.run()
+    assert run["status"] == "completed"
+    assert all("WHERE TO?" in prompt for prompt in searching.engine.prompts)
+
+
+async def test_a_small_budget(searching: Searching) -> None:
+    """What is found is cut to what the run's own limit leaves to the next prompt."""
+    await searching.search_in(await searching.store(long=MANY))
+    searching.engine.says(ASKED)
+    searching.engine.says("Yes.")
+    run = await searching.run(max_prompt_tokens=2600)
+    assert run["status"] == "completed"
+    assert run["usage"]["prompt_tokens"] <= 2600
+    assert "[1] long.md\nThings" in searching.engine.prompts[1]
+
+
+async def test_json_has_no_citations(searching: Searching) -> None:
+    """Its brackets are its own."""
+    searching.engine.says(ASKED)
+    searching.engine.says('{"days": [1], "ids": [30]}')
+    run = await searching.run(response_format={"type": "json_object"})
+    [answer] = await searching.answers(run)
+    assert text_of(answer) == '{"days": [1], "ids": [30]}'
+
+
+async def test_numbers_of_earlier_questions(searching: Searching) -> None:
+    """A run that has searched cites what it found; one that has not, what the thread has seen."""
+    store_id = await searching.store(returns=RETURNS)
+    await searching.search_in(store_id)
+    searching.engine.says(ASKED)
+    searching.engine.says("A month [1].")
+    await searching.run()
+    await searching.say("Really?")
+    searching.engine.says("A month, as I said [1].")
+    [answer] = await searching.answers(await searching.run())
+    assert [a["text"] for a in annotations(answer)] == ["【0:0†returns.md】"]
+    await searching.search_in(await searching.store(dogs="Dogs bark at night.\n"))
+    await searching.say("When do dogs bark?")
+    searching.engine.says(written(("file_search", '{"query": "dogs bark"}')))
+    searching.engine.says("When it is dark [1][2].")
+    last = {"type": "last_messages", "last_messages": 1}
+    [answer] = await searching.answers(await searching.run(truncation_strategy=last))
+    assert text_of(answer) == "When it is dark 【0:1†dogs.md】."
+
+
+async def test_a_deleted_file_is_not_cited(searching: Searching) -> None:
+    """Its passages are in the thread's past, but nobody could look them up."""
+    searching.engine.says(ASKED)
+    searching.engine.says("A month [1].")
+    run = await searching.run()
+    file_id = found_in((await searching.steps(run))[0])[0]["file_id"]
+    granted(await searching.http.delete(f"/v1/files/{file_id}"))
+    await searching.say("Again?")
+    searching.engine.says("A month [1].")
+    [answer] = await searching.answers(await searching.run())
+    assert annotations(answer) == []
+
+
+async def test_a_store_that_is_deleted_meanwhile(searching: Searching) -> None:
+    """Is not searched; the run goes on."""
+    searching.engine.says(ASKED, pause_after=1)
+    run = await searching.paused()
+    assistant = granted(await searching.http.get(f"/v1/assistants/{searching.assistant_id}"))
+    [store_id] = assistant["tool_resources"]["file_search"]["vector_store_ids"]
+    granted(await searching.http.delete(f"/v1/vector_stores/{store_id}"))
+    searching.engine.resume()
+    searching.engine.says("Nothing.")
+    run = await searching.settled(run)
+    assert run["status"] == "completed"
+    assert found_in((await searching.steps(run))[0]) == []
+
+
+async def test_functions_of_both_names(searching: Searching) -> None:
+    """The server's tool has a name that no function has."""
+    mine = [
+        {"type": "function", "function": {"name": name}} for name in ("file_search", "search_files")
+    ]
+    searching.engine.says(written(("search_files", "{}")))
+    waiting = await searching.run(tools=[SEARCH, *mine])
+    assert waiting["status"] == "requires_action"
+    assert calls_of(waiting)[0]["function"]["name"] == "search_files"
+    assert '"name": "search_files_2"' in searching.engine.prompts[0]
+
+
+async def test_a_worker_that_dies_while_passages_are_counted(
+    searching: Searching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are estimated, and the run goes on."""
+    tokenize, deaths = searching.engine.tokenize, [EngineCrashed("The worker died.")]
+
+    async def dying(spans: Any) -> list[int]:
+        if deaths and any("returns.md\n" in span.text for span in spans):
+            raise deaths.pop()
+        return await tokenize(spans)
+
+    monkeypatch.setattr(searching.engine, "tokenize", dying)
+    searching.engine.says(ASKED)
+    searching.engine.says("Yes.")
+    assert (await searching.run())["status"] == "completed"
+    assert not deaths
+
+
+async def test_searched_where_nothing_can_be_written(
+    searching: Searching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a store was used is not noted then; what is in it is found."""
+    store_id, db = await searching.store(returns=RETURNS), searching.server.services.db
+
+    async def full(_: Any) -> None:
+        raise DatabaseFull("full")
+
+    monkeypatch.setattr(db, "write", full)
+    body = {"query": "returned"}
+    found = await searching.http.post(f"/v1/vector_stores/{store_id}/search", json=body)
+    assert granted(found)["data"][0]["filename"] == "returns.md"
