@@ -148,9 +148,11 @@ class Indexes:
         """Have nothing of a store; it may be unknown."""
         if store_id in self._open:
             self._close(store_id, StoreIndex.destroy)
-        await self._closed(store_id)
-        if await self._is_there(store_id):
-            await self._run(shutil.rmtree, self._path(store_id))
+        while store_id in self._closing:
+            await self._closed(store_id)
+        if store_id not in self._open:  # or else somebody has begun it anew meanwhile
+            self._clear(store_id)
+            await self._closed(store_id)
 
     async def missing(self, store_id: str, file_ids: Collection[str]) -> set[str]:
         """Those files that are to be put again, since the index has nothing of them."""
@@ -350,6 +352,17 @@ class Indexes:
 
         self._closing[store_id] = asyncio.create_task(shut(), name=f"close {store_id}")
 
+    def _clear(self, store_id: str) -> None:
+        """Begin to remove what there is of a store that is not open; whoever opens it waits."""
+
+        async def remove() -> None:
+            try:
+                await self._run(_remove_folder, self._path(store_id))
+            finally:
+                del self._closing[store_id]
+
+        self._closing[store_id] = asyncio.create_task(remove(), name=f"clear {store_id}")
+
     async def _closed(self, store_id: str) -> None:
         """Return when it is not being closed any more."""
         if (closing := self._closing.get(store_id)) is not None:
@@ -401,6 +414,11 @@ def _hit(hit: Ranked, passage: Passage) -> Hit:
         page=passage.page,
         score=hit.score,
     )
+
+
+def _remove_folder(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
 
 
 def _remove_others(folder: Path, names: Set[str]) -> None:
