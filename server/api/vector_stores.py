@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from server import schemas
-from server.api.deps import Caller, Server
+from server.api.deps import Caller, CallerIdentity, Server, Services
 from server.api.pages import part_of
 from server.api.respond import POLL_AFTER, listed, wire
 from server.api.route import WireRoute
@@ -113,13 +113,7 @@ async def page_of_files(
     caller: Caller,
     server: Server,
 ) -> Response:
-    part = part_of(query)
-    found = await server.db.read(
-        lambda tx: rows.page_of_files(
-            tx, caller.project, vector_store_id, part, status=query.filter
-        )
-    )
-    return listed(schemas.VectorStoreFile, found)
+    return await _files(server, caller, vector_store_id, query)
 
 
 @router.get(FILE, operation_id="getVectorStoreFile", response_model=schemas.VectorStoreFile)
@@ -227,10 +221,21 @@ async def page_of_batch(
     caller: Caller,
     server: Server,
 ) -> Response:
-    part = part_of(query)
+    return await _files(server, caller, vector_store_id, query, batch_id)
+
+
+async def _files(
+    server: Services,
+    caller: CallerIdentity,
+    store_id: str,
+    query: schemas.VectorStoreFilesQuery,
+    batch_id: str | None = None,
+) -> Response:
+    """A page of a store's files, or of those of one batch."""
+    part, status = part_of(query), query.filter
     found = await server.db.read(
         lambda tx: rows.page_of_files(
-            tx, caller.project, vector_store_id, part, status=query.filter, batch_id=batch_id
+            tx, caller.project, store_id, part, status=status, batch_id=batch_id
         )
     )
     return listed(schemas.VectorStoreFile, found)

@@ -50,6 +50,13 @@ class UnknownCursor(Exception):
         self.object_id = object_id
 
 
+def _portions(values: Collection[str]) -> Iterator[list[str]]:
+    """All of them, as many at once as a statement takes."""
+    wanted = list(values)
+    for start in range(0, len(wanted), VALUES_AT_ONCE):
+        yield wanted[start : start + VALUES_AT_ONCE]
+
+
 class Store:
     """One table. `parent` is the column that selects a list: a project, a thread or a run."""
 
@@ -119,11 +126,19 @@ class Store:
 
     def _among(self, query: Executable, name: str, values: Collection[str]) -> set[str]:
         """What the query finds of all the values, which are given to it as `name`."""
-        wanted = list(values)
         found: set[str] = set()
-        for start in range(0, len(wanted), VALUES_AT_ONCE):
-            some = {name: wanted[start : start + VALUES_AT_ONCE]}
-            found.update(self.connection.execute(query, some).scalars())
+        for some in _portions(values):
+            found.update(self.connection.execute(query, {name: some}).scalars())
+        return found
+
+    def _rows_among(
+        self, query: Executable, ids: Collection[str], where: Values
+    ) -> dict[str, Record]:
+        """The rows that the query finds of all the `ids`, by theirs."""
+        found: dict[str, Record] = {}
+        for some in _portions(ids):
+            rows = self.connection.execute(query, {**where, "ids": some})
+            found.update((row.id, row) for row in rows)
         return found
 
     def _position(self, parent_id: str, object_id: str) -> int:
@@ -368,14 +383,8 @@ class Files(Store):
 
     def among(self, project: str, file_ids: Collection[str], now: int) -> dict[str, Record]:
         """Those of the ids that files of a project have, with these files."""
-        wanted = list(file_ids)
-        found: dict[str, Record] = {}
-        for start in range(0, len(wanted), VALUES_AT_ONCE):
-            some = wanted[start : start + VALUES_AT_ONCE]
-            values = {"ids": some, "project_id": project, "now": now}
-            rows = self.connection.execute(statements.FILES_AMONG, values)
-            found.update((row.id, row) for row in rows)
-        return found
+        where = {"project_id": project, "now": now}
+        return self._rows_among(statements.FILES_AMONG, file_ids, where)
 
     def take_from_tools(self, project: str, file_id: str) -> None:
         """Have no assistant and no thread of a project name a file any more."""
@@ -489,13 +498,7 @@ class VectorStoreFiles(Store):
 
     def among(self, store_id: str, file_ids: Collection[str]) -> dict[str, Record]:
         """Those of the ids that files in a store have, with their rows there."""
-        wanted = list(file_ids)
-        found: dict[str, Record] = {}
-        for start in range(0, len(wanted), VALUES_AT_ONCE):
-            some = {"ids": wanted[start : start + VALUES_AT_ONCE], "store": store_id}
-            rows = self.connection.execute(statements.IN_STORE_AMONG, some)
-            found.update((row.id, row) for row in rows)
-        return found
+        return self._rows_among(statements.IN_STORE_AMONG, file_ids, {"store": store_id})
 
     def tallies(self, store_ids: Collection[str]) -> dict[str, Tally]:
         """By store; one that has no files is not among them."""
