@@ -286,8 +286,9 @@ def _out_of_bounds(
 
 def _schema_refused(fault: Fault, param: str) -> InvalidRequest:
     """The hosted API points at a function's parameters, and at a response format as a whole."""
-    if param.endswith("function"):
-        return InvalidRequest(fault["msg"], f"{param}.parameters", "invalid_function_parameters")
+    if param.endswith(("function", "tools")):
+        param = param if param.endswith("tools") else f"{param}.parameters"
+        return InvalidRequest(fault["msg"], param, "invalid_function_parameters")
     return InvalidRequest(fault["msg"], param.removesuffix(".json_schema"))
 
 

@@ -12,7 +12,8 @@ from urllib.parse import quote, unquote
 import orjson
 
 from server.chat.dates import PATTERNS
-from server.schemas.json_schema import ANNOTATIONS, walk
+from server.schemas.json_schema import ANNOTATIONS
+from server.schemas.schema_tree import walk
 
 LONGEST_HOSTNAME: Final = 253  # which llguidance does not know
 

@@ -13,25 +13,19 @@ from typing import Any, Final
 import orjson
 
 from server.schemas.json_schema import (
-    LISTED,
     MOST_CHARACTERS,
     MOST_SCHEMAS,
     MOST_STEPS_DOWN,
-    NAMED,
     are_small_multiples,
     are_types,
     characters_of_patterns,
-    circular,
-    deepest,
     is_bound,
     is_composed,
     is_count,
     is_format,
-    is_plain_pattern,
     is_small_multiple,
-    resolve,
-    walk,
 )
+from server.schemas.patterns import is_plain_pattern
 from server.schemas.satisfiable import (
     COUNTS,
     LENGTHS,
@@ -41,6 +35,7 @@ from server.schemas.satisfiable import (
     has_member,
     has_short_least,
 )
+from server.schemas.schema_tree import LISTED, NAMED, circular, deepest, resolve, walk
 
 JsonObject = dict[str, Any]
 

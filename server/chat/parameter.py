@@ -14,8 +14,8 @@ import orjson
 
 from server.chat.json_schema import usable
 from server.chat.values import ToolSpec
-from server.schemas.json_schema import ALONE, DEFINITIONS, resolve, walk
 from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, kind_of, listed
+from server.schemas.schema_tree import ALONE, DEFINITIONS, resolve, walk
 
 Types = frozenset[str]
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 from server.chat.enforced import enforced
 from server.chat.json_schema import usable
 from server.chat.parameter import ANY_OBJECT
+from server.schemas.json_schema import MOST_REMAINDERS, remainders
+from server.schemas.schema_tree import walk
 
 Schema = Mapping[str, Any]
 
@@ -32,6 +34,7 @@ class Rules:
         longest_first = sorted(tags, key=len, reverse=True)
         self._tag = re.compile("|".join(map(re.escape, longest_first)) or r"\b\B")
         self._rules: dict[str, str] = {}
+        self._remainders = 0  # of the schemas that are not strict
 
     @property
     def text(self) -> str:
@@ -80,12 +83,25 @@ class Rules:
         spaced = {":": "/: ?/", ",": "/, ?/"}
         return " ".join(spaced.get(p.strip()) or quoted(p) for p in _PARTS.findall(text))
 
+    def held_to(self, schema: Schema) -> Schema:
+        """What of a schema that is not strict these rules hold to."""
+        return usable(ANY_OBJECT if self.loose else schema)
+
     def json(self, schema: Schema, *, strict: bool) -> str:
         """JSON of this schema, or of what can be enforced of it."""
         if strict:
             return f"%json {json.dumps({**enforced(schema), 'x-guidance': _COMPACT})}"
-        kept = enforced(usable(ANY_OBJECT if self.loose else schema))
+        kept = enforced(self.held_to(schema))
+        self._let_go_of_factors(kept)
         return f"%json {json.dumps({**kept, 'x-guidance': _LENIENT})}"
+
+    def _let_go_of_factors(self, schema: dict[str, Any]) -> None:
+        """Where those of all schemas together would take too long to read."""
+        nodes = [node.schema for node in walk(schema) if isinstance(node.schema, dict)]
+        self._remainders += remainders(nodes)
+        if self._remainders > MOST_REMAINDERS:
+            for node in nodes:
+                node.pop("multipleOf", None)
 
 
 def quoted(text: str) -> str:

@@ -20,11 +20,11 @@ from server.engine.constraint import Compiled, Constraint, ConstraintBroken, Mas
 LONGEST_GRAMMAR: Final = 4 << 20  # characters
 REMEMBERED: Final = 32  # grammars: an assistant's is the same in each of its runs
 
-# What reading a grammar, and then each token, may take: some tens of milliseconds and, for the
-# states of its lexer, some tens of megabytes.
+# What reading a grammar, and then each token, may take: half a second, some tens of milliseconds,
+# and for the states of its lexer some tens of megabytes. Symbols have numbers of 16 bits.
 _LIMITS: Final = LLParserLimits(
     initial_lexer_fuel=1_000_000,
-    max_grammar_size=500_000,
+    max_grammar_size=60_000,
     max_lexer_states=50_000,
     max_items_in_row=2_000,
     step_lexer_fuel=200_000,

@@ -18,12 +18,18 @@ from server.schemas.common import (
     TopP,
 )
 from server.schemas.response_format import ResponseFormat, stored_format
-from server.schemas.tools import NewToolResources, Tool, ToolResources, merge_resources
+from server.schemas.tools import (
+    ENFORCEABLE_TOGETHER,
+    NewToolResources,
+    Tool,
+    ToolResources,
+    merge_resources,
+)
 
 Name = Annotated[str, Field(max_length=256)]
 Description = Annotated[str, Field(max_length=512)]
 Instructions = Annotated[str, Field(max_length=256_000)]
-AssistantTools = Annotated[list[Tool], Field(max_length=128, fail_fast=True)]
+AssistantTools = Annotated[list[Tool], Field(max_length=128, fail_fast=True), ENFORCEABLE_TOGETHER]
 
 
 class AssistantRow(Protocol):

@@ -26,7 +26,7 @@ from server.schemas.sampling import (
     Seed,
     Stop,
 )
-from server.schemas.tools import FunctionChoice, FunctionTool
+from server.schemas.tools import ENFORCEABLE_TOGETHER, FunctionChoice, FunctionTool
 
 MOST_CHOICES = 8
 MOST_FUNCTIONS = 128
@@ -151,7 +151,9 @@ ChatMessage = Annotated[
     one_of("system", "assistant", "user", "tool", "developer", key="role", member=_speaker),
 ]
 ChatTools = Annotated[
-    list[FunctionTool], Field(min_length=1, max_length=MOST_FUNCTIONS, fail_fast=True)
+    list[FunctionTool],
+    Field(min_length=1, max_length=MOST_FUNCTIONS, fail_fast=True),
+    ENFORCEABLE_TOGETHER,
 ]
 ChatToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("<string>")]

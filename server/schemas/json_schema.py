@@ -7,17 +7,16 @@ known here, only what cannot be enforced by anybody in reasonable time.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
 from fractions import Fraction
 from itertools import chain, islice
 from typing import Any, Final
-from urllib.parse import unquote
 
 import orjson
 from pydantic_core import PydanticCustomError
 
+from server.schemas.endless import endless
+from server.schemas.patterns import is_plain_pattern
 from server.schemas.satisfiable import (
     COUNTS,
     LENGTHS,
@@ -29,23 +28,25 @@ from server.schemas.satisfiable import (
     has_short_least,
     listed,
 )
-
-Schema = Mapping[str, Any]
-Path = tuple[str, ...]
+from server.schemas.schema_tree import (
+    DEFINITIONS,
+    NAMED,
+    Node,
+    Schema,
+    circular,
+    deepest,
+    resolve,
+    walk,
+)
 
 TYPES: Final = ("string", "number", "integer", "boolean", "object", "array", "null")
 FORMATS: Final = frozenset(
     ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 )
 
-# Where other schemas stand in a schema: by name, in a list, alone.
-NAMED: Final = ("properties", "patternProperties", "$defs", "definitions")
-LISTED: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
-ALONE: Final = ("items", "additionalProperties")
 UNNAMED_ROOT: Final = ("anyOf", "oneOf", "allOf", "enum", "not")
 
 ANNOTATIONS: Final = ("$schema", "$comment", "title", "description")
-DEFINITIONS: Final = ("$defs", "definitions")
 REFERENCES: Final = ("$ref", *DEFINITIONS)
 BESIDE_ROOT_REFERENCE: Final = frozenset(("type", *REFERENCES, *ANNOTATIONS))
 CHOICES: Final = ("anyOf", "enum", "const")
@@ -69,164 +70,45 @@ MOST_REPEATS: Final = 100_000
 LARGEST_BOUND: Final = 10**16
 # Beyond these, an automaton that checks them as text comes in is too large.
 LARGEST_MULTIPLE: Final = 10_000
-MOST_REMAINDERS: Final = 20_000  # of all factors in a schema
-LONGEST_PATTERN: Final = 1_000
-MOST_PATTERN_STEPS: Final = 10_000
+MOST_REMAINDERS: Final = 20_000  # of all factors in a schema, and in all functions of a request
+
+TOO_MANY_FACTORS: Final = "the factors of 'multipleOf' are too many and too large together."
 
 
 class SchemaRefused(Exception):
     """The schema cannot be enforced; the text says where and why."""
 
 
-_INDEX: Final = re.compile("0|[1-9][0-9]{0,8}", re.ASCII)
+def remainders(schemas: Sequence[Any]) -> int:
+    """How many tell the multiples of all their factors, and of those that may meet."""
+    factors = _factors(schemas)
+    alone = sum(max(factor.numerator, factor.denominator) for factor in factors)
+    return max(alone, _met(factors)) if any(map(is_composed, schemas)) else alone
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A schema, and where it stands in another. `level` counts the objects that it lies in."""
-
-    schema: Any
-    parent: Node | None = None
-    steps: Path = ()
-    level: int = 0
-
-    @property
-    def path(self) -> Path:
-        """Put together only when it is told: schemas may be deep."""
-        steps: list[str] = []
-        node: Node | None = self
-        while node is not None:
-            steps += reversed(node.steps)
-            node = node.parent
-        return tuple(reversed(steps))
-
-
-def walk(schema: Any) -> Iterator[Node]:
-    """The schema itself and all within it, from the outside, in their order."""
-    trail = [iter([Node(schema)])]
-    while trail:
-        node = next(trail[-1], None)
-        if node is None:
-            trail.pop()
-        else:
-            yield node
-            trail.append(_within(node))
-
-
-def _within(node: Node) -> Iterator[Node]:
-    if not isinstance(node.schema, dict):
-        return
-    for key, value in node.schema.items():
-        level = node.level + (key == "properties")
-        if key in NAMED and isinstance(value, dict):
-            for name, part in value.items():
-                yield Node(part, node, (key, name), level)
-        elif (key in LISTED or key == "items") and isinstance(value, list):
-            for place, part in enumerate(value):
-                yield Node(part, node, (key, str(place)), level)
-        elif key in ALONE and isinstance(value, dict):
-            yield Node(value, node, (key,), level)
-
-
-def resolve(root: Schema, reference: Any) -> Any:
-    """What a reference within the schema points at; None if there is nothing."""
-    if not isinstance(reference, str) or not re.fullmatch("#(/.*)?", reference, re.DOTALL):
-        return None
-    found: Any = root
-    for part in unquote(reference).split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict):
-            found = found.get(name)
-        elif isinstance(found, list) and _INDEX.fullmatch(name) and int(name) < len(found):
-            found = found[int(name)]
-        else:
-            return None
-    return found
-
-
-def circular(root: Schema) -> list[Node]:
-    """The schemas whose reference leads back to themselves, with no text in between.
-
-    Of each ring one, though rings that have a part in common may count as one.
-    """
-    found: list[Node] = []
-    seen: set[int] = set()
-    for start in walk(root):
-        if isinstance(start.schema, dict) and id(start.schema) not in seen:
-            _follow(root, start, seen, found)
-    return found
-
-
-def _follow(root: Schema, start: Node, seen: set[int], found: list[Node]) -> None:
-    """Depth first, along what says something of the same value."""
-    trail = [(start, _alike(root, start))]
-    on_trail = {id(start.schema)}
-    seen.add(id(start.schema))
-    while trail:
-        node, ways = trail[-1]
-        following = next(ways, None)
-        if following is None:
-            trail.pop()
-            on_trail.discard(id(node.schema))
-        elif id(following.schema) in on_trail:
-            found.append(_referring(following))
-        elif id(following.schema) not in seen:
-            seen.add(id(following.schema))
-            on_trail.add(id(following.schema))
-            trail.append((following, _alike(root, following)))
-
-
-def _referring(node: Node) -> Node:
-    """The last one on the way to it that refers to another: what is named has a step."""
-    while node.steps and node.parent is not None:
-        node = node.parent
-    return node.parent or node
-
-
-def _alike(root: Schema, node: Node) -> Iterator[Node]:
-    target = resolve(root, node.schema.get("$ref"))
-    if isinstance(target, dict):
-        yield Node(target, node)
-    for key in ("anyOf", "oneOf", "allOf"):
-        members = node.schema.get(key)
-        for place, member in enumerate(members if isinstance(members, list) else ()):
-            if isinstance(member, dict):
-                yield Node(member, node, (key, str(place)))
-
-
-def deepest(root: Schema) -> int:
-    """How many schemas one is in at most, going into each once, along references, too."""
-    seen = {id(root)}
-    trail = [_further(root, Node(root))]
-    most = 1
-    while trail:
-        following = next(trail[-1], None)
-        if following is None:
-            trail.pop()
-        elif id(following.schema) not in seen:
-            seen.add(id(following.schema))
-            trail.append(_further(root, following))
-            most = max(most, len(trail))
-    return most
-
-
-def _further(root: Schema, node: Node) -> Iterator[Node]:
-    yield from (part for part in _within(node) if part.steps[0] not in DEFINITIONS)
-    if isinstance(node.schema, dict):
-        target = resolve(root, node.schema.get("$ref"))
-        if isinstance(target, dict):
-            yield Node(target, node)
-
-
-def are_small_multiples(schemas: Sequence[Schema]) -> bool:
-    """Whether multiples of each of their factors, and of all that may meet, are told by little."""
-    given = {schema["multipleOf"] for schema in schemas if "multipleOf" in schema}
-    factors = [Fraction(repr(factor)) for factor in given]
+def are_small_multiples(schemas: Sequence[Any]) -> bool:
+    """Whether these are told by little."""
     if any(map(is_composed, schemas)):
-        numerator = math.lcm(*(factor.numerator for factor in factors))
-        denominator = math.lcm(*(factor.denominator for factor in factors))
-        return max(numerator, denominator) <= LARGEST_MULTIPLE
-    return sum(max(f.numerator, f.denominator) for f in factors) <= MOST_REMAINDERS
+        return _met(_factors(schemas)) <= LARGEST_MULTIPLE
+    return remainders(schemas) <= MOST_REMAINDERS
+
+
+def _factors(schemas: Sequence[Any]) -> list[Fraction]:
+    """The different ones."""
+    return [
+        Fraction(repr(factor))
+        for factor in {
+            schema["multipleOf"]
+            for schema in schemas
+            if isinstance(schema, dict) and "multipleOf" in schema
+        }
+    ]
+
+
+def _met(factors: Sequence[Fraction]) -> int:
+    """The remainders for what is a multiple of all."""
+    numerator = math.lcm(*(factor.numerator for factor in factors))
+    return max(numerator, math.lcm(*(factor.denominator for factor in factors)))
 
 
 def is_composed(schema: Schema) -> bool:
@@ -235,8 +117,8 @@ def is_composed(schema: Schema) -> bool:
     return "allOf" in choices or bool(choices and schema.keys() & ASSERTIONS)
 
 
-def check_strict(schema: Schema) -> None:
-    """Whether the model can be held to it. Raises SchemaRefused."""
+def check_strict(schema: Schema) -> int:
+    """Whether the model can be held to it, and its `remainders`. Raises SchemaRefused."""
     _check_root(schema)
     nodes = list(islice(walk(schema), MOST_SCHEMAS + 1))
     _check_size(nodes)
@@ -246,23 +128,33 @@ def check_strict(schema: Schema) -> None:
             raise SchemaRefused(f"In context={node.path}, {problem}")
     schemas = [node.schema for node in nodes]
     if not are_small_multiples(schemas):
-        raise SchemaRefused("the factors of 'multipleOf' are too many and too large together.")
+        raise SchemaRefused(TOO_MANY_FACTORS)
     if (steps := deepest(schema)) > MOST_STEPS_DOWN:
         raise SchemaRefused(f"{steps} levels of references exceeds limit of {MOST_STEPS_DOWN}.")
     for node in circular(schema):
         raise SchemaRefused(
             f"In context={node.path}, the reference '{node.schema['$ref']}' leads back to itself."
         )
+    if last := endless(schema):
+        raise SchemaRefused(
+            f"In context={last.path}, the reference '{last.schema['$ref']}' has no end: each value "
+            "would have another one in it."
+        )
+    return remainders(schemas)
 
 
-def require_strict(schema: Schema, owner: str) -> None:
+def require_strict(schema: Schema, owner: str) -> int:
     """For validators: the same check, of a schema that belongs to something with a name."""
     try:
-        check_strict(schema)
+        return check_strict(schema)
     except SchemaRefused as refusal:
-        context = {"owner": owner, "problem": str(refusal)}
-        text = "Invalid schema for {owner}: {problem}"
-        raise PydanticCustomError("schema_refused", text, context) from refusal
+        raise refused(owner, str(refusal)) from refusal
+
+
+def refused(owner: str, problem: str) -> PydanticCustomError:
+    """For validators: what is wrong with the schema of something with a name."""
+    text = "Invalid schema for {owner}: {problem}"
+    return PydanticCustomError("schema_refused", text, {"owner": owner, "problem": problem})
 
 
 def _check_root(schema: Schema) -> None:
@@ -482,80 +374,9 @@ def _is_exact_in_tens(value: float, factor: Fraction) -> bool:
     return Fraction(int(value), 10**tens) == factor
 
 
-_Part = tuple[str | None, str]
-
-_PATTERN_PARTS: Final = re.compile(
-    r"(?P<class>\[\^?\]?(?:\\.|[^\]\\])*\])"
-    r"|(?P<escape>\\(?:[pP]\{[^}]*\}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.))"
-    r"|(?P<repeat>\{\d+(?:,\d*)?\})"
-    r"|(?P<open>\((?:\?(?::|P?<[A-Za-z_]\w*>)|(?!\?)))"
-    r"|(?P<other>.)",
-    re.DOTALL,
-)
-_BEYOND: Final = re.compile(r"\\[bBAZzGkK0-9]")  # escapes that look around or back
-_SET: Final = re.compile(r"\[.*(?:\[|&&|--|~~|\|\||\\b)", re.DOTALL)  # not a class everywhere
-_PROPERTY: Final = re.compile(r"\\[pP]\{[^}]*\}")
-
-
 def characters_of_patterns(schemas: Sequence[Schema]) -> int:
     """Of all of them: it takes time to look at each."""
     alone = (schema.get("pattern") for schema in schemas)
     named = (schema.get("patternProperties") for schema in schemas)
     keys = (key for patterns in named if isinstance(patterns, dict) for key in patterns)
     return sum(len(pattern) for pattern in (*alone, *keys) if isinstance(pattern, str))
-
-
-def is_plain_pattern(pattern: Any) -> bool:
-    """A regular expression in the narrow sense, of bearable size."""
-    if not isinstance(pattern, str) or len(pattern) > LONGEST_PATTERN:
-        return False
-    parts = [(part.lastgroup, part[0]) for part in _PATTERN_PARTS.finditer(pattern)]
-    if any(map(_goes_beyond, parts)) or not _anchors_fit(parts):
-        return False
-    try:
-        re.compile(_PROPERTY.sub("p", pattern).replace("(?<", "(?P<"))
-    except (re.error, OverflowError, RecursionError):
-        return False
-    return _steps(parts) <= MOST_PATTERN_STEPS
-
-
-def _goes_beyond(part: _Part) -> bool:
-    """What looks around or back, or is read in more than one way."""
-    kind, text = part
-    if kind == "escape":
-        return _BEYOND.match(text) is not None
-    if kind == "class":
-        return _SET.match(text) is not None
-    return kind == "other" and text in ("{", "(")
-
-
-def _anchors_fit(parts: list[_Part]) -> bool:
-    """Whether they stand at the ends of whole alternatives."""
-    depth = 0
-    edge: _Part = ("other", "|")
-    for before, (kind, text), after in zip([edge, *parts], parts, [*parts[1:], edge], strict=False):
-        depth += (kind == "open") - ((kind, text) == ("other", ")"))
-        neighbour = {"^": before, "$": after}.get(text) if kind == "other" else None
-        if neighbour is not None and (depth > 0 or neighbour != edge):
-            return False
-    return True
-
-
-def _steps(parts: list[_Part]) -> int:
-    """How many characters it has once its repetitions are written out."""
-    outer: list[int] = []
-    total = last = 0
-    for kind, text in parts:
-        if kind == "open":
-            outer.append(total)
-            total = last = 0
-        elif text == ")" and kind == "other" and outer:
-            last, total = total, outer.pop() + total
-        elif kind == "repeat":
-            times = max(int(number) for number in re.findall(r"\d+", text))
-            total += last * (times - 1)
-            last *= times
-        else:
-            last = 1
-            total += 1
-    return total

@@ -24,7 +24,13 @@ from server.schemas.messages import CreateMessage
 from server.schemas.response_format import ResponseFormat, stored_format
 from server.schemas.sampling import SamplingOptions
 from server.schemas.threads import CreateThread
-from server.schemas.tools import Tool, ToolChoice, ToolResources, merge_resources
+from server.schemas.tools import (
+    ENFORCEABLE_TOGETHER,
+    Tool,
+    ToolChoice,
+    ToolResources,
+    merge_resources,
+)
 
 RunStatus = Literal[
     "queued",
@@ -37,7 +43,7 @@ RunStatus = Literal[
     "incomplete",
     "expired",
 ]
-RunTools = Annotated[list[Tool], Field(max_length=20, fail_fast=True)]
+RunTools = Annotated[list[Tool], Field(max_length=20, fail_fast=True), ENFORCEABLE_TOGETHER]
 
 
 class TruncationStrategy(Given):

@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, Tag, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from server.schemas.common import Given, JsonObject, Metadata, one_of
-from server.schemas.json_schema import require_strict
+from server.schemas.json_schema import (
+    MOST_REMAINDERS,
+    TOO_MANY_FACTORS,
+    refused,
+    require_strict,
+)
 
 FunctionName = Annotated[str, Field(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")]
 
@@ -80,11 +85,12 @@ class Function(Given):
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
+    _remainders: int = 0  # of a strict schema's factors
 
     @model_validator(mode="after")
     def _enforceable(self) -> Self:
         if self.strict and self.parameters is not None:
-            require_strict(self.parameters, f"function '{self.name}'")
+            self._remainders = require_strict(self.parameters, f"function '{self.name}'")
         return self
 
     def stored(self) -> JsonObject:
@@ -115,6 +121,20 @@ Tool = Annotated[
     | Annotated[FileSearchTool, Tag("<file_search>")],
     one_of("code_interpreter", "function", "file_search"),
 ]
+
+
+def _enforceable_together(tools: list[Any]) -> list[Any]:
+    """One grammar has the schemas of all functions, and their factors add up in it."""
+    total = 0
+    for tool in tools:
+        if isinstance(tool, FunctionTool):
+            total += tool.function._remainders
+            if total > MOST_REMAINDERS:
+                raise refused(f"function '{tool.function.name}'", TOO_MANY_FACTORS)
+    return tools
+
+
+ENFORCEABLE_TOGETHER = AfterValidator(_enforceable_together)
 AttachmentTool = Annotated[
     Annotated[CodeInterpreterTool, Tag("<code_interpreter>")]
     | Annotated[FileSearchType, Tag("<file_search>")],

@@ -601,6 +601,12 @@ def form(schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def multiples(name: str, factor: int) -> dict[str, Any]:
+    """A strict function of a multiple."""
+    properties = {"a": {"type": "integer", "multipleOf": factor}}
+    return function(name=name, strict=True, parameters={**CLOSED, "properties": properties})
+
+
 STRICT: list[Row] = [
     (
         ASSISTANT,
@@ -616,6 +622,14 @@ STRICT: list[Row] = [
         "Invalid schema for function 'f': In context=('properties', 'a'), 'default' is not "
         "permitted.",
         "tools[0].function.parameters",
+        "invalid_function_parameters",
+    ),
+    (
+        ASSISTANT,
+        assistant(tools=[multiples("f", 9990), search(), multiples("g", 9989), multiples("h", 99)]),
+        "Invalid schema for function 'h': the factors of 'multipleOf' are too many and too large "
+        "together.",
+        "tools",
         "invalid_function_parameters",
     ),
     (

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from server.chat.json_schema import LARGEST, usable
-from server.schemas.json_schema import circular
+from server.schemas.schema_tree import circular
 from tests.engine.shapes import root_shape
 
 STRING = {"type": "string"}

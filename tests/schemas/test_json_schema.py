@@ -358,11 +358,46 @@ def test_a_cycle_is_told_with_its_place() -> None:
     assert refusal(chain(3, "#/$defs/d0")) == (
         "In context=('properties', 'a'), the reference '#/$defs/d0' leads back to itself."
     )
-    check_strict(chain(3, "#"))
     choice = {"anyOf": [{"$ref": "#/$defs/b"}, {"type": "null"}]}
     assert refusal({**object_of(a={"$ref": "#/$defs/b/anyOf/0"}), "$defs": {"b": choice}}) == (
         "In context=('properties', 'a'), the reference '#/$defs/b' leads back to itself."
     )
+
+
+LINKED = object_of(value={"type": "integer"}, rest={"$ref": "#/$defs/rest"})
+
+
+@pytest.mark.parametrize(
+    ("rest", "ends"),
+    [
+        ({"$ref": "#"}, False),
+        ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, True),
+        ({"anyOf": [{"$ref": "#"}, object_of(a={"$ref": "#"})]}, False),
+        ({"type": "array", "items": {"$ref": "#"}}, True),
+        ({"type": "array", "items": {"$ref": "#"}, "minItems": 1}, False),
+        ({**object_of(a={"$ref": "#"}), "type": ["object", "null"]}, True),
+        (object_of(a={"$ref": "#"}), False),
+        (object_of(), True),
+    ],
+    ids=str,
+)
+def test_values_must_have_an_end(rest: dict[str, Any], ends: bool) -> None:
+    """A value that needs another one of the same in it can never be written."""
+    schema = {**LINKED, "$defs": {"rest": rest}}
+    if ends:
+        check_strict(schema)
+    else:
+        assert "has no end: each value would have another one in it." in refusal(schema)
+
+
+def test_where_a_value_has_no_end_is_told() -> None:
+    """The first reference that no value can follow."""
+    assert refusal({**LINKED, "$defs": {"rest": {"$ref": "#"}}}) == (
+        "In context=('properties', 'rest'), the reference '#/$defs/rest' has no end: "
+        "each value would have another one in it."
+    )
+    many = {f"d{n}": object_of(a={"$ref": f"#/$defs/d{n - 1}"}) for n in range(1, 91)}
+    check_strict({**object_of(a={"$ref": "#/$defs/d90"}), "$defs": {"d0": object_of(), **many}})
 
 
 PLAIN = ["", "a+b*c?", "^[^@]+@[^@]+$", r"\d{3}-\d{4}", r"^\p{L}+$", "^a$|^b$", "(?<year>[0-9]+)"]

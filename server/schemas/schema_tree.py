@@ -1,0 +1,172 @@
+"""JSON Schemas as trees of schemas that refer to each other: walked without recursion."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+Schema = Mapping[str, Any]
+Path = tuple[str, ...]
+
+# Where other schemas stand in a schema: by name, in a list, alone.
+NAMED: Final = ("properties", "patternProperties", "$defs", "definitions")
+LISTED: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+ALONE: Final = ("items", "additionalProperties")
+DEFINITIONS: Final = ("$defs", "definitions")
+
+_INDEX: Final = re.compile("0|[1-9][0-9]{0,8}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A schema, and where it stands in another. `level` counts the objects that it lies in."""
+
+    schema: Any
+    parent: Node | None = None
+    steps: Path = ()
+    level: int = 0
+
+    @property
+    def path(self) -> Path:
+        """Put together only when it is told: schemas may be deep."""
+        steps: list[str] = []
+        node: Node | None = self
+        while node is not None:
+            steps += reversed(node.steps)
+            node = node.parent
+        return tuple(reversed(steps))
+
+
+def walk(schema: Any) -> Iterator[Node]:
+    """The schema itself and all within it, from the outside, in their order."""
+    trail = [iter([Node(schema)])]
+    while trail:
+        node = next(trail[-1], None)
+        if node is None:
+            trail.pop()
+        else:
+            yield node
+            trail.append(_within(node))
+
+
+def _within(node: Node) -> Iterator[Node]:
+    if not isinstance(node.schema, dict):
+        return
+    for key, value in node.schema.items():
+        level = node.level + (key == "properties")
+        if key in NAMED and isinstance(value, dict):
+            for name, part in value.items():
+                yield Node(part, node, (key, name), level)
+        elif (key in LISTED or key == "items") and isinstance(value, list):
+            for place, part in enumerate(value):
+                yield Node(part, node, (key, str(place)), level)
+        elif key in ALONE and isinstance(value, dict):
+            yield Node(value, node, (key,), level)
+
+
+def resolve(root: Schema, reference: Any) -> Any:
+    """What a reference within the schema points at; None if there is nothing."""
+    if not isinstance(reference, str) or not re.fullmatch("#(/.*)?", reference, re.DOTALL):
+        return None
+    found: Any = root
+    for part in unquote(reference).split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict):
+            found = found.get(name)
+        elif isinstance(found, list) and _INDEX.fullmatch(name) and int(name) < len(found):
+            found = found[int(name)]
+        else:
+            return None
+    return found
+
+
+def circular(root: Schema) -> list[Node]:
+    """The schemas whose reference leads back to themselves, with no text in between.
+
+    Of each ring one, though rings that have a part in common may count as one.
+    """
+    found: list[Node] = []
+    seen: set[int] = set()
+    for start in walk(root):
+        if isinstance(start.schema, dict) and id(start.schema) not in seen:
+            _follow(root, start, seen, found)
+    return found
+
+
+def _follow(root: Schema, start: Node, seen: set[int], found: list[Node]) -> None:
+    """Depth first, along what says something of the same value."""
+    trail = [(start, _alike(root, start))]
+    on_trail = {id(start.schema)}
+    seen.add(id(start.schema))
+    while trail:
+        node, ways = trail[-1]
+        following = next(ways, None)
+        if following is None:
+            trail.pop()
+            on_trail.discard(id(node.schema))
+        elif id(following.schema) in on_trail:
+            found.append(_referring(following))
+        elif id(following.schema) not in seen:
+            seen.add(id(following.schema))
+            on_trail.add(id(following.schema))
+            trail.append((following, _alike(root, following)))
+
+
+def _referring(node: Node) -> Node:
+    """The last one on the way to it that refers to another: what is named has a step."""
+    while node.steps and node.parent is not None:
+        node = node.parent
+    return node.parent or node
+
+
+def of_same_value(root: Schema) -> Iterator[Schema]:
+    """The schemas that say something of the value itself, each once: the root, what it refers to
+    and what it is composed of.
+    """
+    waiting = [Node(root)]
+    seen = {id(root)}
+    while waiting:
+        node = waiting.pop()
+        yield node.schema
+        for other in _alike(root, node):
+            if id(other.schema) not in seen:
+                seen.add(id(other.schema))
+                waiting.append(other)
+
+
+def _alike(root: Schema, node: Node) -> Iterator[Node]:
+    target = resolve(root, node.schema.get("$ref"))
+    if isinstance(target, dict):
+        yield Node(target, node)
+    for key in ("anyOf", "oneOf", "allOf"):
+        members = node.schema.get(key)
+        for place, member in enumerate(members if isinstance(members, list) else ()):
+            if isinstance(member, dict):
+                yield Node(member, node, (key, str(place)))
+
+
+def deepest(root: Schema) -> int:
+    """How many schemas one is in at most, going into each once, along references, too."""
+    seen = {id(root)}
+    trail = [_further(root, Node(root))]
+    most = 1
+    while trail:
+        following = next(trail[-1], None)
+        if following is None:
+            trail.pop()
+        elif id(following.schema) not in seen:
+            seen.add(id(following.schema))
+            trail.append(_further(root, following))
+            most = max(most, len(trail))
+    return most
+
+
+def _further(root: Schema, node: Node) -> Iterator[Node]:
+    yield from (part for part in _within(node) if part.steps[0] not in DEFINITIONS)
+    if isinstance(node.schema, dict):
+        target = resolve(root, node.schema.get("$ref"))
+        if isinstance(target, dict):
+            yield Node(target, node)
