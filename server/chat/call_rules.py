@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from server.chat.answers import AnswerForm, without_call
 from server.chat.argument_rules import arguments, fits_tags
 from server.chat.bare import OBJECT
 from server.chat.bare_rules import REST, BareRules
 from server.chat.dialects import Dialect
-from server.chat.json_schema import usable
 from server.chat.layout import CallLayout
 from server.chat.parameter import ANY_OBJECT
-from server.chat.rules import Rules, Schema, quoted
+from server.chat.rules import Rules, quoted
 from server.chat.values import ToolSpec
 
 MOST_CALLS: Final = 128  # of one turn
@@ -100,15 +100,15 @@ class CallRules:
         later = self._bare.after_words([self._marked(REST), *named])
         return f"{self._marked(self._text)} | {later}"
 
-    def answer_beside(self, schema: Schema, *, strict: bool) -> str:
-        """The rule for an answer, where there may be calls instead.
-
-        Where an object is a call that begins like one, an answer that is any object begins
-        otherwise. What else a schema that is open may allow is not looked for.
-        """
-        if self._has_objects and usable(schema) == ANY_OBJECT:
-            return self._object_but_no_call()
-        return self._rules.add("answer", self._rules.json(schema, strict=strict))
+    def answer_beside(self, form: AnswerForm) -> str:
+        """The rule for an answer, where there may be calls instead: none that is read as a call."""
+        rules, schema = self._rules, form.schema
+        if self._has_objects:
+            schema = schema if form.strict else rules.held_to(schema)
+            if schema == ANY_OBJECT:
+                return self._object_but_no_call()
+            schema = without_call(schema)
+        return rules.add("answer", rules.json(schema, strict=form.strict))
 
     def _one_of(self, first: Sequence[str]) -> str:
         return f"({' | '.join(first)}) {self._more}"

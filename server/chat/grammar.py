@@ -7,36 +7,12 @@ nothing of how a grammar is enforced, and of tokens only that some are no text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
+from server.chat.answers import AnswerForm
 from server.chat.call_rules import CallRules
 from server.chat.dialects import Dialect
-from server.chat.parameter import ANY_OBJECT
-from server.chat.rules import Rules, Schema
+from server.chat.rules import Rules
 from server.chat.values import ToolSpec
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerForm:
-    """The schema that an answer has as a whole; a strict one was checked to be enforceable."""
-
-    schema: Schema
-    strict: bool = False
-
-
-def answer_form(response_format: Mapping[str, Any] | None) -> AnswerForm | None:
-    """The form that a response format asks for; None if any text will do."""
-    match (response_format or {}).get("type"):
-        case "json_object":
-            return AnswerForm(ANY_OBJECT)
-        case "json_schema":
-            described = (response_format or {})["json_schema"]
-            schema = described.get("schema")
-            return AnswerForm(
-                ANY_OBJECT if schema is None else schema, bool(described.get("strict"))
-            )
-    return None
 
 
 def turn_grammar(
@@ -103,7 +79,7 @@ def _turn(
         return calls.alone
     if form is None:
         return f"{_framed(rules, dialect, calls.words())} | {calls.after_words()}"
-    answer = calls.answer_beside(form.schema, strict=form.strict)
+    answer = calls.answer_beside(form)
     return f"{_framed(rules, dialect, answer)} | {calls.alone}"
 
 

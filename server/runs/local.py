@@ -7,9 +7,10 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
+from server.chat.answers import answer_form, callable_beside
 from server.chat.choice import dialect_for
 from server.chat.dialects import Dialect
-from server.chat.grammar import answer_form, turn_grammar, words_grammar
+from server.chat.grammar import turn_grammar, words_grammar
 from server.chat.stops import StopStrings
 from server.chat.template import ChatTemplate, TemplateError
 from server.chat.turn import TurnParser
@@ -162,6 +163,8 @@ class LocalTurn:
         self._prompts = prompts
         self._defaults = defaults
         self._request = request
+        self._form = answer_form(request.response_format)
+        self._tools = request.tools  # that can be called beside the form
         self._cancelled = False
         self._prompt: Prompt | None = None
         self._generation: Generation | None = None
@@ -211,10 +214,15 @@ class LocalTurn:
 
     async def __aiter__(self) -> AsyncIterator[TurnDelta]:
         prompt = self._prompt = await self._prompts.build(self._request)
-        asked, in_reasoning = self._request, prompt.in_reasoning
-        has_form = asked.response_format is not None
+        if self._form is not None and not self._request.must_call:
+            self._tools = await asyncio.to_thread(
+                callable_beside, self._form, self._dialect, self._tools
+            )
         self._parser = TurnParser(
-            self._dialect, asked.tools, in_reasoning=in_reasoning, has_form=has_form
+            self._dialect,
+            self._tools,
+            in_reasoning=prompt.in_reasoning,
+            has_form=self._form is not None,
         )
         generation = await self._begun(prompt)
         while generation is not None:
@@ -249,7 +257,7 @@ class LocalTurn:
 
     async def _grammar(self, prompt: Prompt) -> str:
         asked, tags = self._request, self._engine.info.tags
-        if not asked.tools and asked.response_format is None:
+        if not self._tools and self._form is None:
             called = _called(asked.units)
             if not called or self._loose:
                 return ""
@@ -259,10 +267,10 @@ class LocalTurn:
         return await asyncio.to_thread(
             turn_grammar,
             self._dialect,
-            asked.tools,
+            self._tools,
             must_call=asked.must_call,
             parallel=asked.parallel_tool_calls,
-            form=answer_form(asked.response_format),
+            form=self._form,
             in_reasoning=prompt.in_reasoning,
             tags=tags,
             loose=self._loose,

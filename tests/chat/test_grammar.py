@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,12 +13,14 @@ import jsonschema
 import pytest
 
 from server.bundled import bundled_path
+from server.chat.answers import AnswerForm, answer_form, callable_beside
 from server.chat.dialects import HARMONY, HERMES, JSON, LLAMA, PLAIN, QWEN_CODER, Dialect
-from server.chat.grammar import AnswerForm, answer_form, turn_grammar, words_grammar
+from server.chat.grammar import turn_grammar, words_grammar
 from server.chat.layout import CallLayout
 from server.chat.telling import pieces_of
 from server.chat.turn import TurnParser
 from server.chat.values import ToolCall, ToolSpec
+from server.engine.constraint import ConstraintBroken
 from server.schemas.json_schema import SchemaRefused, check_strict
 from tests.engine.grammar_vocabulary import GrammarVocabulary, grammar_vocabulary
 
@@ -221,6 +224,51 @@ def test_an_object_is_an_answer_or_a_call(vocabulary: GrammarVocabulary, dialect
             assert vocabulary.accepts(grammar, text), text
         for text in (bad, f'{{"type": "function", {bad[1:]}', f"{answers[0]}{call}"):
             assert not vocabulary.accepts(grammar, text), text
+
+
+OPEN: dict[str, Any] = {"type": "object", "additionalProperties": True}
+
+
+@pytest.mark.parametrize("dialect", [LLAMA, JSON], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        {**OPEN, "properties": {"age": {"type": "integer"}}},
+        {"$ref": "#/$defs/any", "$defs": {"any": OPEN}},
+        {"anyOf": [CITY, OPEN]},
+        {"allOf": [{"properties": {"age": {"type": "integer"}}}, OPEN]},
+        {**OPEN, "properties": {"name": {"type": "string"}}},
+        {**OPEN, "properties": {"parameters": {"type": "object"}}},
+        {**OPEN, "patternProperties": {"^(name|p)": {}}},
+    ],
+    ids=str,
+)
+def test_an_answer_of_an_open_form_spells_no_call(
+    vocabulary: GrammarVocabulary, dialect: Dialect, schema: dict[str, Any]
+) -> None:
+    """What would be read as a call, and was held to no function's schema, is not written."""
+    form, strict = AnswerForm(schema), [replace(WEATHER, strict=True), TIME]
+    assert dialect.layout is not None
+    call = f'{{"name": "weather{dialect.layout.between}{{"city": "Rome"}}}}'
+    bad = call.replace("Rome", "London")
+    for loose in (False, True):
+        tools = callable_beside(form, dialect, strict)
+        grammar = turn_grammar(dialect, tools, form=form, tags=vocabulary.tags, loose=loose)
+        for text in (call, '{"age": 5, "other": [1]}', "{}"):
+            assert vocabulary.accepts(grammar, text), text
+        assert not vocabulary.accepts(grammar, bad)
+
+
+def test_nothing_is_called_beside_a_form_that_is_a_call(vocabulary: GrammarVocabulary) -> None:
+    """Where an object is a call; a family that has a marker for calls tells them apart."""
+    shape = {"name": {"type": "string"}, "parameters": {"type": "object"}}
+    form = AnswerForm({"type": "object", "properties": shape})
+    assert callable_beside(None, LLAMA, TOOLS) == TOOLS
+    assert callable_beside(form, HERMES, TOOLS) == TOOLS
+    assert not callable_beside(form, LLAMA, TOOLS)
+    grammar = turn_grammar(LLAMA, (), form=form, tags=vocabulary.tags)
+    assert vocabulary.accepts(grammar, '{"name": "weather", "parameters": {"city": "London"}}')
 
 
 def test_a_block_may_lack_its_wrapper(vocabulary: GrammarVocabulary) -> None:
@@ -541,6 +589,57 @@ def test_what_is_strict_is_not_too_much(
     check_strict(schema)
     grammar = turn_grammar(PLAIN, [], form=AnswerForm(schema, strict=True), tags=vocabulary.tags)
     assert vocabulary.begins(grammar, f'{{"{next(iter(properties))}": ')
+
+
+def factor(number: int) -> dict[str, Any]:
+    """Its argument is a multiple of so much."""
+    whole = {"type": "integer", "multipleOf": number}
+    return {"type": "object", "properties": {"a": whole}, "required": ["a"]}
+
+
+def factors(number: int) -> dict[str, Any]:
+    """Its argument is a multiple of two."""
+    return {"properties": {"a": {"multipleOf": number, "allOf": [{"multipleOf": number + 1}]}}}
+
+
+MANY: dict[str, list[dict[str, Any]]] = {
+    "factors": [factor(9_000 + number) for number in range(128)],
+    "factors that meet": [factors(number) for number in range(2, 99)],
+    "properties": [
+        {"type": "object", "properties": {f"p{n}": {"type": "null"} for n in range(1_000)}}
+        for _ in range(128)
+    ],
+    "items": [
+        {"properties": {f"p{n}": {"type": "array", "items": {}, "maxItems": 90_000 + n}}}
+        for n in range(128)
+    ],
+    "formats": [
+        {"properties": {f"p{n}": {"type": "string", "format": "ipv6"} for n in range(100)}}
+        for _ in range(128)
+    ],
+}
+
+
+@pytest.mark.parametrize("schemas", MANY.values(), ids=MANY.keys())
+def test_many_functions_hold_up_nobody(
+    vocabulary: GrammarVocabulary, schemas: list[dict[str, Any]]
+) -> None:
+    """What all their schemas ask for together is let go or refused before it takes long."""
+    vocabulary.begins(turn_grammar(HERMES, TOOLS), "a")  # learns its vocabulary
+    tools = [ToolSpec(f"f{number}", None, schema) for number, schema in enumerate(schemas)]
+    begun = time.thread_time()
+    with contextlib.suppress(ConstraintBroken):
+        vocabulary.begin(turn_grammar(HERMES, tools, tags=vocabulary.tags))
+    assert time.thread_time() - begun < 3
+
+
+def test_the_factors_of_the_first_functions_are_enforced(vocabulary: GrammarVocabulary) -> None:
+    """As many as can be told together; those of others are let go."""
+    tools = [ToolSpec(f"f{number}", None, factor(9_000 + number)) for number in range(3)]
+    grammar = turn_grammar(HERMES, tools, must_call=True, tags=vocabulary.tags)
+    assert vocabulary.accepts(grammar, hermes("f0", '{"a": 9000}'))
+    assert not vocabulary.accepts(grammar, hermes("f0", '{"a": 9001}'))
+    assert vocabulary.accepts(grammar, hermes("f2", '{"a": 9001}'))
 
 
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "not strict"])

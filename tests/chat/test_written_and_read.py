@@ -13,14 +13,15 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jsonschema
 import pytest
 
 from server.bundled import bundled_path
+from server.chat.answers import AnswerForm, callable_beside
 from server.chat.dialects import DIALECTS, Dialect
-from server.chat.grammar import AnswerForm, turn_grammar, words_grammar
+from server.chat.grammar import turn_grammar, words_grammar
 from server.chat.turn import TurnParser
 from server.chat.values import ToolSpec
 from tests.chat.vocabularies import CONTROL, USER_DEFINED, load_vocabulary, with_markers
@@ -293,13 +294,31 @@ def test_strings_of_any_length_may_spell_any_marker(voice: Voice) -> None:
         assert read(voice.dialect, tools, shapes, text).text == ""
 
 
+FORMS: dict[str, Shape] = {
+    "a schema": CITY,
+    "any object": {"type": "object"},
+    "anything": {"properties": {"n": {"type": "integer"}}, "additionalProperties": True},
+    "one of two": {"anyOf": [CITY, {"type": "object"}]},
+    "arguments": {
+        "type": "object",
+        "properties": {"arguments": {"type": "object"}},
+        "additionalProperties": True,
+    },
+    "a call": {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "parameters": {"type": "object"}},
+    },
+}
+
+
 @each_dialect
-@pytest.mark.parametrize("form", [CITY, {"type": "object"}], ids=["a schema", "any object"])
-def test_an_answer_with_a_form_or_calls(voice: Voice, form: dict[str, Any]) -> None:
+@pytest.mark.parametrize("shape", FORMS.values(), ids=FORMS.keys())
+def test_an_answer_with_a_form_or_calls(voice: Voice, shape: Shape) -> None:
     """One or the other, whole and valid."""
-    dialect, tags = voice.dialect, voice.vocabulary.tags
-    grammar = turn_grammar(dialect, TOOLS, form=AnswerForm(form), tags=tags)
+    dialect, tags, form = voice.dialect, voice.vocabulary.tags, AnswerForm(shape)
+    tools = callable_beside(form, dialect, TOOLS)
+    grammar = turn_grammar(dialect, tools, form=form, tags=tags)
     for text in turns(voice, grammar, "form"):
-        parser = read(dialect, TOOLS, SHAPES, text, has_form=True)
+        parser = read(dialect, tools, SHAPES, text, has_form=True)
         assert bool(parser.calls) != bool(parser.text), text
-        assert not parser.text or judged(form, parser.text) is None
+        assert not parser.text or judged(shape, parser.text) is None

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
+from server.chat.answers import AnswerForm
 from server.chat.dialects import HERMES, PLAIN
-from server.chat.grammar import AnswerForm, turn_grammar
+from server.chat.grammar import turn_grammar
 from server.chat.turn import TurnParser
 from server.chat.values import ToolSpec
 from server.engine.client import WorkerEngine
