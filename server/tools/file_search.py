@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
 
+from server import failpoints
 from server.chat.citations import Source, passages
 from server.chat.values import ToolSpec
 from server.errors import WireError
@@ -175,20 +176,19 @@ class FileSearch:
     async def _found(
         self, scope: Scope, queries: Sequence[str], settings: Settings
     ) -> Sequence[Found]:
-        wanted = list(dict.fromkeys([*scope.shared, *scope.own]))
-        stores = await self._searcher.there(scope.project, wanted)
-        if not stores:
-            return []
         try:
-            return await self._searcher.search(
+            found = await self._searcher.search(
                 scope.project,
-                stores,
+                list(dict.fromkeys([*scope.shared, *scope.own])),
                 queries,
                 max_results=settings.max_results,
                 ranking=Ranking(settings.ranker, settings.score_threshold),
+                without_deleted=True,
             )
         except WireError as error:
             raise SearchFailed(str(error)) from error
+        failpoints.hit("file_search.found")
+        return found
 
 
 def queries_in(arguments: str) -> list[str]:

@@ -56,26 +56,35 @@ class Searcher:
         max_results: int,
         filters: schemas.Filter | None = None,
         ranking: Ranking = Ranking(),
+        without_deleted: bool = False,
     ) -> list[Found]:
         """The best pieces of all stores together, the best first. To be searched is to be used.
 
-        Raises no_such_vector_store, vector_store_has_expired.
+        Raises vector_store_has_expired, and no_such_vector_store unless it is to be
+        `without_deleted` ones.
         """
-        allowed = await self._db.read(lambda tx: _allowed(tx, project, store_ids, filters))
+
+        def look(tx: Tx) -> tuple[list[str], frozenset[str] | None]:
+            there = _there(tx, project, store_ids) if without_deleted else [*store_ids]
+            return there, _allowed(tx, project, there, filters)
+
+        stores, allowed = await self._db.read(look)
+        if not stores:
+            return []
         if allowed == frozenset():
             hits: list[Hit] = []
-            await self._touch(store_ids)
+            await self._touch(stores)
         else:
             hits, _ = await asyncio.gather(
                 self._indexes.search(
-                    store_ids,
+                    stores,
                     queries,
                     limit=max_results,
                     allowed=allowed,
                     ranker=ranking.ranker,
                     score_threshold=ranking.score_threshold,
                 ),
-                self._touch(store_ids),
+                self._touch(stores),
             )
         return await self._db.read(lambda tx: _vouched_for(tx, hits, filters))
 
@@ -89,18 +98,17 @@ class Searcher:
             return []
         return await self._indexes.chunks_of(store_id, file_id)
 
-    async def there(self, project: str, store_ids: Sequence[str]) -> list[str]:
-        """Those of the stores that have not been deleted."""
-        return await self._db.read(
-            lambda tx: [each for each in store_ids if tx.vector_stores.get(project, each)]
-        )
-
     async def _touch(self, store_ids: Sequence[str]) -> None:
         """Where nothing can be written, stores can be searched all the same."""
         try:
             await self._db.write(lambda tx: tx.vector_stores.touch(store_ids, tx.now))
         except (DatabaseBusy, DatabaseFull):
             log.warning("search_not_noted", extra={"vector_stores": list(store_ids)})
+
+
+def _there(tx: Tx, project: str, store_ids: Sequence[str]) -> list[str]:
+    """Those of the stores that have not been deleted."""
+    return [each for each in store_ids if tx.vector_stores.get(project, each)]
 
 
 def _allowed(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.engine.scripted import ScriptedEngine
+from tests.runs.searching import RETURNS, SHIPPING, Searching
 from tests.runs.story import Story, begin_story
 from tests.support import LiveServer, ManualClock, live_server
 
@@ -29,3 +30,12 @@ async def alone(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Story]:
     ):
         yield story
         engine.resume()
+
+
+@pytest.fixture
+async def searching(server: LiveServer, engine: ScriptedEngine) -> AsyncIterator[Searching]:
+    """An assistant that can search in two files, and knows the weather."""
+    async with begin_story(server, engine) as begun:
+        story = Searching.of(begun)
+        await story.search_in(await story.store(returns=RETURNS, shipping=SHIPPING))
+        yield story

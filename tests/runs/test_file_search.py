@@ -3,77 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from server.db.database import DatabaseFull
 from server.engine.protocol import EngineCrashed
-from server.engine.scripted import ScriptedEngine
-from tests.runs.story import (
-    WEATHER,
-    Json,
-    Story,
-    begin_story,
-    calls_of,
-    granted,
-    text_of,
-    written,
+from tests.runs.searching import (
+    ASKED,
+    CONTENT,
+    RETURNS,
+    SEARCH,
+    SHIPPING,
+    Searching,
+    annotations,
+    found_in,
 )
+from tests.runs.story import calls_of, granted, text_of, written
 from tests.support import LiveServer, parse_events
-
-SEARCH: Json = {"type": "file_search"}
-CONTENT = "step_details.tool_calls[*].file_search.results[*].content"
-RETURNS = "Things can be returned within 30 days if the box was kept.\n"
-SHIPPING = "Parcels are shipped from Oslo within two days.\n"
-ASKED = written(("file_search", '{"query": "how long can things be returned"}'))
-
-
-class Searching(Story):
-    """A story whose assistant has a vector store."""
-
-    async def upload(self, name: str, text: str) -> str:
-        """A new file."""
-        sent = {"file": (name, text.encode()), "purpose": (None, "assistants")}
-        file_id: str = granted(await self.http.post("/v1/files", files=sent))["id"]
-        return file_id
-
-    async def store(self, **files: str) -> str:
-        """A vector store whose files are all there."""
-        ids = [await self.upload(f"{name}.md", text) for name, text in files.items()]
-        made = granted(await self.http.post("/v1/vector_stores", json={"file_ids": ids}))
-        assert await self.server.services.ingestor.wait_ready(made["id"], 20)
-        return str(made["id"])
-
-    async def search_in(self, *store_ids: str, **settings: Any) -> None:
-        """Let the assistant search there, and call a function."""
-        tool = {**SEARCH, "file_search": settings} if settings else SEARCH
-        resources = {"file_search": {"vector_store_ids": list(store_ids)}}
-        body = {"tools": [tool, WEATHER], "tool_resources": resources}
-        granted(await self.http.post(f"/v1/assistants/{self.assistant_id}", json=body))
-
-
-@pytest.fixture
-async def searching(server: LiveServer, engine: ScriptedEngine) -> AsyncIterator[Searching]:
-    """An assistant that can search in two files, and knows the weather."""
-    async with begin_story(server, engine) as begun:
-        story = Searching(begun.server, engine, begun.http, begun.assistant_id, begun.thread_id)
-        await story.search_in(await story.store(returns=RETURNS, shipping=SHIPPING))
-        yield story
-
-
-def found_in(step: Json) -> list[Json]:
-    """What the one search of a step has found."""
-    [call] = step["step_details"]["tool_calls"]
-    results: list[Json] = call["file_search"]["results"]
-    return results
-
-
-def annotations(message: Json) -> list[Json]:
-    """Those of a message's text."""
-    found: list[Json] = message["content"][0]["text"]["annotations"]
-    return found
 
 
 async def test_a_question_is_answered_from_a_file(searching: Searching) -> None:
@@ -286,9 +233,7 @@ async def test_nothing_to_search_in(searching: Searching) -> None:
 async def test_the_thread_is_searched_too(searching: Searching) -> None:
     """With the assistant's store; what was attached just now is waited for."""
     file_id = await searching.upload("dogs.md", "Dogs are welcome in the shop on Sundays.\n")
-    attached = {"file_id": file_id, "tools": [SEARCH]}
-    message = {"role": "user", "content": "Dogs?", "attachments": [attached]}
-    granted(await searching.http.post(f"{searching.url}/messages", json=message))
+    await searching.attach(file_id)
     searching.engine.says(written(("file_search", '{"query": "dogs in the shop"}')))
     searching.engine.says("Dogs are welcome in the shop on Sundays.")
     run = await searching.run()
@@ -398,10 +343,7 @@ async def test_cancelled_while_files_are_waited_for(
         return False
 
     monkeypatch.setattr(searching.server.services.ingestor, "wait_ready", wait)
-    file_id = await searching.upload("dogs.md", "Dogs are welcome.\n")
-    attached = {"file_id": file_id, "tools": [SEARCH]}
-    message = {"role": "user", "content": "Dogs?", "attachments": [attached]}
-    granted(await searching.http.post(f"{searching.url}/messages", json=message))
+    await searching.attach(await searching.upload("dogs.md", "Dogs are welcome.\n"))
     searching.engine.says(ASKED)
     run = await searching.start()
     await asyncio.wait_for(begun.wait(), 10)

@@ -26,6 +26,7 @@ from tests.endpoint import (
     finished,
     scripted_endpoint,
 )
+from tests.runs.searching import RETURNS, Searching, annotations, found_in
 from tests.runs.story import WEATHER, Story, begin_story, calls_of, granted, text_of
 from tests.support import DEADLINE, ManualClock, live_server
 
@@ -464,3 +465,32 @@ async def test_an_endpoint_can_be_the_only_model(
         run = await story.run()
     assert (run["status"], run["model"]) == ("completed", "gpt-4o")
     assert len(endpoint.asked) == 1
+
+
+async def test_files_are_searched_for_an_endpoint(story: Story, endpoint: ScriptedEndpoint) -> None:
+    """The server answers the call, under an id of its own; what the endpoint cites is annotated."""
+    searching = Searching.of(story)
+    await searching.search_in(await searching.store(returns=RETURNS))
+    endpoint.chunks(
+        call(0, id="theirs", name="file_search", arguments='{"query": "things returned"}'),
+        finished("tool_calls"),
+        {"choices": [], "usage": counted(40, 20)},
+    )
+    endpoint.says("For a month ", "[", "1", "]", ".", usage=counted(90, 5))
+    run = await searching.run()
+    assert (run["status"], run["usage"]["total_tokens"]) == ("completed", 155)
+    first, second = (asked.body for asked in endpoint.asked)
+    assert [tool["function"]["name"] for tool in first["tools"]] == ["file_search", "get_weather"]
+    search, _ = await searching.steps(run)
+    [found] = found_in(search)
+    *_, asked, told = second["messages"]
+    [called] = asked["tool_calls"]
+    assert called["function"] == {
+        "name": "file_search",
+        "arguments": '{"query": "things returned"}',
+    }
+    assert called["id"] == told["tool_call_id"] == search["step_details"]["tool_calls"][0]["id"]
+    assert told["content"] == f"[1] returns.md\n{RETURNS}"
+    [answer] = await searching.answers(run)
+    assert text_of(answer) == "For a month 【0:0†returns.md】."
+    assert annotations(answer)[0]["file_citation"] == {"file_id": found["file_id"]}
