@@ -6,11 +6,14 @@ recorded object into what ours must be equal to.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 Json = dict[str, Any]
+
+MARKER = re.compile(r"【\d+:(?=\d+†)")
 
 
 class Anything:
@@ -99,6 +102,11 @@ def _with_all_of_a_file(recorded: Json) -> Json:
     return {**mended, "chunking_strategy": ANY, "attributes": {}}
 
 
+def _with_our_markers(recorded: Json) -> Json:
+    said = {key: recorded[key] for key in ("value", "text") if isinstance(recorded.get(key), str)}
+    return {**recorded, **{key: MARKER.sub("【0:", text) for key, text in said.items()}}
+
+
 def _with_our_models(recorded: Json) -> Json:
     if recorded.get("object") != "model":
         return {key: value for key, value in recorded.items() if key != "_truncated_from"}
@@ -162,6 +170,13 @@ DEVIATIONS = (
         "always with them",
         "the types require the first",
         _with_all_of_a_file,
+    ),
+    Deviation(
+        "citation markers",
+        "`【4:0†name】`, whatever was counted to 4",
+        "`【0:0†name】`: the run's first search, its first result",
+        "it is the annotation that tells the file",
+        _with_our_markers,
     ),
     Deviation(
         "models",

@@ -1,8 +1,9 @@
 """Recorded traffic of the hosted API, sent again: our answers are the recorded ones.
 
-Keys, their order, nulls, values and events are compared. Ids are matched up as they appear; times
-and counts of tokens may differ; and so may what `deviations` lists. The model is scripted to say
-what it said then. Runs where `ASSISTANTS_CONTRACT_DIR` names the folder of the recordings.
+Keys, their order, nulls, values and events are compared. Ids are matched up as they appear; times,
+scores and counts of tokens may differ; and so may what `deviations` lists. The model is scripted to
+say what it said then, and files have the text that was found in them. Runs where
+`ASSISTANTS_CONTRACT_DIR` names the folder of the recordings.
 """
 
 from __future__ import annotations
@@ -22,18 +23,23 @@ import pytest
 from server.engine.scripted import ScriptedEngine
 from server.runs.lifecycle import Lifecycle
 from tests.contract.deviations import ANY, DEVIATIONS, Json, mended
-from tests.support import Event, LiveServer, eventually, live_server, parse_events
+from tests.support import DEADLINE, Event, LiveServer, eventually, live_server, parse_events
 
 CONTRACT = os.environ.get("ASSISTANTS_CONTRACT_DIR")
 RECORDED = Path(CONTRACT, "recorded-exchanges.jsonl") if CONTRACT else None
 WIRE_PAGE = Path(__file__).parents[2] / "docs" / "wire.md"
 
-NOT_BUILT = {"file_search", "code_interpreter"}
+NOT_BUILT = {"code_interpreter"}
 AN_ID = re.compile(
     r"(asst|thread|msg|run|step|call)_[A-Za-z0-9]{24}|file-[A-Za-z0-9]{22,24}"
     r"|(vs|vsfb|vsfb_ibj)_[0-9a-f]{32}"
 )
-COUNTED = re.compile(r"(_at|_tokens|created|usage_bytes|file_counts\.\w+)$")
+COUNTED = re.compile(r"(_at|_tokens|created|usage_bytes|score|file_counts\.\w+)$")
+MARKER = re.compile(r"【\d+:(\d+)†[^】]*】")
+A_SEARCH = (
+    '<tool_call>\n{"name": "file_search", "arguments": {"query": "Filip Carola, favorite"}}\n'
+    "</tool_call>"
+)
 
 
 # Answers in which the service was not in step with itself: what was just made is not listed yet,
@@ -96,11 +102,11 @@ def test_the_page_shows_the_same_deviations() -> None:
 
 @pytest.mark.skipif(RECORDED is None, reason="ASSISTANTS_CONTRACT_DIR is not set")
 def test_most_recordings_can_be_replayed() -> None:
-    """Seventeen conversations and more, three streams among them."""
+    """Seventeen conversations and more, four streams among them."""
     exchanges = [exchange for each in RECORDINGS.values() for exchange in each]
     assert len(RECORDINGS) >= 17
     assert len(exchanges) >= 100
-    assert sum(isinstance(exchange["response"], str) for exchange in exchanges) == 3
+    assert sum(isinstance(exchange["response"], str) for exchange in exchanges) == 4
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
@@ -112,7 +118,8 @@ async def test_what_was_answered_then_is_answered_now(
     engine = ScriptedEngine()
     script(engine, exchanges)
     async with live_server(tmp_path / "data", engine) as server, server.http() as http:
-        replay = Replay(server, http, engine, Gate(server, monkeypatch))
+        gate = Gate(server, monkeypatch)
+        replay = Replay(server, http, engine, gate, texts=texts_found(exchanges))
         for exchange in exchanges:
             await replay.step(exchange)
 
@@ -127,14 +134,41 @@ def script(engine: ScriptedEngine, exchanges: list[Json]) -> None:
         elif answer.get("status") == "requires_action" and exchange["method"] == "GET":
             engine.says(_as_calls(answer), pause_after=0)
         elif answer.get("status") == "completed" and answer["object"] == "thread.run":
+            for _ in {
+                step["id"] for step in _searches(exchanges) if step["run_id"] == answer["id"]
+            }:
+                engine.says(A_SEARCH)
             engine.says(_said_by(answer["id"], exchanges), pause_after=0)
+
+
+def _searches(exchanges: list[Json]) -> Iterator[Json]:
+    """The steps that searched, each as often as it was told."""
+    for exchange in exchanges:
+        for step in _objects(exchange["response"]):
+            calls = step.get("step_details", {}).get("tool_calls", ())
+            if any(call["type"] == "file_search" for call in calls):
+                yield step
+
+
+def texts_found(exchanges: list[Json]) -> dict[str, str]:
+    """By file, where a search has found all of it."""
+    return {
+        result["file_id"]: "".join(part["text"] for part in result["content"])
+        for step in _searches(exchanges)
+        for call in step["step_details"]["tool_calls"]
+        for result in call["file_search"]["results"]
+        if "content" in result
+    }
 
 
 def _streamed_turns(events: list[Event]) -> Iterator[list[str]]:
     pieces: list[str] = []
     for event in events:
         if event.name == "thread.message.delta":
-            pieces += [part["text"]["value"] for part in event.data["delta"]["content"]]
+            values = (part["text"]["value"] for part in event.data["delta"]["content"])
+            pieces += [_as_cited(value) for value in values]
+        elif event.name == "thread.run.step.delta":
+            yield from ([A_SEARCH] for part in _parts(event.data) if part["type"] == "file_search")
         elif event.name == "thread.message.completed":
             yield pieces
             pieces = []
@@ -152,11 +186,16 @@ def _as_calls(run: Json) -> str:
     return "\n".join(written)
 
 
+def _as_cited(text: str) -> str:
+    """As the model may have written it: markers have the number that it was shown."""
+    return MARKER.sub(lambda marker: f"【{int(marker[1]) + 1}†source】", text)
+
+
 def _said_by(run_id: str, exchanges: list[Json]) -> str:
     for exchange in exchanges:
         for message in _objects(exchange["response"]):
             if message["object"] == "thread.message" and message["run_id"] == run_id:
-                return str(message["content"][0]["text"]["value"])
+                return _as_cited(message["content"][0]["text"]["value"])
     raise AssertionError(f"no message of {run_id} was recorded")
 
 
@@ -196,7 +235,7 @@ class Gate:
 
 @dataclass
 class Replay:
-    """One recording against one server; `ids` are ours by the recorded ones.
+    """One recording against one server; `texts` are files' and `ids` ours, by the recorded ones.
 
     Lists of the whole account (`of_account`) had more in them than the recording made.
     """
@@ -205,6 +244,7 @@ class Replay:
     http: httpx.AsyncClient
     engine: ScriptedEngine
     gate: Gate
+    texts: dict[str, str]
     ids: dict[str, str] = field(default_factory=dict)
     of_account: bool = False
 
@@ -231,6 +271,8 @@ class Replay:
     async def _send(self, exchange: Json) -> httpx.Response:
         if exchange["method"] == "POST" and exchange["path"] == "/v1/files":
             return await self._upload(exchange["response"])
+        if exchange["method"] == "POST" and exchange["path"].endswith("/runs"):
+            await self._ready()
         path = self._ours(exchange["path"])
         query = self._ours(exchange["query"])
         body = exchange["request"]
@@ -239,9 +281,15 @@ class Replay:
             exchange["method"], f"{path}?{query}" if query else path, content=content
         )
 
+    async def _ready(self) -> None:
+        """Return when all files can be found, as they could when runs were recorded."""
+        services = self.server.services
+        for store_id in await services.db.read(lambda tx: tx.vector_stores.usable_ids()):
+            assert await services.ingestor.wait_ready(store_id, DEADLINE)
+
     async def _upload(self, recorded: Json) -> httpx.Response:
-        """A form was not recorded; what it had in it shows in the answer."""
-        content = b"x" * recorded.get("bytes", 1)
+        """A form was not recorded; what it had in it shows in the answers."""
+        content = self.texts.get(recorded.get("id", ""), "x" * recorded.get("bytes", 1)).encode()
         purpose = recorded.get("purpose", "world_domination")
         return await self.http.post(
             "/v1/files",
@@ -255,10 +303,10 @@ class Replay:
             self.gate.open(self.ids[exchange["path"].rsplit("/", 1)[-1]])
         if status == "in_progress":
             await self.engine.paused.wait()
-        elif status != "queued":
-            self.engine.resume()
 
         async def read() -> httpx.Response:
+            if status not in ("queued", "in_progress"):
+                self.engine.resume()
             return await self._send(exchange)
 
         found: httpx.Response = await eventually(read, lambda a: a.json()["status"] == status)
@@ -299,7 +347,7 @@ class Replay:
         assert [name for name, _ in now] == [name for name, _ in then]
         for (name, first), (_, second) in zip(then, now, strict=True):
             if name.endswith(".delta"):
-                self._compare_deltas(name, first, second)
+                self._compare_deltas(name, mended(first), second)
             else:
                 self.compare(mended(first[0]), second[0], f"{name} ")
 
@@ -329,10 +377,11 @@ def _parts(delta: Json) -> list[Json]:
 
 def _said(deltas: list[Json]) -> str:
     """All text and all arguments of some deltas, put together."""
+    parts = [part for delta in deltas for part in _parts(delta)]
     return "".join(
         part["text"]["value"] if part["type"] == "text" else part["function"]["arguments"]
-        for delta in deltas
-        for part in _parts(delta)
+        for part in parts
+        if part["type"] != "file_search"
     )
 
 
@@ -342,6 +391,6 @@ def _mute(delta: Json) -> Json:
     for part in _parts(muted):
         if part["type"] == "text":
             part["text"]["value"] = ""
-        else:
+        elif part["type"] == "function":
             part["function"]["arguments"] = ""
     return muted
