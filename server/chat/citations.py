@@ -4,7 +4,8 @@ A model is shown numbered passages and cites one as `[2]`, some as `【2†sourc
 marker such as `【0:1†returns.md】`, told together with the file that it points at. A number that
 names no passage is left out. A sentence that is one of a passage's, word for word, is that
 passage's, whatever number the model gave it, and also if it gave none: of several passages' the
-last one's. Code is left alone.
+last one's. Code and formulas are left alone, and so are an index (`items[1]`) and the text of a
+link (`[1](https://…)`).
 
 Knows nothing of rows and files: a passage brings what is said of it.
 """
@@ -16,13 +17,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from server.chat.verbatim import Verbatim
+
 NOTHING_FOUND: Final = "No results found."
 LEAST_WORDS, LEAST_CHARACTERS = 4, 20  # of a sentence whose source can be told by its words
 
 _NUMBERS = r"\d{1,4}(?:\s?,\s?\d{1,4}){0,9}"
 _CITATION = re.compile(rf" ?(?:\[(?P<numbers>{_NUMBERS})\]|【(?P<label>[^【】\n]{{0,300}})】)")
-# What may still become a citation when more is written.
-_BEGUN = re.compile(r" ?(?:\[[\d ,]{0,60}|【[^【】\n]{0,300})?$")
+# What may still become a citation when more is written, or be one or none by what follows.
+_BEGUN = re.compile(r" ?(?:\[[\d ,]{0,60}\]{0,2}|【[^【】\n]{0,300})?$")
+_LINKS = ("(", "](")  # behind brackets: where the link leads follows
+# What a bracket behind it is an index of. Scripts after these have no spaces between words, or are
+# hardly ever used for names in programs.
+_INDEXED = re.compile(r"[^\W\u0590-\U0010ffff]|[)\]]")
 _OPENING = re.compile(r" ?[\[【]")
 _LABELLED = re.compile(r"(\d{1,4})(?:†|$)")
 _MARKER = re.compile(r"【\d+:(\d+)†[^【】]*】")
@@ -69,8 +76,13 @@ def passages(sources: Sequence[Source]) -> str:
 
 
 def as_written(text: str) -> str:
-    """A text with our markers, as a model would have written it."""
-    return _MARKER.sub(lambda marker: f"[{int(marker[1]) + 1}]", text)
+    """A text with our markers, as a model would have written it: numbers are no indices."""
+
+    def number(marker: re.Match[str]) -> str:
+        before = text[max(0, marker.start() - 1) : marker.start()]
+        return f"{' ' if _INDEXED.match(before) else ''}[{int(marker[1]) + 1}]"
+
+    return _MARKER.sub(number, text)
 
 
 class CitationWriter:
@@ -82,7 +94,7 @@ class CitationWriter:
             sentence: source for source in sources for sentence in _sentences(source.text)
         }
         self._held = ""
-        self._code = _CodeSpans()
+        self._verbatim = Verbatim()
         self._sentence = ""  # as far as it is told, without citations
         self._cited: set[int] = set()  # what is cited where the text has come to
         self._after_one = False  # of them, left out or not, with nothing since
@@ -97,16 +109,15 @@ class CitationWriter:
 
     def finish(self) -> list[Part]:
         """What is left at the end of the text."""
-        rest, self._held = self._held, ""
-        return _joined([*self._told(rest), *self._recognised()])
+        return _joined([*self._read(to_the_end=True), *self._recognised()])
 
-    def _read(self) -> Iterator[Part]:
-        """All that is held, up to what may be the beginning of a citation."""
+    def _read(self, *, to_the_end: bool = False) -> Iterator[Part]:
+        """All that is held, up to what may be the beginning of a citation if more is to come."""
         while self._held:
             begun = _BEGUN.search(self._held, max(0, len(self._held) - _LONGEST_BEGUN))
             opening = _OPENING.search(self._held)
             start = opening.start() if opening else len(self._held)
-            if begun is not None and begun.start() <= start:
+            if begun is not None and begun.start() <= start and not to_the_end:
                 plain, self._held = self._held[: begun.start()], self._held[begun.start() :]
                 yield from self._told(plain)
                 return
@@ -117,7 +128,7 @@ class CitationWriter:
 
     def _opened(self, width: int) -> Iterator[Part]:
         """What is held begins with a bracket, after a space or not; it takes at least that."""
-        found = None if self._code.inside else _CITATION.match(self._held)
+        found = self._found()
         numbers = _numbers_in(found) if found is not None else ()
         known = [self._sources[number] for number in numbers if number in self._sources]
         if found is None or not (known or self._is_slip(found, numbers)):
@@ -133,12 +144,25 @@ class CitationWriter:
             yield from self._cite(self._meant(source))
         self._after_one = True
 
+    def _found(self) -> re.Match[str] | None:
+        """The citation that what is held begins with."""
+        if self._verbatim.holds(self._held[0]):
+            return None
+        found = _CITATION.match(self._held)
+        if found is None or found["label"] is not None:
+            return found
+        is_index = (
+            not self._after_one
+            and found[0].startswith("[")
+            and _INDEXED.match(self._sentence[-1:]) is not None
+        )
+        return None if is_index or self._held.startswith(_LINKS, found.end()) else found
+
     def _is_slip(self, found: re.Match[str], numbers: Sequence[int]) -> bool:
-        """Whether one that names no passage was meant to, unlike `list[99]` and `[2024]`."""
+        """Whether one that names no passage was meant to, unlike `[2024]`."""
         if found["label"] is not None:
             return "†" in found["label"]
-        is_apart = self._after_one or found[0][0] == " " or not self._sentence[-1:].isalnum()
-        return is_apart and max(numbers) <= _LARGEST_SLIP
+        return max(numbers) <= _LARGEST_SLIP
 
     def _meant(self, source: Source) -> Source:
         """The passage that the sentence was taken from, where its words show that."""
@@ -172,7 +196,7 @@ class CitationWriter:
     def _plain(self, text: str) -> Iterator[Part]:
         if text:
             self._after_one = False
-            self._code.read(text)
+            self._verbatim.read(text)
             self._sentence += text
             if text.strip(_ENDINGS + _CLOSINGS):
                 self._cited.clear()
@@ -181,41 +205,11 @@ class CitationWriter:
     def _recognised(self) -> Iterator[Part]:
         """The source of the sentence that has just ended, unless it was cited or nobody's."""
         sentence = _words(self._sentence)
-        if self._cited or self._code.inside or not _tells(sentence):
+        if self._cited or self._verbatim.holds("\n") or not _tells(sentence):
             return
         source = self._said.get(sentence)
         if source is not None:
             yield from self._cite(source)
-
-
-class _CodeSpans:
-    """Whether a text that is read piece by piece has come to code, as Markdown marks it."""
-
-    def __init__(self) -> None:
-        self._ticks = 0
-        self._fenced = False
-        self._span = False
-
-    @property
-    def inside(self) -> bool:
-        self._end_of_ticks()
-        return self._fenced or self._span
-
-    def read(self, text: str) -> None:
-        for character in text:
-            if character == "`":
-                self._ticks += 1
-                continue
-            self._end_of_ticks()
-            if character == "\n":
-                self._span = False
-
-    def _end_of_ticks(self) -> None:
-        ticks, self._ticks = self._ticks, 0
-        if ticks >= 3:
-            self._fenced = not self._fenced
-        elif ticks and not self._fenced:
-            self._span = not self._span
 
 
 def _numbers_in(found: re.Match[str]) -> tuple[int, ...]:

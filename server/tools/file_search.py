@@ -24,7 +24,7 @@ from server.vector_stores.searching import Found, Ranking, Searcher
 NAME = "file_search"
 DESCRIPTION: Final = (
     "Searches the files. Returns numbered passages; cite each one that you use by its number in "
-    "brackets, like [1]."
+    "brackets, like this [1]."
 )
 PARAMETERS: Final[Mapping[str, Any]] = {
     "type": "object",

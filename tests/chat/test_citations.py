@@ -55,7 +55,11 @@ def cited(parts: list[Part]) -> list[str]:
     ("text", "said", "files"),
     [
         ("About a month [1].", f"About a month {ONE}.", ["file-a"]),
-        ("About a month[1].", f"About a month{ONE}.", ["file-a"]),
+        ("About a month.[1]", f"About a month.{ONE}", ["file-a"]),
+        ("About a **month**[1].", f"About a **month**{ONE}.", ["file-a"]),
+        ("大约一个月[1]。", f"大约一个月{ONE}。", ["file-a"]),
+        ("See [[1]] (the first).", f"See [{ONE}] (the first).", ["file-a"]),
+        ("It costs $5 [1] or 6$ [2].", f"It costs $5 {ONE} or 6$ {TWO}.", ["file-a", "file-b"]),
         ("[2] says so.", f"{TWO} says so.", ["file-b"]),
         ("Both [1][2].", f"Both {ONE}{TWO}.", ["file-a", "file-b"]),
         ("Both [1, 2].", f"Both {ONE}{TWO}.", ["file-a", "file-b"]),
@@ -87,10 +91,16 @@ def test_a_number_that_names_no_passage_is_left_out(text: str, said: str) -> Non
 @pytest.mark.parametrize(
     "text",
     [
-        "It is items[7] in the list.",
+        "It is items[7] or items[1] in the list.",
+        "Take a[1][2], f(x)[1] or x[0][1, 2].",
+        "See [1](https://example.org/1), [[2]](https://example.org/2) or [text][1].",
+        "Where $x \\in [1, 2]$ or $[1, 2]$, \\([1]\\), and",
+        "$$\n[1, 2]\n$$ as well as \\[\n[1]\n\\]",
         "In [2024] and [0x1f] and [ ] and [x] and [a, b].",
         "Use `row[1]` or ``x [2]``.",
         "```\nprint(row [1])\n```\n",
+        "~~~\n`x\n\n[1]\n~~~~\n",
+        "Use ``a ` b [1]``.",
         "An open [1",
         "An open 【1†",
         "日本語の【注意】です。",
@@ -99,17 +109,27 @@ def test_a_number_that_names_no_passage_is_left_out(text: str, said: str) -> Non
     ],
 )
 def test_what_is_no_citation_stays(text: str) -> None:
-    """Code, indices, years, other brackets, and what never closes."""
+    """Code, formulas, links, indices, years, other brackets, and what never closes."""
     assert told(written(text)) == text
     assert cited(written(text)) == []
 
 
-def test_code_ends() -> None:
-    """After a span and after a block numbers cite again."""
-    assert cited(written("Use `row[1]` as told [1].\n```\nx[2]\n```\nDone [2].")) == [
-        "file-a",
-        "file-b",
-    ]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use `row[1]` as told",
+        "```\nx[2]\n```\nDone",
+        "An open ` or $x\nDone",
+        "An open \\[ or $$x\n\nDone",
+        "Escaped \\`, \\$x and \\\\(x",
+        "With $x$ and \\(x\\)",
+        "A ~~gone~~ word",
+        "The price in US$ is",
+    ],
+)
+def test_code_and_formulas_end(text: str) -> None:
+    """After them numbers cite again; one that never closes ends with its line or paragraph."""
+    assert cited(written(f"{text} [1].")) == ["file-a"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +193,8 @@ def test_text_is_not_held_back_for_longer_than_needed() -> None:
     assert writer.feed(" ") == []
     assert writer.feed("a month ") == [" a month"]
     assert writer.feed("[1") == []
-    assert writer.feed("] or") == [" ", Citation(ONE, "file-a"), " or"]
+    assert writer.feed("]") == []
+    assert writer.feed(" or") == [" ", Citation(ONE, "file-a"), " or"]
 
 
 PIECES = st.sampled_from(
@@ -182,7 +203,8 @@ PIECES = st.sampled_from(
         "Orders are shipped within two days",
         ". ", ".", " ", "\n", "[1]", " [2]", "[7]", "[", "]", "1", "12", ", ", "【1†a】", "【",
         "】",
-        "`", "```", "word", "x", "【0:0†returns.md】",
+        "`", "```", "word", "x", "【0:0†returns.md】", "(", ")", "](", "$", "$$", "~~~", "\\",
+        "\\(",
     ]
 )  # fmt: skip
 
@@ -220,6 +242,9 @@ def test_a_passage_cannot_pass_for_another() -> None:
 def test_markers_go_back_to_numbers() -> None:
     """So that a later prompt says what the model wrote."""
     assert as_written(f"A month {ONE}{TWELVE}.") == "A month [1][12]."
+    assert as_written(f"{ONE} A month{ONE}{TWELVE}, (30 days){ONE}.") == (
+        "[1] A month [1][12], (30 days) [1]."
+    )
 
 
 def test_a_name_does_not_break_its_marker() -> None:
