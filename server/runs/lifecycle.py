@@ -201,7 +201,7 @@ class Lifecycle:
         """Take a run that nobody executes to a final status, with its open step."""
         step = tx.steps.in_progress(run.id)
         if step is not None:
-            self._announce.step(tx, close_step(tx, step, to))
+            self._announce.step(tx, close_step(tx, step, to), with_content=run.shows_results)
         row = finish(tx, run, to, None, **changes)
         self._announce.run(tx, row)
         tx.after_commit(partial(self._signals.over, run.id))

@@ -76,9 +76,9 @@ class Progress:
 
     def end_message(self, tx: Tx, claim: Claim, said: Said) -> None:
         """Complete the open message and its step in mid-turn; the usage is the last step's."""
-        held(tx, claim)
+        run = held(tx, claim)
         self._close_message(tx, claim.run_id, "completed", said)
-        self._close_step(tx, claim.run_id, "completed")
+        self._close_step(tx, run, "completed")
 
     def begin_calls(self, tx: Tx, claim: Claim) -> Record:
         """Open a tool step; its calls are filled in when the turn is over."""
@@ -133,7 +133,7 @@ class Progress:
             self._record(tx, run.id, step.id if step else None, ending.call)
         self._close_message(tx, run.id, ending.to, ending.said, ending.message_reason)
         status = STEP_STATUS.get(ending.to, ending.to)
-        self._close_step(tx, run.id, "failed" if ending.unfinished_call else status, ending)
+        self._close_step(tx, run, "failed" if ending.unfinished_call else status, ending)
         self._announce.run(tx, self._ended(tx, run, claim, ending))
 
     def _ended(self, tx: Tx, run: Record, claim: Claim, ending: Ending) -> Record:
@@ -181,11 +181,12 @@ class Progress:
         elif said is not None:
             self._announce.lost_message(tx, said.message, changes)
 
-    def _close_step(self, tx: Tx, run_id: str, to: RunStatus, ending: Ending | None = None) -> None:
-        step = tx.steps.in_progress(run_id)
+    def _close_step(self, tx: Tx, run: Record, to: RunStatus, ending: Ending | None = None) -> None:
+        step = tx.steps.in_progress(run.id)
         if step is not None:
             error = ending.error if ending is not None and to == "failed" else None
-            self._announce.step(tx, close_step(tx, step, to, last_error=error))
+            closed = close_step(tx, step, to, last_error=error)
+            self._announce.step(tx, closed, with_content=run.shows_results)
 
     def _record(self, tx: Tx, run_id: str, step_id: str | None, cost: ModelCall) -> None:
         tx.turns.insert(

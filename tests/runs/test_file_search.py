@@ -208,6 +208,30 @@ async def test_a_search_beside_a_function(searching: Searching) -> None:
     assert annotations(answer)
 
 
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_search_beside_a_function_that_is_cancelled(
+    searching: Searching, shown: bool
+) -> None:
+    """Its step ends with what was found, and with the texts where the run was created so."""
+    rome = ("get_weather", '{"city": "Rome"}')
+    searching.engine.says(written(("file_search", '{"query": "things returned"}'), rome))
+    run = granted(
+        await searching.http.post(
+            f"{searching.url}/runs",
+            json={"assistant_id": searching.assistant_id},
+            params={"include[]": CONTENT} if shown else {},
+        )
+    )
+    assert (await searching.settled(run))["status"] == "requires_action"
+    granted(await searching.cancel(run))
+    told = await searching.told(run)
+    [ended] = [event.data for event in told if event.name == "thread.run.step.cancelled"]
+    search, _ = ended["step_details"]["tool_calls"]
+    best, *_ = search["file_search"]["results"]
+    texts = [part["text"].strip() for part in best.get("content", ())]
+    assert texts == ([RETURNS.strip()] if shown else [])
+
+
 @pytest.mark.parametrize("arguments", ["{}", '{"query": ""}', "[]", '{"query": 5}'])
 async def test_a_call_without_a_query(searching: Searching, arguments: str) -> None:
     """Finds nothing, and the model is told why."""
