@@ -376,6 +376,7 @@ TOUCH = (
     update(_store)
     .where(
         _store.c.id.in_(bindparam("ids", expanding=True)),
+        _store.c.project_id == bindparam("project"),
         _store.c.last_active_at < bindparam("at"),
         or_(_store.c.expires_at.is_(None), _store.c.expires_at > bindparam("at")),
     )

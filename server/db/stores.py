@@ -467,9 +467,10 @@ class VectorStores(Store):
         """Whether any of its files is still to be taken in."""
         return bool(self.connection.scalar(statements.IS_BUSY, {"store": store_id}))
 
-    def touch(self, store_ids: Collection[str], now: int) -> None:
+    def touch(self, project: str, store_ids: Collection[str], now: int) -> None:
         """They were used now; those that are over stay so."""
-        self.connection.execute(statements.TOUCH, {"ids": list(store_ids), "at": now})
+        used = {"project": project, "ids": list(store_ids), "at": now}
+        self.connection.execute(statements.TOUCH, used)
 
 
 @dataclass(frozen=True, slots=True)

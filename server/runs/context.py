@@ -16,6 +16,7 @@ from server.runs.prompt import newest_within
 from server.runs.turns import Budget, InvalidPrompt, SamplingOptions, TurnRequest, Unit, WrittenTurn
 from server.schemas import JsonObject
 from server.tools import file_search
+from server.vector_stores.resources import searched_by
 
 OwnTools = Mapping[str, JsonObject]
 Placed = tuple[int, Unit]  # with the `seq` of the message that it is, or came after
@@ -205,23 +206,10 @@ def _first_number(tx: Tx, run: Record) -> int:
 
 
 def _scope(tx: Tx, run: Record, assistant: Record | None, budget: Budget) -> file_search.Scope:
-    """Where the run searches: in its own stores, else its assistant's, and in its thread's."""
-    thread = tx.threads.by_id(run.thread_id)
+    """Where the run searches, and how much it can be shown."""
+    shared, own = searched_by(run, assistant, tx.threads.by_id(run.thread_id))
     room = file_search.room_for(budget.context, budget.prompt)
-    return file_search.Scope(
-        run.project_id,
-        _stores_of(run) or _stores_of(assistant),
-        _stores_of(thread),
-        budget.context,
-        room,
-    )
-
-
-def _stores_of(owner: Record | None) -> Sequence[str]:
-    if owner is None:
-        return ()
-    stores: Sequence[str] = owner.tool_resources.get("file_search", {}).get("vector_store_ids", ())
-    return stores
+    return file_search.Scope(run.project_id, shared, own, budget.context, room)
 
 
 def message_text(message: Record, model_id: str) -> str:

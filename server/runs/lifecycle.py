@@ -20,7 +20,7 @@ from server.runs.models import Catalog
 from server.runs.state import Claim, RunMoved, move
 from server.runs.usage import wire_usage
 from server.schemas import RunStatus
-from server.vector_stores.resources import require_resources
+from server.vector_stores.resources import note_use, require_resources
 
 INSTRUCTIONS_JOINT = "\n\n"
 MOST_AT_ONCE = 32  # others wait for a unit of work to end
@@ -228,7 +228,7 @@ class Lifecycle:
             raise errors.makes_embeddings_only(values["model"])
         if not values["instructions"] and not tx.messages.any_from_user(thread_id):
             raise errors.nothing_to_answer()
-        return tx.runs.insert(
+        run = tx.runs.insert(
             {
                 "id": tx.ids.new("run"),
                 "project_id": project,
@@ -247,6 +247,8 @@ class Lifecycle:
                 **columns,
             }
         )
+        note_use(tx, run, assistant)
+        return run
 
     def _queue(self, tx: Tx, run: Record) -> None:
         self._announce.run(tx, run, new=True)

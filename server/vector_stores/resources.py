@@ -83,6 +83,27 @@ def attach(tx: Tx, project: str, thread_id: str, messages: Sequence[schemas.Crea
         tx.threads.update(thread.seq, {"tool_resources": resources})
 
 
+def searched_by(
+    run: Record, assistant: Record | None, thread: Record | None
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Where a run searches: in its own vector stores, else its assistant's; and in its thread's."""
+    return _stores_of(run) or _stores_of(assistant), _stores_of(thread)
+
+
+def note_use(tx: Tx, run: Record, assistant: Record) -> None:
+    """The vector stores that a new run can search are in use: they expire later."""
+    if any(tool["type"] == "file_search" for tool in run.tools):
+        shared, own = searched_by(run, assistant, tx.threads.by_id(run.thread_id))
+        tx.vector_stores.touch(run.project_id, [*shared, *own], tx.now)
+
+
+def _stores_of(owner: Record | None) -> Sequence[str]:
+    if owner is None:
+        return ()
+    stores: Sequence[str] = owner.tool_resources.get("file_search", {}).get("vector_store_ids", ())
+    return stores
+
+
 def _attached_for(attached: Sequence[schemas.Attachment], tool: str) -> list[str]:
     return [each.file_id for each in attached if any(one.type == tool for one in each.tools)]
 
@@ -97,7 +118,7 @@ def _with_code_files(thread: Record, more: Sequence[str]) -> list[str]:
 
 def _store_of(tx: Tx, thread: Record) -> Record:
     """The thread's own store, or a new one where it has none or its time is over."""
-    for store_id in thread.tool_resources.get("file_search", {}).get("vector_store_ids", ()):
+    for store_id in _stores_of(thread):
         store = tx.vector_stores.get(thread.project_id, store_id)
         if store is not None and not is_over(tx, store):
             return store

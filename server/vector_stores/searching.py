@@ -73,7 +73,7 @@ class Searcher:
             return []
         if allowed == frozenset():
             hits: list[Hit] = []
-            await self._touch(stores)
+            await self._touch(project, stores)
         else:
             hits, _ = await asyncio.gather(
                 self._indexes.search(
@@ -84,7 +84,7 @@ class Searcher:
                     ranker=ranking.ranker,
                     score_threshold=ranking.score_threshold,
                 ),
-                self._touch(stores),
+                self._touch(project, stores),
             )
         return await self._db.read(lambda tx: _vouched_for(tx, hits, filters))
 
@@ -98,10 +98,10 @@ class Searcher:
             return []
         return await self._indexes.chunks_of(store_id, file_id)
 
-    async def _touch(self, store_ids: Sequence[str]) -> None:
+    async def _touch(self, project: str, store_ids: Sequence[str]) -> None:
         """Where nothing can be written, stores can be searched all the same."""
         try:
-            await self._db.write(lambda tx: tx.vector_stores.touch(store_ids, tx.now))
+            await self._db.write(lambda tx: tx.vector_stores.touch(project, store_ids, tx.now))
         except (DatabaseBusy, DatabaseFull):
             log.warning("search_not_noted", extra={"vector_stores": list(store_ids)})
 

@@ -9,6 +9,7 @@ import pytest
 from server import schemas
 from server.errors import WireError
 from server.vector_stores import rows
+from tests.runs.story import granted
 from tests.support import LiveServer, ManualClock
 from tests.vector_stores.conftest import (
     AUTO,
@@ -21,6 +22,7 @@ from tests.vector_stores.conftest import (
 
 PROJECT = "default"
 DAY = 24 * 3600
+HELLO = [{"role": "user", "content": "Hello!"}]
 DAYS = schemas.StoreExpiry(anchor="last_active_at", days=2)
 
 
@@ -106,6 +108,37 @@ async def test_a_search_keeps_a_store(live: LiveServer, clock: ManualClock) -> N
     kept, endless = await shown(live, store), await shown(live, other.id)
     assert (kept.last_active_at, kept.expires_at) == (clock.now(), clock.now() + 2 * DAY)
     assert (endless.last_active_at, endless.expires_at) == (clock.now(), None)
+
+
+async def test_a_run_that_can_search_it_keeps_a_store(live: LiveServer, clock: ManualClock) -> None:
+    """From its creation on, whether it then searches or not; the assistant's and the thread's."""
+    store, own, other = [await expiring(live) for _ in range(3)]
+    tool = {"type": "file_search"}
+
+    async def run_on(tools: list[Any]) -> None:
+        body = {
+            "assistant_id": assistant["id"],
+            "thread": {"tool_resources": naming(own), "messages": HELLO},
+            "tools": tools,
+        }
+        granted(await http.post("/v1/threads/runs", json=body))
+
+    async with live.http() as http:
+        body = {"model": "gpt-4o", "tools": [tool], "tool_resources": naming(store)}
+        assistant = granted(await http.post("/v1/assistants", json=body))
+        clock.advance(DAY)
+        await run_on([{"type": "function", "function": {"name": "f"}}])
+        assert (await shown(live, store)).last_active_at == clock.now() - DAY
+        await run_on([tool])
+    for each in (store, own):
+        used = await shown(live, each)
+        assert (used.last_active_at, used.expires_at) == (clock.now(), clock.now() + 2 * DAY)
+    assert (await shown(live, other)).last_active_at == clock.now() - DAY
+
+
+def naming(store_id: str) -> Any:
+    """The resources of what may search in a store."""
+    return {"file_search": {"vector_store_ids": [store_id]}}
 
 
 async def test_an_expiry_can_be_set_and_taken_away(live: LiveServer, clock: ManualClock) -> None:
