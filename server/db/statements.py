@@ -325,9 +325,11 @@ COMPLETED_AMONG = (
 )
 IDS_COMPLETED = (
     select(_store_file.c.id)
+    .select_from(_store_file.join(_file, _file.c.id == _store_file.c.id))
     .where(
         _store_file.c.vector_store_id.in_(bindparam("stores", expanding=True)),
         _store_file.c.status == "completed",
+        kept_at(bindparam("now")),
     )
     .distinct()
 )

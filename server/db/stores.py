@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Executable, Row, Select, Table, true
+from sqlalchemy import ColumnElement, Connection, Executable, Row, Select, Table
 
 from server.db import statements, tables
 from server.db.tables import core
@@ -517,10 +517,12 @@ class VectorStoreFiles(Store):
             numbers["usage_bytes"] += row.usage_bytes
         return {owner_id: Tally(**numbers) for owner_id, numbers in counts.items()}
 
-    def completed_ids(self, store_ids: Collection[str], where: ColumnElement[bool]) -> set[str]:
-        """Of what can be found in the stores: the files of which the condition is true."""
-        query = statements.IDS_COMPLETED.where(where)
-        return set(self.connection.execute(query, {"stores": list(store_ids)}).scalars())
+    def completed_ids(
+        self, store_ids: Collection[str], now: int, *where: ColumnElement[bool]
+    ) -> set[str]:
+        """Of what can be found in the stores: the files of which the conditions are true."""
+        query, wanted = statements.IDS_COMPLETED, {"stores": list(store_ids), "now": now}
+        return set(self.connection.execute(query.where(*where), wanted).scalars())
 
     def completed(
         self,
@@ -564,9 +566,9 @@ class VectorStoreFiles(Store):
         """The stores that have any file that can be found."""
         return set(self.connection.execute(statements.STORES_WITH_TEXT).scalars())
 
-    def completed_in(self, store_id: str) -> set[str]:
+    def completed_in(self, store_id: str, now: int) -> set[str]:
         """The files of a store that can be found."""
-        return self.completed_ids([store_id], true())
+        return self.completed_ids([store_id], now)
 
     def ingest_again(self, store_id: str, file_ids: Collection[str]) -> None:
         """Have completed ones be as they were before."""

@@ -47,7 +47,9 @@ READERS: Final = 4  # threads
 WRITERS: Final = 2
 TEXTS_AT_ONCE: Final = 64  # that the embedder is given
 MOST_OPEN: Final = 64  # indexes, each of which has some files open
+EMBEDDED_AGAIN: Final = 2  # files at once, in all stores together
 STORE_ID: Final = re.compile(r"[A-Za-z0-9_-]+")  # what may name a folder
+FAULTS: Final = (StorageFull, OSError, sqlite3.Error)  # of the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class _Open:
 
 
 class Indexes:
-    """All of them. Raises StorageFull, OSError and sqlite3.Error where the disk fails."""
+    """All of them. Raises FAULTS where the disk fails."""
 
     def __init__(
         self,
@@ -108,6 +110,7 @@ class Indexes:
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._embedding: dict[str, asyncio.Task[None]] = {}
+        self._embedded_again = asyncio.Semaphore(EMBEDDED_AGAIN)
         self._unrelated: float | None = None
 
     async def close(self) -> None:
@@ -141,8 +144,7 @@ class Indexes:
 
     async def remove(self, store_id: str, file_ids: Collection[str]) -> None:
         """Have nothing of these files; they, and the store, may be unknown."""
-        if await self._is_there(store_id):
-            await self._write(store_id, lambda index: index.remove(file_ids))
+        await self._change(store_id, lambda index: index.remove(file_ids))
 
     async def drop(self, store_id: str) -> None:
         """Have nothing of a store; it may be unknown."""
@@ -202,8 +204,6 @@ class Indexes:
 
     async def _find(self, store_id: str, query: _Query) -> list[list[Candidate]]:
         """For each of the texts, what of a store may be a hit."""
-        if not await self._is_there(store_id):
-            return [[] for _ in query.texts]
 
         async def look(index: StoreIndex) -> list[list[Candidate]]:
             """Look at vectors and words at the same time."""
@@ -220,7 +220,7 @@ class Indexes:
                 ]
             )
 
-        return await self._with(store_id, look)
+        return await self._if_there(store_id, look, [[] for _ in query.texts])
 
     async def _with_texts(self, found: Sequence[Ranked]) -> list[Hit]:
         """The hits, but for those whose file has gone meanwhile."""
@@ -248,30 +248,53 @@ class Indexes:
     async def _embed_again(self, store_id: str) -> None:
         """Make the vectors of the files that have none. What fails is tried at the next use."""
         try:
-            while (file := await self._read(store_id, StoreIndex.unembedded, None)) is not None:
-                grid, vectors = await self._windows(file.text, file.chunks)
-                work = partial(StoreIndex.embed, file=file, grid=grid, vectors=vectors)
-                await self._write(store_id, work)
+            while await self._embed_one_again(store_id):
+                pass
             log.info("embedded_again", extra={"store": store_id})
-        except (EngineError, StorageFull, OSError, sqlite3.Error) as error:
+        except (EngineError, *FAULTS) as error:
             log.warning("not_embedded", extra={"store": store_id, "reason": str(error)})
         finally:
             del self._embedding[store_id]
 
+    async def _embed_one_again(self, store_id: str) -> bool:
+        """The stores take turns, file by file. False if no file lacks vectors."""
+        async with self._embedded_again:
+            file = await self._read(store_id, StoreIndex.unembedded, None)
+            if file is None:
+                return False
+            grid, vectors = await self._windows(file.text, file.chunks)
+            work = partial(StoreIndex.embed, file=file, grid=grid, vectors=vectors)
+            await self._change(store_id, work)
+            return True
+
     async def _read(self, store_id: str, work: Callable[[StoreIndex], T], nothing: T) -> T:
         """Look at an index in a thread; `nothing` where there is none."""
-        if not await self._is_there(store_id):
-            return nothing
-        return await self._with(store_id, partial(self._run, work))
+        return await self._if_there(store_id, partial(self._run, work), nothing)
+
+    async def _change(self, store_id: str, work: Callable[[StoreIndex], None]) -> None:
+        """Change an index in a thread, if there is one."""
+        await self._if_there(store_id, partial(self._in_turn, work), None)
 
     async def _write(self, store_id: str, work: Callable[[StoreIndex], T]) -> T:
         """Change an index, which is made if there is none, in a thread."""
+        return await self._with(store_id, partial(self._in_turn, work))
 
-        async def write(index: StoreIndex) -> T:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._writing, work, index)
+    async def _in_turn(self, work: Callable[[StoreIndex], T], index: StoreIndex) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writing, work, index)
 
-        return await self._with(store_id, write)
+    async def _if_there(
+        self, store_id: str, use: Callable[[StoreIndex], Awaitable[T]], nothing: T
+    ) -> T:
+        """Do something with an index, if there is one; once more if it was found broken."""
+        for _ in range(2):
+            if not await self._is_there(store_id):
+                return nothing
+            async with self._using(store_id) as index:
+                try:
+                    return await use(index)
+                except Broken as error:
+                    self._begin_anew(store_id, index, error)
+        return nothing
 
     async def _with(self, store_id: str, use: Callable[[StoreIndex], Awaitable[T]]) -> T:
         """Do something with an index; once more with a new one, if it is broken or was dropped."""
@@ -344,7 +367,7 @@ class Indexes:
         async def shut() -> None:
             try:
                 await self._run(how, await held.opening)
-            except (Broken, StorageFull, OSError, sqlite3.Error) as error:
+            except (Broken, *FAULTS) as error:
                 log.warning("index_not_closed", extra={"store": store_id, "reason": str(error)})
             finally:
                 if self._closing[store_id] is asyncio.current_task():
@@ -369,7 +392,13 @@ class Indexes:
             await asyncio.shield(closing)
 
     async def _is_there(self, store_id: str) -> bool:
-        return store_id in self._open or await self._run(self._path(store_id).is_dir)
+        """Whoever uses it at once, if it is, does not make one that is being removed anew."""
+        while store_id not in self._open:
+            await self._closed(store_id)
+            is_there = await self._run(self._path(store_id).is_dir)
+            if store_id not in self._closing and store_id not in self._open:
+                return is_there
+        return True
 
     def _path(self, store_id: str) -> Path:
         if not STORE_ID.fullmatch(store_id):

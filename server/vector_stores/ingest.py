@@ -136,9 +136,10 @@ class Ingestor:
         return False
 
     async def sweep(self) -> None:
-        """Expire what is due, and see to it that removals that could not be made are."""
+        """Expire what is due, and see to it that what could not be removed or read is."""
         while await self._db.write(expire_some):
             pass
+        self._upkeep.try_again()
         self._wake.set()
 
     def _woken(self) -> None:

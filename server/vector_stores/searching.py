@@ -66,27 +66,30 @@ class Searcher:
 
         def look(tx: Tx) -> tuple[list[str], frozenset[str] | None]:
             there = _there(tx, project, store_ids) if without_deleted else [*store_ids]
-            return there, _allowed(tx, project, there, filters)
+            for store_id in there:
+                require_usable_store(tx, project, store_id)
+            return there, None if filters is None else _allowed(tx, there, filters)
+
+        async def hits_in(allowed: frozenset[str] | None) -> list[Hit]:
+            return await self._indexes.search(
+                stores,
+                queries,
+                limit=max_results,
+                allowed=allowed,
+                ranker=ranking.ranker,
+                score_threshold=ranking.score_threshold,
+            )
 
         stores, allowed = await self._db.read(look)
         if not stores:
             return []
-        if allowed == frozenset():
-            hits: list[Hit] = []
-            await self._touch(project, stores)
-        else:
-            hits, _ = await asyncio.gather(
-                self._indexes.search(
-                    stores,
-                    queries,
-                    limit=max_results,
-                    allowed=allowed,
-                    ranker=ranking.ranker,
-                    score_threshold=ranking.score_threshold,
-                ),
-                self._touch(project, stores),
-            )
-        return await self._db.read(lambda tx: _vouched_for(tx, hits, filters))
+        hits, _ = await asyncio.gather(hits_in(allowed), self._touch(project, stores))
+        found = await self._db.read(lambda tx: _vouched_for(tx, hits, filters))
+        if len(found) < len(hits) == max_results:  # what is no more had others' places
+            allowed = await self._db.read(lambda tx: _allowed(tx, stores, filters))
+            hits = await hits_in(allowed)
+            found = await self._db.read(lambda tx: _vouched_for(tx, hits, filters))
+        return found
 
     async def content(self, project: str, store_id: str, file_id: str) -> list[str]:
         """A file's text, chunk by chunk; nothing before it is completed.
@@ -111,15 +114,10 @@ def _there(tx: Tx, project: str, store_ids: Sequence[str]) -> list[str]:
     return [each for each in store_ids if tx.vector_stores.get(project, each)]
 
 
-def _allowed(
-    tx: Tx, project: str, store_ids: Sequence[str], filters: schemas.Filter | None
-) -> frozenset[str] | None:
-    """The files that may be found; None where all may."""
-    for store_id in store_ids:
-        require_usable_store(tx, project, store_id)
-    if filters is None:
-        return None
-    return frozenset(tx.vector_store_files.completed_ids(store_ids, matches(filters)))
+def _allowed(tx: Tx, store_ids: Sequence[str], filters: schemas.Filter | None) -> frozenset[str]:
+    """The files that may be found."""
+    where = [] if filters is None else [matches(filters)]
+    return frozenset(tx.vector_store_files.completed_ids(store_ids, tx.now, *where))
 
 
 def _vouched_for(tx: Tx, hits: Sequence[Hit], filters: schemas.Filter | None) -> list[Found]:

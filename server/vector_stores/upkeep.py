@@ -11,7 +11,7 @@ from collections.abc import Callable
 from server import failpoints
 from server.db.database import Database
 from server.db.stores import Record
-from server.search.index import Indexes
+from server.search.index import FAULTS, Indexes
 from server.vector_stores.queue import ingest_again
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ class Upkeep:
         self._db = db
         self._indexes = indexes
         self._suspects: set[str] = set()
+        self._unreadable: set[str] = set()  # of them, which are looked at again after a while
 
     async def start(self) -> None:
         """Drop the indexes of stores that are gone, and suspect all others."""
@@ -37,6 +38,11 @@ class Upkeep:
     def suspect(self, store_id: str) -> None:
         """Its index may lack something."""
         self._suspects.add(store_id)
+
+    def try_again(self) -> None:
+        """Suspect what could not be read."""
+        self._suspects |= self._unreadable
+        self._unreadable.clear()
 
     async def remove_some(self, is_at_work: AtWork) -> bool:
         """What is being worked on is left for when that has ended. False if nothing was done."""
@@ -48,7 +54,7 @@ class Upkeep:
             try:
                 await self._remove(removal)
                 done.append(removal.seq)
-            except OSError:  # one folder that cannot be used shall not hold up the others
+            except FAULTS:  # one folder that cannot be used shall not hold up the others
                 log.exception("index_not_cleared", extra={"vector_store": removal.vector_store_id})
         if done:
             await self._db.write(lambda tx: tx.index_removals.settle(done))
@@ -69,10 +75,17 @@ class Upkeep:
         if not self._suspects:
             return False
         store_id = next(iter(self._suspects))
-        there = await self._db.read(lambda tx: tx.vector_store_files.completed_in(store_id))
+        try:
+            await self._look_at(store_id)
+        except FAULTS:  # the same
+            log.exception("index_not_read", extra={"vector_store": store_id})
+            self._unreadable.add(store_id)
+        self._suspects.discard(store_id)
+        return True
+
+    async def _look_at(self, store_id: str) -> None:
+        there = await self._db.read(lambda tx: tx.vector_store_files.completed_in(store_id, tx.now))
         missing = await self._indexes.missing(store_id, there) if there else set()
         if missing:
             log.warning("index_incomplete", extra={"vector_store": store_id, "files": len(missing)})
             await self._db.write(lambda tx: ingest_again(tx, store_id, missing))
-        self._suspects.discard(store_id)
-        return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from server.config import SearchSettings
 from server.engine.protocol import EngineUnavailable
+from server.engine.vectors import Vector
 from server.search import store as store_module
 from server.search.chunks import Chunk
-from server.search.index import Hit, Indexes
+from server.search.index import EMBEDDED_AGAIN, Hit, Indexes
 from tests.search.fakes import (
     WordEmbedder,
     chunked,
@@ -26,6 +28,7 @@ from tests.search.fakes import (
     put_lines,
     search,
 )
+from tests.support import eventually
 
 FRUIT = "apples are red\nbananas are yellow\ncherries are red too\n"
 TOWNS = "Oslo lies on a fjord\nBern lies on a river\n"
@@ -305,6 +308,71 @@ async def test_vectors_that_could_not_be_made_again_are_made_at_the_next_use(
         await search(second, "bananas")
         await embedded_again(second)
         assert len(await search(second, "bananas", ranker="none")) == 3
+
+
+class Busy(WordEmbedder):
+    """Counts who waits for vectors."""
+
+    at_once = most = 0
+
+    async def embed(self, texts: Sequence[str], *, query: bool) -> list[Vector]:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            return await super().embed(texts, query=query)
+        finally:
+            self.at_once -= 1
+
+    async def waited_for(self) -> int:
+        """By so many."""
+        return self.at_once
+
+
+async def test_few_files_are_embedded_again_at_once(tmp_path: Path) -> None:
+    """However many stores want it; they take turns, and all have their vectors in the end."""
+    names = [f"vs{number}" for number in range(8)]
+    async with opened(tmp_path) as first:
+        for name in names:
+            await put_lines(first, name, fruit=FRUIT, towns=TOWNS)
+    embedder = Busy(name="other")
+    async with opened(tmp_path, embedder) as second:
+        embedder.works.clear()
+        for name in names:
+            await second.missing(name, [])
+        await eventually(embedder.waited_for, lambda number: number == EMBEDDED_AGAIN)
+        embedder.works.set()
+        await embedded_again(second)
+        assert embedder.most == EMBEDDED_AGAIN
+        assert len(await second.search(names, ["Oslo"], limit=99, ranker="none")) == 8 * 5
+
+
+async def test_a_store_that_is_dropped_while_it_is_embedded_again(tmp_path: Path) -> None:
+    """Is gone, and nothing makes its folder anew."""
+    async with opened(tmp_path) as first:
+        await put_lines(first, "vs", fruit=FRUIT)
+    embedder = Busy(name="other")
+    async with opened(tmp_path, embedder) as second:
+        embedder.works.clear()
+        await second.missing("vs", [])
+        await eventually(embedder.waited_for, lambda number: number == 1)
+        await second.drop("vs")
+        embedder.works.set()
+        await embedded_again(second)
+        assert not (tmp_path / "vs").exists()
+
+
+async def test_whoever_looks_makes_no_dropped_store_anew(indexes: Indexes, tmp_path: Path) -> None:
+    """Nor whoever removes something from it, at whatever moment."""
+    for _ in range(20):
+        await put_lines(indexes, "vs", fruit=FRUIT)
+        await asyncio.gather(
+            search(indexes, "apples"),
+            indexes.drop("vs"),
+            indexes.missing("vs", []),
+            indexes.remove("vs", ["towns"]),
+            search(indexes, "apples"),
+        )
+        assert not (tmp_path / "search" / "vs").exists()
 
 
 async def test_overlapping_chunks_are_embedded_again_as_they_were(tmp_path: Path) -> None:

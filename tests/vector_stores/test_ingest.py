@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -341,6 +342,35 @@ async def test_an_index_that_is_lost_is_made_again(live: LiveServer, script: Scr
     gate.set()
     await settled(live, store)
     assert await text_in_index(live, store, one) == "one"
+
+
+async def test_an_index_that_cannot_be_read_holds_up_no_other(
+    live: LiveServer, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at again by the sweep, and what it lacks is then taken in."""
+    spoilt, sound = await store_of(live, "one"), await store_of(live, "two")
+    (one,), (two,) = await settled(live, spoilt), await settled(live, sound)
+    indexes, missing, unreadable = live.services.searcher._indexes, Indexes.missing, {spoilt}
+    await indexes.remove(spoilt, [one])
+    await indexes.remove(sound, [two])
+
+    async def at_last(indexes: Indexes, store_id: str, file_ids: Any) -> set[str]:
+        if store_id in unreadable:
+            raise sqlite3.OperationalError("disk I/O error")
+        return await missing(indexes, store_id, file_ids)
+
+    monkeypatch.setattr(Indexes, "missing", at_last)
+    for store in (spoilt, sound):
+        live.services.ingestor.suspect(store)
+    await eventually(_begun(script), lambda number: number == 3)
+    await settled(live, sound)
+    assert await text_in_index(live, sound, two) == "two"
+    assert await text_in_index(live, spoilt, one) == ""
+    unreadable.clear()
+    await live.services.ingestor.sweep()
+    await eventually(_begun(script), lambda number: number == 4)
+    await settled(live, spoilt)
+    assert await text_in_index(live, spoilt, one) == "one"
 
 
 async def test_indexes_that_are_gone_are_made_again_at_the_start(tmp_path: Path) -> None:
