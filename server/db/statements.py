@@ -263,6 +263,14 @@ OVERDUE_UPLOADS = (
     .order_by(_upload.c.expires_at)
     .limit(bindparam("most"))
 )
+PRUNE_UPLOADS = delete(_upload).where(
+    _upload.c.seq.in_(
+        select(_upload.c.seq)
+        .where(_upload.c.status != "pending", _upload.c.expires_at <= bindparam("before"))
+        .order_by(_upload.c.seq)
+        .limit(bindparam("most"))
+    )
+)
 SIZE_OF_PARTS = select(func.count(), func.coalesce(func.sum(_upload_part.c.bytes), 0)).where(
     _upload_part.c.upload_id == bindparam("upload")
 )

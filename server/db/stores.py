@@ -413,6 +413,11 @@ class Uploads(Store):
         wanted = {"now": now, "most": most}
         return self.connection.execute(statements.OVERDUE_UPLOADS, wanted).all()
 
+    def prune(self, before: int, most: int) -> int:
+        """Delete those that have ended and whose time was over by then; how many."""
+        wanted = {"before": before, "most": most}
+        return self.connection.execute(statements.PRUNE_UPLOADS, wanted).rowcount
+
 
 class UploadParts(Store):
     """The parts of uploads, which live as long as their upload is pending."""

@@ -17,11 +17,13 @@ UPLOAD_LIFETIME = 3600
 MOST_PARTS = 10_000
 FILES_AT_ONCE = 50  # others wait for a unit of work to end
 UPLOADS_AT_ONCE = 4
+UPLOAD_REMEMBERED = 24 * 3600  # seconds after its time that it is known how an upload has ended
+ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """How many files and uploads were ended, and the digests that they have given up."""
+    """How many files and uploads were ended or forgotten, and the digests given up by that."""
 
     number: int
     digests: Sequence[str]
@@ -125,10 +127,11 @@ def end_upload(tx: Tx, upload: Record, status: str) -> tuple[Record, list[str]]:
 
 
 def expire_some(tx: Tx) -> Expired:
-    """End those files and uploads that have been over for longest."""
+    """End those files and uploads that have been over for longest; forget the oldest uploads."""
     files = tx.files.expired(tx.now, FILES_AT_ONCE)
     uploads = tx.uploads.overdue(tx.now, UPLOADS_AT_ONCE)
     digests = [remove_file(tx, file) for file in files]
     for upload in uploads:
         digests += end_upload(tx, upload, "expired")[1]
-    return Expired(len(files) + len(uploads), digests)
+    forgotten = tx.uploads.prune(tx.now - UPLOAD_REMEMBERED, ROWS_AT_ONCE)
+    return Expired(len(files) + len(uploads) + forgotten, digests)

@@ -384,3 +384,27 @@ async def test_the_sdk_uploads_in_chunks(world: World, tmp_path: Path) -> None:
             assert (await sdk.files.content(upload.file.id)).read() == content
         with pytest.raises(openai.BadRequestError, match="Cannot cancel upload"):
             await sdk.uploads.cancel(of_path.id)
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_how_an_upload_has_ended_is_forgotten(tmp_path: Path) -> None:
+    """A day after its time; one that is pending is not."""
+    clock = ManualClock()
+    async with live_server(tmp_path, clock=clock) as server, server.http() as http:
+        upload = (await created(http))["id"]
+        parts = await added(http, upload, b"abcdef")
+        answer_of(await completed(http, upload, parts))
+        clock.advance(25 * HOUR - 1)
+        pending = (await created(http))["id"]
+        await server.services.files.sweep()
+        await over(http, upload, parts, "completed")
+        clock.advance(1)
+        await server.services.files.sweep()
+        refused(
+            await http.post(f"/v1/uploads/{upload}/cancel"),
+            f"No such Upload object: {upload}",
+            "id",
+            None,
+            404,
+        )
+        answer_of(await http.post(f"/v1/uploads/{pending}/cancel"))
