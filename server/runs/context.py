@@ -131,7 +131,7 @@ def written_turns(
     kept = newest_within([unit for _, unit in placed], budget)
     if not kept:
         return []
-    oldest, _ = placed[-len(kept)]
+    oldest = next(seq for seq, unit in placed if unit is kept[0])
     turns = tx.turns.written_since(thread_id, oldest, budget.context)
     return [_written(turn) for turn in turns]
 

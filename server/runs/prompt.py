@@ -1,6 +1,7 @@
 """A conversation to a prompt of a local model: as many of its newest units as the budget allows.
 
-Truncation drops the oldest units; the instructions and the newest unit always stay. Knows nothing
+Truncation drops the oldest units, first of those before the question, then of those after it, such
+as earlier tool calls; the instructions, the question and the newest unit always stay. Knows nothing
 of rows.
 """
 
@@ -92,9 +93,10 @@ class PromptBuilder:
                     budget.room_after(len(ids)),
                     self._dialect.opens_reasoning(pieces),
                 )
-            if len(kept) <= 1:
+            fewer = await self._shortened(kept, len(ids), budget)
+            if len(fewer) == len(kept):
                 raise PromptBudgetUnmet
-            kept = await self._shortened(kept, len(ids), budget)
+            kept = fewer
 
     def _spliced(self, pieces: Sequence[Piece], request: TurnRequest) -> list[Span]:
         info = self._engine.info
@@ -124,9 +126,10 @@ class PromptBuilder:
             messages = conversation(request.instructions, units)
             return units, await self._rendered(messages, request)
         except TemplateStopped as error:
-            if len(units) <= 1 or tries <= 1:
+            fewer = newer_half(units)
+            if len(fewer) == len(units) or tries <= 1:
                 raise InvalidPrompt(str(error)) from error
-        return await self._told(newer_half(units), request, tries - 1)
+        return await self._told(fewer, request, tries - 1)
 
     async def _rendered(
         self, messages: Sequence[ChatMessage], request: TurnRequest
@@ -147,7 +150,7 @@ class PromptBuilder:
         """Fewer units: without the oldest that seem to make up what `tokens` has over the limit.
 
         What the template adds is taken to be the same for each unit and for the instructions, so
-        the prompt may still be too long after it. The newest unit is always left.
+        the prompt may still be too long after it. Where none can be left out, all are there.
         """
         counts = [await self._counts.of(_text_of(unit)) for unit in units]
         added = max(0, tokens - sum(counts)) // (len(units) + 1)
@@ -184,6 +187,12 @@ def conversation(instructions: str | None, units: Sequence[Unit]) -> list[ChatMe
     return [*system, *(message for unit in units for message in unit)]
 
 
+def question_in(units: Sequence[Unit]) -> int:
+    """The place of what the run answers: the user's newest message, or else the newest unit."""
+    places = (place for place, unit in enumerate(units) if unit[0].role == "user")
+    return max(places, default=len(units) - 1)
+
+
 def shortened(
     units: Sequence[Unit], sizes: Sequence[int], tokens: int, budget: Budget
 ) -> Sequence[Unit]:
@@ -191,15 +200,34 @@ def shortened(
 
     A run's own limit is used up to its last token, the context's with some to spare.
     """
-    kept = without_oldest(units, sizes, tokens - budget.prompt_limit)
     spare = budget.prompt_limit // 4 if budget.prompt is None else 0
-    return from_landmark(kept, sizes[len(units) - len(kept) :], spare)
+    return _without(units, sizes, tokens - budget.prompt_limit, spare)
 
 
 def newer_half(units: Sequence[Unit]) -> Sequence[Unit]:
-    """Half of several units at most, cut where the cut can stay; the newest is always left."""
-    kept = units[(len(units) + 1) // 2 :]
-    return from_landmark(kept, [1] * len(kept), len(kept) // 4)
+    """Half of several units at most, if so many can go, cut where the cut can stay."""
+    left = len(units) // 2
+    return _without(units, [1] * len(units), len(units) - left, left // 4)
+
+
+def _without(
+    units: Sequence[Unit], sizes: Sequence[int], excess: int, spare: int
+) -> Sequence[Unit]:
+    """The units without the oldest that make up `excess`, and up to a landmark within `spare`.
+
+    The question is left; what follows it, but for the newest, goes when all before it has gone.
+    """
+    after = question_in(units) + 1
+    earlier = _cut(units[:after], sizes[:after], excess, spare)
+    excess -= sum(sizes[: after - len(earlier)])
+    if excess <= 0:
+        return [*earlier, *units[after:]]
+    return [*earlier, *_cut(units[after:], sizes[after:], excess, spare)]
+
+
+def _cut(units: Sequence[Unit], sizes: Sequence[int], excess: int, spare: int) -> Sequence[Unit]:
+    kept = without_oldest(units, sizes, excess)
+    return from_landmark(kept, sizes[len(units) - len(kept) :], spare)
 
 
 def without_oldest(units: Sequence[Unit], counts: Sequence[int], excess: int) -> Sequence[Unit]:
@@ -237,12 +265,22 @@ def _text_of(unit: Unit) -> str:
 
 
 def newest_within(units: Sequence[Unit], budget: Budget) -> Sequence[Unit]:
-    """The newest units that the prompt may hold, as far as their characters tell."""
+    """The newest units that the prompt may hold beside the question, as far as characters tell.
+
+    None if even the question and the newest unit are too many.
+    """
+    if not units:
+        return units
+    question, newest = question_in(units), len(units) - 1
     left = budget.prompt_limit * LONGEST_TOKEN
-    for position in range(len(units) - 1, -1, -1):
-        left -= _characters(units[position])
+    left -= sum(_characters(units[place]) for place in {question, newest})
+    if left < 0:
+        return []
+    for place in range(newest - 1, -1, -1):
+        left -= _characters(units[place]) if place != question else 0
         if left < 0:
-            return units[position + 1 :]
+            rest = units[place + 1 :]
+            return rest if place < question else [units[question], *rest]
     return units
 
 

@@ -16,7 +16,7 @@ Unit = tuple[ChatMessage, ...]
 
 
 class PromptBudgetUnmet(Exception):
-    """Even the instructions and the newest unit alone are more tokens than allowed."""
+    """Even the instructions, the question and the newest unit are more tokens than allowed."""
 
 
 class InvalidPrompt(Exception):
@@ -89,7 +89,7 @@ class TurnRequest:
     """A conversation whose next turn is asked for.
 
     `units` are kept or dropped whole, oldest first: a message, or an assistant's calls with their
-    outputs. The instructions and the newest unit always stay.
+    outputs. The instructions, the user's newest message and the newest unit always stay.
     """
 
     instructions: str | None

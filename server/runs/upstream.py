@@ -19,7 +19,7 @@ from server.engine.protocol import PromptRefused, PromptTooLong
 from server.engine.upstream import Answer, ChatEndpoint
 from server.runs.answer import AnswerReader
 from server.runs.estimate import TokenEstimate, size_of, size_of_tools
-from server.runs.prompt import conversation, shortened
+from server.runs.prompt import conversation, newer_half, shortened
 from server.runs.turns import Budget, InvalidPrompt, ModelCall, PromptBudgetUnmet, TurnRequest, Unit
 
 log = logging.getLogger(__name__)
@@ -135,10 +135,11 @@ class UpstreamTurn:
                 if self._reader is not None and self._reader.written:
                     self._reader.finish_reason = "length"  # the context is full in mid-answer
                     return
-                if len(units) <= 1:
+                fewer = newer_half(units)
+                if len(fewer) == len(units):
                     raise PromptBudgetUnmet from error
                 self._estimate.was_too_low()
-                units = units[(len(units) + 1) // 2 :]
+                units = fewer
                 log.info("prompt_shortened", extra={"model": self._endpoint.model})
 
     def _fitting(self) -> Sequence[Unit]:

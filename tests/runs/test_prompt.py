@@ -8,10 +8,10 @@ import pytest
 
 from server.chat.dialects import HERMES
 from server.chat.template import ChatTemplate
-from server.chat.values import ChatMessage
+from server.chat.values import ChatMessage, ToolCall
 from server.engine.scripted import CHAT_TEMPLATE, ScriptedEngine
-from server.runs.prompt import MOST_TRIES, PromptBuilder
-from server.runs.turns import Budget, InvalidPrompt, TurnRequest, Unit
+from server.runs.prompt import MOST_TRIES, PromptBuilder, newest_within
+from server.runs.turns import Budget, InvalidPrompt, PromptBudgetUnmet, TurnRequest, Unit
 
 ENOUGH = 100_000
 
@@ -50,6 +50,59 @@ async def test_what_is_dropped_stays_the_same_for_some_turns() -> None:
     prompts = [await told(template, talk(count)) for count in range(301, 341, 2)]
     first = [prompt[prompt.index("Words") :].partition(".")[0] for prompt in prompts]
     assert len({*first}) < len(first) / 2
+
+
+def called(number: int, size: int = 10) -> Unit:
+    """A call with its output."""
+    call = ToolCall(f"call_{number}", "look", "{}")
+    output = f"Output {number}. {'x' * size}"
+    return (
+        ChatMessage("assistant", "", tool_calls=(call,)),
+        ChatMessage("tool", output, tool_call_id=call.id, name="look"),
+    )
+
+
+async def test_older_calls_go_before_the_question_does() -> None:
+    """First what was before it, then the calls after it; it and the newest call stay."""
+    units = [*talk(20), (ChatMessage("user", "WHERE TO?"),), *(called(n, 300) for n in range(9))]
+    builder = PromptBuilder(ScriptedEngine(), ChatTemplate(CHAT_TEMPLATE, eos="<|im_end|>"), HERMES)
+
+    async def told_in(tokens: int) -> str:
+        request = TurnRequest("Be brief.", units, Budget(tokens, 1, ENOUGH))
+        return (await builder.build(request)).text
+
+    whole = len((await told_in(ENOUGH - 1)).encode())
+    for tokens in (whole - 100, whole - 1000, whole // 2, whole // 4):
+        prompt = await told_in(tokens)
+        assert "WHERE TO?" in prompt
+        assert "Output 8." in prompt
+        assert ("Words" in prompt) <= ("Output 0." in prompt)
+    assert "Output 7." in prompt
+    assert "Output 0." not in prompt
+    with pytest.raises(PromptBudgetUnmet):
+        await told_in(300)
+
+
+async def test_the_question_stays_where_a_template_is_stopped() -> None:
+    """However many calls follow it."""
+    units = [(ChatMessage("user", "WHERE TO?"),), *(called(number) for number in range(60))]
+    prompt = await told(stopped_beyond(30), units)
+    assert "WHERE TO?" in prompt
+    assert "Output 59." in prompt
+    assert "Output 0." not in prompt
+
+
+def test_the_question_stays_among_what_characters_leave() -> None:
+    """As do the newest units; none are left where even it and the newest do not fit."""
+    question: Unit = (ChatMessage("user", "?" * 100),)
+    units = [*talk(9), question, *(called(number, 1000) for number in range(9))]
+    kept = newest_within(units, Budget(200, 1, ENOUGH))
+    assert kept[0] is question
+    assert kept[1:] == units[-(len(kept) - 1) :]
+    assert 2 < len(kept) < 6
+    assert newest_within(units, Budget(60, 1, ENOUGH)) == []
+    assert newest_within(units, Budget(ENOUGH, 1, ENOUGH)) == units
+    assert newest_within([], Budget(1, 1, ENOUGH)) == []
 
 
 async def test_a_template_that_tells_nothing_is_given_up() -> None:
