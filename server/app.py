@@ -143,7 +143,12 @@ async def running(
         stack.push_async_callback(asyncio.to_thread, db.close)
         blobs = BlobStore(folder.blobs)
         stack.push_async_callback(asyncio.to_thread, blobs.close)
-        library = Library(db, blobs, sweep_interval=settings.files.sweep_interval)
+        library = Library(
+            db,
+            blobs,
+            sweep_interval=settings.files.sweep_interval,
+            project_bytes=settings.files.project_bytes,
+        )
         await library.start()
         stack.push_async_callback(library.stop)
         cache = CacheFolder(cache_folder(settings))

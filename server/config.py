@@ -148,11 +148,15 @@ class StreamsSettings(Section):
 
 
 class FilesSettings(Section):
-    """How large files may be, how long they may take to arrive, and who may have them back."""
+    """How large files may be, alone and together, how long they may take, who may have them back.
+
+    `project_bytes` 0 is no limit.
+    """
 
     max_bytes: Positive = 512 * 2**20
     max_upload_bytes: Positive = 8 * 2**30
     max_part_bytes: Positive = 64 * 2**20
+    project_bytes: Count = 0
     silence: Seconds = 60.0
     sweep_interval: Seconds = 60.0
     download_all: bool = False

@@ -180,6 +180,14 @@ def file_is_empty() -> InvalidRequest:
     return InvalidRequest("File is empty.")
 
 
+def storage_limit_exceeded(most: int) -> InvalidRequest:
+    return InvalidRequest(
+        "You have exceeded your file storage quota: the files of a project can have at most "
+        f"{most} bytes together. Please delete files that are not needed.",
+        code="storage_limit_exceeded",
+    )
+
+
 def not_for_download(purpose: str) -> InvalidRequest:
     return InvalidRequest(f"Not allowed to download files of purpose: {purpose}")
 

@@ -26,6 +26,7 @@ router = APIRouter(prefix=FILES, route_class=WireRoute)
 
 @router.post("", operation_id="createFile", response_model=schemas.File)
 async def create(caller: Caller, server: Server, form: Multipart) -> Response:
+    await server.files.require_room(caller.project)
     limits = FormLimits(server.file_settings.max_bytes, server.file_settings.silence)
     async with form.received("file", server.files.receive(), limits) as fields:
         body = checked(schemas.CreateFile, fields, to_old_words)

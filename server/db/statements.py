@@ -274,6 +274,15 @@ PRUNE_UPLOADS = delete(_upload).where(
 SIZE_OF_PARTS = select(func.count(), func.coalesce(func.sum(_upload_part.c.bytes), 0)).where(
     _upload_part.c.upload_id == bindparam("upload")
 )
+STORED_IN = select(
+    select(func.coalesce(func.sum(_file.c.bytes), 0))
+    .where(_file.c.project_id == bindparam("project"))
+    .scalar_subquery()
+    + select(func.coalesce(func.sum(_upload_part.c.bytes), 0))
+    .select_from(_upload.join(_upload_part, _upload_part.c.upload_id == _upload.c.id))
+    .where(PENDING, _upload.c.project_id == bindparam("project"))
+    .scalar_subquery()
+)
 DROP_PARTS = (
     delete(_upload_part)
     .where(_upload_part.c.upload_id == bindparam("upload"))

@@ -386,6 +386,10 @@ class Files(Store):
         where = {"project_id": project, "now": now}
         return self._rows_among(statements.FILES_AMONG, file_ids, where)
 
+    def stored_in(self, project: str) -> int:
+        """Bytes of a project's files, and of the parts of its uploads."""
+        return int(self.connection.scalar(statements.STORED_IN, {"project": project}) or 0)
+
     def take_from_tools(self, project: str, file_id: str) -> None:
         """Have no assistant and no thread of a project name a file any more."""
         take_from_tools(self.connection, "code_interpreter.file_ids", project, file_id)

@@ -19,7 +19,7 @@ from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseF
 from server.db.stores import Record
 from server.db.sweep import sweep_forever
 from server.files.blobs import Blob, BlobStore, Hash, Incoming, Reader
-from server.files.rows import expire_some, insert_file, remove_file, require_file
+from server.files.rows import expire_some, insert_file, remove_file, require_file, require_room
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,11 @@ T = TypeVar("T")
 class Library:
     """What callers do to files, and the sweep that ends those whose time is over."""
 
-    def __init__(self, db: Database, blobs: BlobStore, *, sweep_interval: float) -> None:
+    def __init__(
+        self, db: Database, blobs: BlobStore, *, sweep_interval: float, project_bytes: int = 0
+    ) -> None:
+        """`project_bytes` is what a project's files may have together; 0 is no limit."""
+        self.project_bytes = project_bytes
         self._db = db
         self._blobs = blobs
         self._sweep_interval = sweep_interval
@@ -52,6 +56,11 @@ class Library:
         if self._sweeping is not None:
             await self._sweeping
 
+    async def require_room(self, project: str) -> None:
+        """Before a file is received in vain. Raises storage_limit_exceeded."""
+        if self.project_bytes:
+            await self._db.read(lambda tx: require_room(tx, project, 1, self.project_bytes))
+
     def receive(self, *along: Hash) -> Incoming:
         """A place for bytes that are to come, to be closed by the caller."""
         return self._blobs.receive(*along)
@@ -59,11 +68,17 @@ class Library:
     async def add(
         self, project: str, sent: Incoming, filename: str, purpose: str, lifetime: int | None
     ) -> Record:
-        """Make a file of what was sent. Raises file_is_empty, StorageFull, DatabaseFull."""
+        """Make a file of what was sent.
+
+        Raises file_is_empty, storage_limit_exceeded, StorageFull, DatabaseFull.
+        """
         blob = await sealed(sent)
-        return await self.keep(
-            sent, blob, lambda tx: insert_file(tx, project, blob, filename, purpose, lifetime)
-        )
+
+        def insert(tx: Tx) -> Record:
+            require_room(tx, project, blob.bytes, self.project_bytes)
+            return insert_file(tx, project, blob, filename, purpose, lifetime)
+
+        return await self.keep(sent, blob, insert)
 
     async def keep(self, sent: Incoming, blob: Blob, work: Callable[[Tx], T]) -> T:
         """Keep for good what was sealed, and run the unit that gives it a row.

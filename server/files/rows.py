@@ -36,6 +36,15 @@ def require_file(tx: Tx, project: str, file_id: str) -> Record:
     return file
 
 
+def require_room(tx: Tx, project: str, size: int, most_bytes: int) -> None:
+    """For so many bytes more in a project that may have `most_bytes`; 0 is no limit.
+
+    Raises storage_limit_exceeded.
+    """
+    if most_bytes and tx.files.stored_in(project) + size > most_bytes:
+        raise errors.storage_limit_exceeded(most_bytes)
+
+
 def insert_file(
     tx: Tx, project: str, blob: Blob, filename: str, purpose: str, lifetime: int | None
 ) -> Record:

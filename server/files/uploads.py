@@ -17,6 +17,7 @@ from server.files.rows import (
     insert_file,
     insert_part,
     require_pending,
+    require_room,
 )
 
 
@@ -40,10 +41,15 @@ class Uploads:
         self._most_bytes = most_bytes
 
     async def create(self, project: str, body: schemas.CreateUpload) -> Record:
-        """Raises above_maximum."""
+        """Raises above_maximum, storage_limit_exceeded."""
         if body.bytes > self._most_bytes:
             raise errors.above_maximum("bytes", self._most_bytes, body.bytes)
-        return await self._db.write(lambda tx: create_upload(tx, project, body))
+
+        def create(tx: Tx) -> Record:
+            self._require_room(tx, project, body.bytes)
+            return create_upload(tx, project, body)
+
+        return await self._db.write(create)
 
     async def require_open(self, project: str, upload_id: str) -> None:
         """Before a part is received in vain. Raises no_such_upload, upload_is_over."""
@@ -53,13 +59,14 @@ class Uploads:
         """Keep a part.
 
         Raises no_such_upload, upload_is_over, too_many_parts, parts_too_large, file_is_empty,
-        StorageFull.
+        storage_limit_exceeded, StorageFull.
         """
 
         blob = await sealed(sent)
 
         def add(tx: Tx) -> Record:
             upload = require_pending(tx, project, upload_id, ADD)
+            self._require_room(tx, project, blob.bytes)
             return insert_part(tx, upload, blob, self._most_bytes)
 
         return await self._library.keep(sent, blob, add)
@@ -70,7 +77,7 @@ class Uploads:
         """Join the parts to a file; if that fails, the upload is as it was.
 
         Raises no_such_upload, upload_is_over, no_such_part, wrong_size, wrong_checksum,
-        StorageFull.
+        storage_limit_exceeded, StorageFull.
         """
         parts = await self._db.read(lambda tx: _parts(tx, project, upload_id, body))
         checksum = hashlib.md5(usedforsecurity=False)
@@ -86,10 +93,10 @@ class Uploads:
 
             def finish(tx: Tx) -> tuple[Completed, list[str]]:
                 upload = require_pending(tx, project, upload_id, COMPLETE)
-                named = (upload.filename, upload.purpose, upload.lifetime)
-                file = insert_file(tx, project, blob, *named)
                 ended, digests = end_upload(tx, upload, "completed")
-                return Completed(ended, file), digests
+                self._require_room(tx, project, blob.bytes)  # without the parts
+                named = (upload.filename, upload.purpose, upload.lifetime)
+                return Completed(ended, insert_file(tx, project, blob, *named)), digests
 
             completed, digests = await self._library.keep(joined, blob, finish)
         await self._library.release(digests)
@@ -104,6 +111,9 @@ class Uploads:
         upload, digests = await self._db.write(cancelled)
         await self._library.release(digests)
         return upload
+
+    def _require_room(self, tx: Tx, project: str, size: int) -> None:
+        require_room(tx, project, size, self._library.project_bytes)
 
     async def _join(self, parts: list[Record], joined: Incoming) -> None:
         for part in parts:

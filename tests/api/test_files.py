@@ -17,6 +17,7 @@ from server.files.blobs import Blob, BlobStore, Reader
 from server.files.rows import insert_file
 from tests.api.wire import FILES, Json, World, answer_of, error_of, refused
 from tests.covering import covers
+from tests.files.conftest import add
 from tests.forms import BOUNDARY, END, FORM, PURPOSE, field, file, form, part
 from tests.support import DEADLINE, LiveServer, ManualClock, eventually, live_server
 
@@ -684,3 +685,33 @@ async def test_the_sdk_uploads_reads_lists_and_deletes(world: World, tmp_path: P
             file=b"x", purpose="batch", expires_after={"anchor": "created_at", "seconds": 4000}
         )
         assert expiring.expires_at == expiring.created_at + 4000
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_projects_files_have_a_limit_together(tmp_path: Path) -> None:
+    """To the byte, the same ones twice counted; what is more leaves nothing, and deleting helps."""
+    settings: dict[str, Any] = {"files__project_bytes": 1000}
+    async with live_server(tmp_path, **settings) as server, server.http() as http:
+
+        async def sent(content: bytes) -> httpx.Response:
+            return await http.post("/v1/files", content=form(PURPOSE, file(content)), headers=FORM)
+
+        async def too_much(content: bytes) -> None:
+            error = error_of(await sent(content))
+            assert error["code"] == "storage_limit_exceeded"
+            assert "at most 1000 bytes together" in error["message"]
+            assert await incoming(server) == []
+
+        first = answer_of(await sent(b"x" * 400))["id"]
+        answer_of(await sent(b"x" * 400))
+        await too_much(b"y" * 201)
+        assert len(blobs_in(tmp_path)) == 1
+        answer_of(await sent(b"y" * 200))
+        await too_much(b"z")
+        await add(server.services.files, b"theirs", "other")
+        answer_of(await http.delete(f"/v1/files/{first}"))
+        answers = await asyncio.gather(*(sent(letter * 150) for letter in (b"a", b"b", b"c")))
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 400]
+        assert len(blobs_in(tmp_path)) == 5
+        listed = answer_of(await http.get("/v1/files"))["data"]
+        assert sum(each["bytes"] for each in listed) == 900

@@ -387,6 +387,26 @@ async def test_the_sdk_uploads_in_chunks(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="function")
+async def test_uploads_count_in_what_a_project_may_have(tmp_path: Path) -> None:
+    """Their parts do while they are pending, then the file does; one that is cancelled frees."""
+    settings: dict[str, Any] = {"files__project_bytes": 10}
+    async with live_server(tmp_path, **settings) as server, server.http() as http:
+        full = "storage_limit_exceeded"
+        assert error_of(await http.post("/v1/uploads", json={**SMALL, "bytes": 11}))["code"] == full
+        upload, other = (await created(http))["id"], (await created(http))["id"]
+        parts = await added(http, upload, b"abc", b"def")
+        kept = blobs_in(server)
+        assert error_of(await send(http, other, b"12345"))["code"] == full
+        assert blobs_in(server) == kept
+        await added(http, other, b"1234")
+        assert answer_of(await completed(http, upload, parts))["file"]["bytes"] == 6
+        assert error_of(await send(http, other, b"5"))["code"] == full
+        answer_of(await http.post(f"/v1/uploads/{other}/cancel"))
+        assert len((await created(http, bytes=4))["id"]) > 0
+        assert error_of(await http.post("/v1/uploads", json={**SMALL, "bytes": 5}))["code"] == full
+
+
+@pytest.mark.asyncio(loop_scope="function")
 async def test_how_an_upload_has_ended_is_forgotten(tmp_path: Path) -> None:
     """A day after its time; one that is pending is not."""
     clock = ManualClock()
