@@ -43,6 +43,7 @@ from server.catalog import (
     build_catalog,
     build_embedder,
     build_pool,
+    build_reranker,
     cache_folder,
     embedding_model,
     open_endpoints,
@@ -159,9 +160,11 @@ async def running(
         pool = build_pool(catalog, settings, clock.monotonic)
         stack.push_async_callback(pool.close)
         embedder = await build_embedder(engines, pool, settings)
+        reranker = await build_reranker(engines, pool, settings)
         await preload(pool, catalog, settings)
         by = embedding_model(engines, settings) or NGRAMS
-        log.info("search.embedder", extra={"model": by, "dimensions": embedder.dimensions})
+        told = {"model": by, "dimensions": embedder.dimensions}
+        log.info("search.embedder", extra={**told, "reranker": settings.search.reranker})
         bus = EventBus(
             clock.monotonic,
             ring_bytes=settings.streams.ring_bytes,
@@ -176,6 +179,7 @@ async def running(
             embedder,
             settings.search,
             lost=lambda store_id: ingestor.suspect(store_id),
+            reranker=reranker,
         )
         stack.push_async_callback(indexes.close)
         ingestor = Ingestor(

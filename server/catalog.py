@@ -10,7 +10,7 @@ from pathlib import Path
 
 from server.bundled import bundled_path
 from server.chat.dialects import DIALECTS
-from server.config import NGRAMS, ModelSection, Settings
+from server.config import NGRAMS, NO_RERANKER, ModelSection, Settings
 from server.engine.client import WorkerEngine
 from server.engine.devices import free_gpu_memory
 from server.engine.gguf import Part, find_files
@@ -25,6 +25,7 @@ from server.runs.upstream import UpstreamLimits, UpstreamModel
 from server.search import minilm
 from server.search.embedder import Embedder, ModelEmbedder, NgramEmbedder
 from server.search.prefixes import Prefixes, prefixes_of
+from server.search.reranker import Reranker
 
 UPSTREAM_CONTEXT = 32_768  # of an endpoint whose limit the settings leave open
 
@@ -200,8 +201,9 @@ async def build_embedder(
     if name is None:
         return NgramEmbedder()
     measured = await engines[name].measure()
-    if not measured.embeds:
-        raise ModelProblem(f"search.embedding_model: '{name}' writes text; it makes no embeddings")
+    if not measured.embeds or measured.ranks:
+        does = "ranks texts" if measured.ranks else "writes text"
+        raise ModelProblem(f"search.embedding_model: '{name}' {does}; it makes no embeddings")
     return ModelEmbedder(
         name,
         engines[name],
@@ -211,6 +213,30 @@ async def build_embedder(
         window=measured.context,
         prefixes=_prefixes(name, settings.of_model(name)),
     )
+
+
+def reranking_model(models: Collection[str], settings: Settings) -> str | None:
+    """Which of these has the last word on what was found, if any. Raises ModelProblem."""
+    wanted = settings.search.reranker
+    if wanted == NO_RERANKER:
+        return None
+    if wanted not in models:
+        raise ModelProblem(f"search.reranker: there is no file of a model '{wanted}'")
+    return wanted
+
+
+async def build_reranker(
+    engines: Mapping[str, Engine], pool: ModelPool, settings: Settings
+) -> Reranker | None:
+    """Loads nothing. Raises ModelProblem, EngineUnavailable."""
+    name = reranking_model(engines, settings)
+    if name is None:
+        return None
+    measured = await engines[name].measure()
+    if not measured.ranks:
+        raise ModelProblem(f"search.reranker: '{name}' is no model that ranks texts")
+    window, pairs = measured.context, settings.search.reranked
+    return Reranker(name, engines[name], pool, window=window, pairs=pairs)
 
 
 def _prefixes(name: str, section: ModelSection) -> Prefixes:

@@ -28,6 +28,7 @@ from server.catalog import (
     find_endpoints,
     find_models,
     open_engines,
+    reranking_model,
 )
 from server.config import ConfigError, ServerSettings, Settings, load_settings
 from server.db.database import DatabaseBusy
@@ -209,6 +210,8 @@ def banner(settings: Settings, engines: dict[str, Engine], services: Services, u
     served |= find_endpoints(settings)
     models = "\n".join(f"  model    {name}  ({what})" for name, what in served.items())
     search = embedding_model(engines, settings) or WITHOUT_MODEL
+    if reranker := reranking_model(engines, settings):
+        search += f", the best ranked by {reranker}"
     return f"""
 assistants {__version__}
   base URL {url}

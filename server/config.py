@@ -23,6 +23,7 @@ ENVIRONMENT_PREFIX = "ASSISTANTS_"
 AUTO = "auto"
 NEVER = "never"
 NGRAMS = "ngrams"
+NO_RERANKER = "none"
 DEFAULT_MODEL = "default"
 MODEL = "model"  # the section that has a section for each model
 ANY_MODEL = "<id>"
@@ -183,10 +184,13 @@ class VectorStoresSettings(Section):
 class SearchSettings(Section):
     """How files are searched. Without an embedding model: by the one that is made, if it is there.
 
-    NGRAMS is by words and pieces of words. Indexes may have `index_bytes` of memory.
+    NGRAMS is by words and pieces of words. Indexes may have `index_bytes` of memory. A `reranker`
+    reads up to `reranked` pairs of a query and a passage once more.
     """
 
     embedding_model: TextOrAuto = None
+    reranker: Annotated[str, Field(min_length=1)] = NO_RERANKER
+    reranked: Positive = 20
     index_bytes: Positive = 2 * 2**30
 
 

@@ -95,6 +95,10 @@ def makes_embeddings_only(name: str) -> InvalidRequest:
     return InvalidRequest(f"The model '{name}' makes embeddings; it cannot be run.", "model")
 
 
+def only_ranks(name: str) -> InvalidRequest:
+    return InvalidRequest(f"The model '{name}' ranks what is found in files, and no more.", "model")
+
+
 def makes_no_embeddings(name: str) -> InvalidRequest:
     return InvalidRequest(f"The model '{name}' writes text; it makes no embeddings.", "model")
 

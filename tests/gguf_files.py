@@ -11,13 +11,24 @@ from server.engine.gguf_writer import write_gguf
 
 WORDS = ("hello", "world", "the", "cat", "dog", "sat", "on", "red", "mat", "quantum", "physics")
 
+RANK = 4  # llama.cpp's number of the pooling that ends in a score
+
 Tensors = dict[str, "np.ndarray[Any, Any]"]
 
 
 def write_bert(
-    path: Path, *, context: int = 64, width: int = 32, layers: int = 2, pooling: int = 1
+    path: Path,
+    *,
+    context: int = 64,
+    width: int = 32,
+    layers: int = 2,
+    pooling: int = 1,
+    **more: Any,
 ) -> Path:
-    """An embedding model: BERT with mean pooling, and a vocabulary of words and letters."""
+    """An embedding model: BERT with mean pooling, and a vocabulary of words and letters.
+
+    One that ranks (pooling 4) has the same weights, and a head.
+    """
     letters = [chr(code) for code in range(33, 127)]
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokens = [*specials, *(f"▁{word}" for word in (*WORDS, *letters)), *letters]
@@ -45,6 +56,13 @@ def write_bert(
             **_norm(f"{block}.attn_output_norm", width),
             **_norm(f"{block}.layer_output_norm", width),
         }
+    if pooling == RANK:
+        tensors |= {
+            "cls.weight": weight(width, width),
+            "cls.bias": weight(width),
+            "cls.output.weight": weight(1, width),
+            "cls.output.bias": weight(1),
+        }
     metadata = {
         "general.architecture": "bert",
         "general.name": "random-bert",
@@ -68,6 +86,7 @@ def write_bert(
         "tokenizer.ggml.unknown_token_id": 1,
         "tokenizer.ggml.padding_token_id": 0,
         "tokenizer.ggml.mask_token_id": 4,
+        **more,
     }
     write_gguf(path, metadata, tensors)
     return path
@@ -83,12 +102,14 @@ def write_llama(
     heads: int = 4,
     kv_heads: int = 2,
     context: int = 256,
+    architecture: str = "llama",
     split: bool = False,
     **more: Any,
 ) -> Path:
     """A model that writes, of any shape; all weights are zero, so it has nothing to say.
 
-    One that is split has all its tensors in a second part, beside `path`.
+    One that is split has all its tensors in a second part, beside `path`. A `qwen3` has a head that
+    tells shares of two.
     """
     narrow = width // heads * kv_heads
 
@@ -114,17 +135,21 @@ def write_llama(
             f"{block}.ffn_up.weight": weight(inner, width),
             f"{block}.ffn_down.weight": weight(width, inner),
         }
+        if architecture == "qwen3":
+            head_one = np.ones(width // heads, np.float32)
+            tensors |= {f"{block}.attn_{part}_norm.weight": head_one for part in "qk"}
+            tensors["cls.output.weight"] = np.zeros((2, width), np.float32)
     metadata = {
-        "general.architecture": "llama",
-        "llama.context_length": context,
-        "llama.embedding_length": width,
-        "llama.block_count": layers,
-        "llama.feed_forward_length": inner,
-        "llama.attention.head_count": heads,
-        "llama.attention.head_count_kv": kv_heads,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
-        "llama.rope.freq_base": 10000.0,
-        "llama.vocab_size": vocabulary,
+        "general.architecture": architecture,
+        f"{architecture}.context_length": context,
+        f"{architecture}.embedding_length": width,
+        f"{architecture}.block_count": layers,
+        f"{architecture}.feed_forward_length": inner,
+        f"{architecture}.attention.head_count": heads,
+        f"{architecture}.attention.head_count_kv": kv_heads,
+        f"{architecture}.attention.layer_norm_rms_epsilon": 1e-5,
+        f"{architecture}.rope.freq_base": 10000.0,
+        f"{architecture}.vocab_size": vocabulary,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen2",
         "tokenizer.ggml.tokens": [f"word{number}" for number in range(vocabulary)],

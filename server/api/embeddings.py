@@ -46,6 +46,8 @@ def _require(server: Server, name: str) -> tuple[str, LocalModel]:
     model = server.catalog.resolve(name)
     if model is None:
         raise errors.no_such_model(name)
+    if model.ranks:
+        raise errors.only_ranks(name)
     if model.local is None or not model.embeds:
         raise errors.makes_no_embeddings(name)
     return model.id, model.local

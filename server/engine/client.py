@@ -175,9 +175,14 @@ class WorkerEngine:
             return await self._answer(question)
 
     async def embed(self, texts: Sequence[str | list[int]], *, cut: bool = False) -> Embeddings:
-        question = Embedding(next(self._numbers), texts, cut=cut)
+        question = Embedding.of(next(self._numbers), texts, cut=cut)
         with self._asked(question):
             return await self._answer(question)
+
+    async def rank(self, query: str, texts: Sequence[str]) -> list[float]:
+        question = Embedding.ranking(next(self._numbers), query, texts)
+        with self._asked(question):
+            return [float(vector[0]) for vector in (await self._answer(question)).vectors]
 
     def generate(self, request: Request) -> WorkerGeneration:
         return WorkerGeneration(self, next(self._numbers), request, self.patience)

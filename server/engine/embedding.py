@@ -1,4 +1,4 @@
-"""Texts to vectors: packs what requests wait for into batches, which it computes one by one.
+"""Texts to vectors, or pairs to scores: packs what requests wait for into batches, one by one.
 
 Works on token ids. Knows nothing of HTTP, nor of processes and sockets.
 """
@@ -38,12 +38,17 @@ class EmbeddingBackend(Protocol):
     @property
     def vocabulary(self) -> int: ...
 
+    @property
+    def ranks(self) -> bool:
+        """Whether it makes scores, which are to stay as they are."""
+        ...
+
     def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What an Embed asks for, as ids."""
+    """What an Embed or a Rank asks for, as ids."""
 
     number: int
     texts: list[list[int]]
@@ -106,7 +111,7 @@ class Embedder:
             Embedded(
                 number=place.number,
                 index=place.text,
-                vector=packed(normalised(vector)),
+                vector=packed(vector if self._backend.ranks else normalised(vector)),
                 tokens=len(text),
                 last=place.last,
                 pace=self.pace,

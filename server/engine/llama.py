@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from server.engine.backend import Logits, Outcome, State
 from server.engine.batch import Batch, Part
 from server.engine.gguf import NotGGUF, parts_of, read_gguf, sample_of
 from server.engine.machine import available_memory, computes_on_gpu, physical_cores
+from server.engine.pairs import PairForm
 from server.engine.protocol import ModelInfo
 from server.engine.settings import EngineSettings
 from server.engine.sizing import LARGEST_DEFAULT_CONTEXT, demand
@@ -56,6 +58,7 @@ _CACHE_TYPES = {
 }
 _GPU_DEVICE = 1  # the binding has no names for kinds of devices
 _WIDE_TYPES = {"f32", "f16", "bf16"}
+_RANKED_BY_SHARES = {"qwen3", "qwen3vl"}  # of yes and no, where others have one logit
 _ERROR_LEVEL = 4
 _ABORTED = "ret = 2"  # how it ends a line about a step that was interrupted
 _PIECE_BYTES = 256
@@ -119,9 +122,11 @@ class Model:
             raise ModelRefused(f"{path} is not a model that writes text from left to right.")
         self.vocabulary = ModelVocabulary(self.pointer)
         try:
-            self.demand = demand(read_gguf(Path(path)), settings)  # as its parent has it
+            file = read_gguf(Path(path))
+            self.demand = demand(file, settings)  # as its parent has it
         except NotGGUF as problem:
             raise ModelRefused(str(problem)) from None
+        self.architecture = file.architecture
         self._adapters = [self._adapter(path) for path in settings.lora]
 
     def adapt(self, context: Any) -> None:
@@ -143,8 +148,22 @@ class Model:
 
     @property
     def embeds(self) -> bool:
-        """Whether it makes vectors of texts."""
+        """Whether it makes vectors of texts, or ranks them, and writes none."""
         return self.demand.embeds
+
+    @property
+    def pair_form(self) -> PairForm:
+        """As llama.cpp's server has it, but for the end, which BERT was trained with."""
+        template = _c.llama_model_chat_template(self.pointer, b"rerank")
+        words = self.vocabulary
+        separator = [] if words.separator is None else [words.separator]
+        end = [words.eos] if words.eos is not None else separator
+        between = [*(end if words.adds_eos else []), *(separator if words.adds_separator else [])]
+        return PairForm(
+            template.decode("utf-8", "replace") if template else None,
+            between,
+            end if words.adds_eos else between,
+        )
 
     @property
     def trained_context(self) -> int:
@@ -198,10 +217,13 @@ class ModelVocabulary:
     def eos(self) -> int | None:
         return _token(_c.llama_vocab_eos(self._pointer))
 
+    @property
+    def separator(self) -> int | None:
+        return _token(_c.llama_vocab_sep(self._pointer))
+
     def ends_text(self, token: int) -> bool:
         """Whether it stands behind a text: no text turns into it."""
-        separator = _token(_c.llama_vocab_sep(self._pointer))
-        return token in (self.eos, separator)
+        return token in (self.eos, self.separator)
 
     @property
     def turn_ends(self) -> list[str]:
@@ -210,6 +232,14 @@ class ModelVocabulary:
     @property
     def adds_bos(self) -> bool:
         return bool(_c.llama_vocab_get_add_bos(self._pointer))
+
+    @property
+    def adds_eos(self) -> bool:
+        return bool(_c.llama_vocab_get_add_eos(self._pointer))
+
+    @property
+    def adds_separator(self) -> bool:
+        return bool(_c.llama_vocab_get_add_sep(self._pointer))
 
     @property
     def markers(self) -> dict[str, int]:
@@ -439,7 +469,8 @@ class LlamaBackend:
 class LlamaEmbedder:
     """A context that reads texts: implements EmbeddingBackend. Owned by the thread that computes.
 
-    A batch is one step, since a text that is not read causally cannot be read in parts.
+    A batch is one step, since a text that is not read causally cannot be read in parts. What a
+    model that ranks makes of a pair is a vector of one number, 0..1.
     """
 
     def __init__(self, model: Model, settings: EngineSettings) -> None:
@@ -448,7 +479,8 @@ class LlamaEmbedder:
         self.context = model.demand.context
         self.batch = settings.batch
         self.vocabulary = model.vocabulary.size
-        self.size = int(_c.llama_model_n_embd_out(model.pointer))
+        self.ranks = model.demand.ranks
+        self.size = 1 if self.ranks else int(_c.llama_model_n_embd_out(model.pointer))
         self._batch = Batch(max(settings.batch, self.slots, self.context))
         self._view = _view(self._batch)
         self._context = self._create(settings)
@@ -480,7 +512,14 @@ class LlamaEmbedder:
         pointer = _c.llama_get_embeddings_seq(self._context, slot)
         if not pointer:
             raise DecodeFailed(f"no vector for slot {slot}")
+        if self.ranks:
+            return np.array([self._score(float(pointer[0]))], np.float32)
         return np.ctypeslib.as_array(pointer, (self.size,)).copy()
+
+    def _score(self, output: float) -> float:
+        """0..1: what llama.cpp gives is that already, for some, and for others a logit."""
+        is_share = self._model.architecture in _RANKED_BY_SHARES
+        return output if is_share else (1 + math.tanh(output / 2)) / 2
 
     def _create(self, settings: EngineSettings) -> Any:
         parameters = _c.llama_context_default_params()
@@ -496,8 +535,6 @@ class LlamaEmbedder:
             _c.llama_free(pointer)
             parameters.pooling_type = _c.LLAMA_POOLING_TYPE_MEAN
             pointer = _c.llama_init_from_model(self._model.pointer, parameters)
-        if pointer and _c.llama_pooling_type(pointer) == _c.LLAMA_POOLING_TYPE_RANK:
-            raise ModelRefused(f"{self._model.path} ranks texts; it makes no embeddings.")
         if not pointer:
             raise ModelRefused(
                 f"A context of {parameters.n_ctx} tokens of {self._model.path} cannot be made: "

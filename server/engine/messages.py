@@ -163,10 +163,20 @@ class Embed:
 
 
 @dataclass(frozen=True, slots=True)
+class Rank:
+    """To the worker: how well each of these texts answers the query, under this number."""
+
+    number: int
+    query: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """From the worker: the vector of one text of an Embed, as base64, and its tokens.
 
-    `last` says that the whole Embed is answered, `pace` how many seconds a token takes.
+    Of a text of a Rank it has one number, 0..1. `last` says that the whole message is answered,
+    `pace` how many seconds a token takes.
     """
 
     number: int
@@ -186,7 +196,7 @@ class Unembeddable:
     reason: str
 
 
-ToWorker = Load | Generate | Cancel | Tokenize | Locate | Forget | Stop | Embed
+ToWorker = Load | Generate | Cancel | Tokenize | Locate | Forget | Stop | Embed | Rank
 FromWorker = Loaded | Refused | Step | Tokenized | Located | Embedded | Unembeddable
 Message = ToWorker | FromWorker
 
@@ -303,6 +313,7 @@ _READERS: Final[dict[str, Any]] = {
     "Tokenized": lambda fields: Tokenized(**fields),
     "Located": lambda fields: Located(**fields),
     "Embed": lambda fields: Embed(**fields | {"texts": tuple(fields["texts"])}),
+    "Rank": lambda fields: Rank(**fields | {"texts": tuple(fields["texts"])}),
     "Embedded": lambda fields: Embedded(**fields),
     "Unembeddable": lambda fields: Unembeddable(**fields),
 }

@@ -234,3 +234,10 @@ class Engine(Protocol):
         With `cut`, of a text that is longer than the model reads only the beginning is read.
         """
         ...
+
+    async def rank(self, query: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers the query, 0..1, as far as the model reads both.
+
+        Of a model whose `measure()` says that it `ranks`. Raises EngineError.
+        """
+        ...

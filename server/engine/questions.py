@@ -16,6 +16,7 @@ from server.engine.messages import (
     Embedded,
     Locate,
     Located,
+    Rank,
     Tokenize,
     Tokenized,
     Unembeddable,
@@ -33,7 +34,7 @@ Answer = Tokenized | Located | Embedded | Unembeddable
 class Question(ABC, Generic[T]):
     """A message to the worker, and what comes of it."""
 
-    def __init__(self, message: Tokenize | Locate | Embed) -> None:
+    def __init__(self, message: Tokenize | Locate | Embed | Rank) -> None:
         self.message = message
         self.answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.times_asked = 0
@@ -82,13 +83,21 @@ class Locating(Question[list[int]]):
 
 
 class Embedding(Question[Embeddings]):
-    """Texts to vectors, which come one by one."""
+    """Texts to vectors, or to scores, which come one by one."""
 
-    def __init__(self, number: int, texts: Sequence[str | list[int]], *, cut: bool) -> None:
-        sent = (well_formed(text) if isinstance(text, str) else text for text in texts)
-        super().__init__(Embed(number, tuple(sent), cut))
-        self._count = len(texts)
+    def __init__(self, message: Embed | Rank) -> None:
+        super().__init__(message)
+        self._count = len(message.texts)
         self._found: dict[int, tuple[Vector, int]] = {}
+
+    @classmethod
+    def of(cls, number: int, texts: Sequence[str | list[int]], *, cut: bool) -> Embedding:
+        sent = (well_formed(text) if isinstance(text, str) else text for text in texts)
+        return cls(Embed(number, tuple(sent), cut))
+
+    @classmethod
+    def ranking(cls, number: int, query: str, texts: Sequence[str]) -> Embedding:
+        return cls(Rank(number, well_formed(query), tuple(map(well_formed, texts))))
 
     def _take(self, message: Answer) -> None:
         if isinstance(message, Unembeddable):

@@ -112,7 +112,12 @@ class ScriptedEngine:
     """Answers from a queue, one queued answer a generation; a fixed greeting when it is empty."""
 
     def __init__(
-        self, *, slots: int = 16, info: ModelInfo = SCRIPTED_MODEL, takes: int = 0
+        self,
+        *,
+        slots: int = 16,
+        info: ModelInfo = SCRIPTED_MODEL,
+        takes: int = 0,
+        ranks: bool = False,
     ) -> None:
         self.requests: list[Request] = []
         self.prompts: list[str] = []  # the same, as text
@@ -128,6 +133,7 @@ class ScriptedEngine:
         self._free = asyncio.Semaphore(slots)
         self._info = info
         self._takes = takes  # bytes, when it is loaded
+        self._ranks = ranks
         self._answers: deque[_Answer] = deque()
         self._held: list[asyncio.Event] = []
         self._answering = asyncio.Event()
@@ -150,7 +156,16 @@ class ScriptedEngine:
         takes = Footprint(weights=self._takes, cell=0, slot=0, fixed=0)
         context, size = self._info.context, self._info.embedding
         path = Path(self._info.path)
-        return Demand(path, takes, self._slots, context, context, snapshots=0, dimensions=size)
+        return Demand(
+            path,
+            takes,
+            self._slots,
+            context,
+            context,
+            snapshots=0,
+            dimensions=size,
+            ranks=self._ranks,
+        )
 
     async def identify(self) -> str:
         return self._info.fingerprint
@@ -197,6 +212,12 @@ class ScriptedEngine:
         counts = [np.bincount(row, minlength=self._info.vocabulary) for row in rows]
         vectors = [normalised(count.astype(np.float32)) for count in counts]
         return Embeddings(vectors, sum(map(len, rows)))
+
+    async def rank(self, query: str, texts: Sequence[str]) -> list[float]:
+        """The share of the query's words that stand in a text."""
+        await self.answering()
+        asked = {*query.lower().split()}
+        return [len(asked & {*text.lower().split()}) / max(1, len(asked)) for text in texts]
 
     def forget(self, owner: str) -> None:
         self.forgotten.append(owner)

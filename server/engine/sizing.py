@@ -44,6 +44,7 @@ TYPE_BYTES: Final = {
 }
 MOST_LAYERS: Final = 10_000  # no model has a tenth of it
 POOLED: Final = frozenset({1, 2, 3})  # mean, first token, last token
+RANKED: Final = 4
 
 
 class CannotFit(Exception):
@@ -90,6 +91,7 @@ class Demand:
     cells: int | None = None  # None: as many as are of use
     snapshots: int | None = None  # bytes; None: as many as are of use
     dimensions: int = 0  # of its vectors; 0: it writes, and has none
+    ranks: bool = False  # a vector is how well a text answers a query
     whole_cell: int | None = None  # bytes, wherever they are; None: all that it takes is counted
 
     @property
@@ -155,11 +157,18 @@ def affordable_snapshots(free: int) -> int:
 def embeds(file: GGUF) -> bool:
     """Whether the model turns a text into one vector, and does not go on writing it."""
     causal = file.metadata.get(f"{file.architecture}.attention.causal", True)
-    return not causal or file.number("pooling_type") in POOLED
+    return not causal or file.number("pooling_type") in POOLED or ranks(file)
+
+
+def ranks(file: GGUF) -> bool:
+    """Whether it tells how well a text answers a query."""
+    return file.number("pooling_type") == RANKED
 
 
 def _dimensions(file: GGUF) -> int:
     """Of its vectors; some models make longer or shorter ones than they compute with."""
+    if ranks(file):
+        return 1
     return file.number("embedding_length_out") or file.number("embedding_length")
 
 
@@ -187,6 +196,7 @@ def demand(file: GGUF, settings: EngineSettings, *, of_gpu: bool = False) -> Dem
         cells=rows if pooled else settings.kv_cells,
         snapshots=0 if pooled or of_gpu else settings.cache_ram_bytes,
         dimensions=_dimensions(file) if pooled else 0,
+        ranks=ranks(file),
         whole_cell=whole.cell,
     )
 

@@ -44,6 +44,7 @@ from server.engine.messages import (
     Locate,
     Located,
     Message,
+    Rank,
     Refused,
     Step,
     Stop,
@@ -51,6 +52,7 @@ from server.engine.messages import (
     Tokenized,
     encode,
 )
+from server.engine.pairs import Pairs
 from server.engine.settings import EngineSettings
 from server.engine.sizing import affordable_snapshots
 from server.engine.snapshots import Fetched, SnapshotStore, Written
@@ -71,7 +73,7 @@ _DEEP_STACKS: Final = (512 << 20, 128 << 20, 32 << 20)
 # A steady stream's text may be later by a step, if that is a short one.
 _LONGEST_HELD: Final = 0.1  # seconds
 
-VocabularyMessage = Tokenize | Locate | Embed
+VocabularyMessage = Tokenize | Locate | Embed | Rank
 DecoderMessage = Generate | Cancel | Texts | Forget | Stop | Written | Fetched | Compiled
 
 
@@ -169,7 +171,7 @@ class Inbox:
         match message:
             case Load():
                 self.load.put(message)
-            case Tokenize() | Locate() | Embed():
+            case Tokenize() | Locate() | Embed() | Rank():
                 self.tokenizing.put(message)
             case Cancel():
                 if self.decoder is not None:
@@ -211,7 +213,10 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
             embedder = Embedder(reader)
             embedder.warm_up()
             words = Vocabulary(model.vocabulary)
-            _start_deep("vocabulary", lambda: read_texts(reader.tokenize, words, inbox, outbox))
+            pairs = Pairs(words, model.pair_form, reader.context)
+            _start_deep(
+                "vocabulary", lambda: read_texts(reader.tokenize, pairs, words, inbox, outbox)
+            )
             outbox.put(Loaded(replace(info, embedding=reader.size), reader.slots, embedder.pace))
             embed(embedder, inbox.decoding, outbox)
             return
@@ -315,6 +320,7 @@ def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[VocabularyMessage], outb
 
 def read_texts(
     tokenize: Callable[[str, bool], list[int]],
+    pairs: Pairs,
     vocabulary: Vocabulary,
     inbox: Inbox,
     outbox: Outbox,
@@ -325,6 +331,9 @@ def read_texts(
             case Embed(number, texts, cut):
                 ids = [tokenize(text, cut) if isinstance(text, str) else text for text in texts]
                 inbox.decoding.put(Texts(number, ids))
+            case Rank(number, query, passages):
+                told = [pairs.tokenize(query, passage) for passage in passages]
+                inbox.decoding.put(Texts(number, told))
             case Locate(number, text):
                 outbox.put(Located(number, vocabulary.token_ends(text)))
 

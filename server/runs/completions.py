@@ -64,6 +64,8 @@ class Completions:
             raise errors.no_such_model(name)
         if model.embeds:
             raise errors.makes_embeddings_only(name)
+        if model.ranks:
+            raise errors.only_ranks(name)
         return model
 
     def _closed(self, completion: Completion) -> None:

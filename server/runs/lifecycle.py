@@ -80,8 +80,8 @@ class Lifecycle:
         Its events tell the texts that searches found if it `shows_results`.
 
         Raises no_such, thread_has_active_run, no_such_tool, no_tools_to_choose_from,
-        model_not_found, makes_embeddings_only, nothing_to_answer, no_such_file, not_for_retrieval,
-        too_many_files_of_thread.
+        model_not_found, makes_embeddings_only, only_ranks, nothing_to_answer, no_such_file,
+        not_for_retrieval, too_many_files_of_thread.
         """
         found = tx.threads.with_active_run(project, thread_id)
         if found is None:
@@ -226,6 +226,8 @@ class Lifecycle:
             raise errors.model_not_found(values["model"])
         if model.embeds:
             raise errors.makes_embeddings_only(values["model"])
+        if model.ranks:
+            raise errors.only_ranks(values["model"])
         if not values["instructions"] and not tx.messages.any_from_user(thread_id):
             raise errors.nothing_to_answer()
         run = tx.runs.insert(

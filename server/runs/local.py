@@ -62,6 +62,7 @@ class LocalModel:
         self, engine: Engine, defaults: Sampling | None = None, dialect: Dialect | None = None
     ) -> None:
         self.embeds = False  # whether it makes vectors; known once it was measured
+        self.ranks = False  # or only tells how well texts answer a query
         self._engine = engine
         self._defaults = defaults or Sampling()
         self._chosen = dialect  # None is what its template shows
@@ -82,7 +83,7 @@ class LocalModel:
 
     async def measure(self) -> Demand:
         demand = await self._engine.measure()
-        self.embeds = demand.embeds
+        self.embeds, self.ranks = demand.embeds and not demand.ranks, demand.ranks
         return demand
 
     async def load(self, fit: Fit | None) -> None:
@@ -107,7 +108,7 @@ class LocalModel:
 
     def turn(self, request: TurnRequest) -> LocalTurn:
         if self._dialect is None or self._prompts is None:
-            raise EngineUnavailable("The model is not loaded, or it only makes embeddings.")
+            raise EngineUnavailable("The model is not loaded, or it writes no text.")
         return LocalTurn(self._engine, self._dialect, self._prompts, self._defaults, request)
 
     async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:

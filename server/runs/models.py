@@ -28,6 +28,11 @@ class Model:
         """Whether it makes vectors of texts, and takes no turns."""
         return self.local is not None and self.local.embeds
 
+    @property
+    def ranks(self) -> bool:
+        """Whether it tells how well texts answer a query, and takes no turns."""
+        return self.local is not None and self.local.ranks
+
 
 class Catalog:
     """All configured models, the default one first.

@@ -17,7 +17,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -33,6 +33,7 @@ from server.search.embedder import Embedder
 from server.search.matrix import Vectors
 from server.search.passages import Broken, Passage
 from server.search.ranking import DEPTH, Candidate, Ranked, ranked
+from server.search.reranker import Reranker
 from server.search.store import StoreIndex
 from server.search.unrelated import cosine_of_unrelated
 from server.search.view import Nearness, View
@@ -99,12 +100,14 @@ class Indexes:
         embedder: Embedder,
         settings: SearchSettings,
         lost: Callable[[str], None] = lambda store_id: None,
+        reranker: Reranker | None = None,
     ) -> None:
         """`lost` is called on the loop, with the id of a store of which nothing could be read."""
         self._folder = folder
         self._embedder = embedder
         self._settings = settings
         self._lost = lost
+        self._reranker = reranker
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="search")
         self._writing = ThreadPoolExecutor(WRITERS, thread_name_prefix="index")
         self._open: OrderedDict[str, _Open] = OrderedDict()
@@ -178,7 +181,8 @@ class Indexes:
 
         Of files that are not `allowed` nothing is looked at. How the order and the scores (0..1)
         come about is told in `ranking`; with the ranker `none` it is by vectors alone, which
-        takes less time. Hits with less than the threshold are left out.
+        takes less time. Otherwise the reranker, if there is one, has the last word on the best.
+        Hits with less than the threshold are left out.
         """
         asked = [*dict.fromkeys(query for query in queries if query.strip())]
         if not asked or (allowed is not None and not allowed):
@@ -189,8 +193,30 @@ class Indexes:
         found = await asyncio.gather(*(self._find(store_id, query) for store_id in stores))
         of_queries = ([*chain(*of_stores)] for of_stores in zip(*found, strict=True))
         best = await self._run(ranked, of_queries, unrelated)
+        if self._reranker is not None and ranker != "none":
+            depth = max(limit, self._reranker.depth(len(asked)))
+            hits = await self._reranked(self._reranker, asked, await self._with_texts(best[:depth]))
+            return [hit for hit in hits if hit.score >= score_threshold][:limit]
         best = [hit for hit in best if hit.score >= score_threshold]
         return await self._with_texts(best[:limit])
+
+    async def _reranked(
+        self, reranker: Reranker, queries: Sequence[str], hits: Sequence[Hit]
+    ) -> Sequence[Hit]:
+        """The first of the hits in another order with other scores; no later one has more."""
+        depth = reranker.depth(len(queries))
+        first, rest = hits[:depth], hits[depth:]
+        if not first:
+            return hits
+        try:
+            scores = await reranker.scores(queries, [hit.text for hit in first])
+        except EngineError as error:
+            log.warning("searched_without_reranker", extra={"reason": str(error)})
+            return hits
+        again = [replace(hit, score=score) for hit, score in zip(first, scores, strict=True)]
+        again.sort(key=lambda hit: hit.score, reverse=True)
+        least = again[-1].score
+        return [*again, *(replace(hit, score=min(hit.score, least)) for hit in rest)]
 
     async def _asked(self, queries: Sequence[str]) -> tuple[float, Vectors | None]:
         """The cosine of unrelated texts, and the queries' vectors, if an engine makes some."""

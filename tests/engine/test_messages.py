@@ -19,6 +19,7 @@ from server.engine.messages import (
     Located,
     MalformedFrame,
     Message,
+    Rank,
     Refused,
     Step,
     Stop,
@@ -65,6 +66,7 @@ MESSAGES: list[Message] = [
     Locate(3, "Grüße"),
     Located(3, [2, 5]),
     Embed(4, ("Grüße", [1, 2]), cut=True),
+    Rank(6, "Grüße?", ("Grüße", "")),
     Embedded(4, 1, "AACAPw==", 3, last=True, pace=0.5),
     Unembeddable(5, 0, "is empty."),
 ]

@@ -16,6 +16,7 @@ from server.engine.protocol import EngineUnavailable
 from server.engine.vectors import Vector, normalised
 from server.search.chunks import Chunk
 from server.search.index import Hit, Indexes
+from server.search.reranker import Reranker
 
 
 class WordEmbedder:
@@ -86,10 +87,13 @@ async def opened(
     folder: Path,
     embedder: WordEmbedder | None = None,
     lost: Callable[[str], None] = lambda store_id: None,
+    reranker: Reranker | None = None,
     **settings: int,
 ) -> AsyncIterator[Indexes]:
     """The indexes of a folder."""
-    indexes = Indexes(folder, embedder or WordEmbedder(), SearchSettings(**settings), lost)
+    indexes = Indexes(
+        folder, embedder or WordEmbedder(), SearchSettings(**settings), lost, reranker
+    )
     try:
         yield indexes
     finally:
