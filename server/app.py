@@ -193,11 +193,9 @@ async def running(
         await ingestor.start()
         stack.push_async_callback(ingestor.stop)
         searcher = Searcher(db, indexes)
-        file_search = FileSearch(searcher, ingestor)
+        tools = {"file_search": FileSearch(db, searcher, ingestor)}
         limits = ExecutorSettings(**settings.runs.model_dump())
-        executor = RunExecutor(
-            db, bus, catalog, pool, cache, clock, ids, limits, metrics, file_search
-        )
+        executor = RunExecutor(db, bus, catalog, pool, cache, clock, ids, limits, metrics, tools)
         await executor.start()
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
         completions = Completions(catalog, pool, ids, completion_cap=limits.completion_cap)

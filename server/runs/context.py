@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from server.chat.citations import Source, as_written
 from server.chat.values import ChatMessage, ToolCall, ToolSpec
@@ -15,10 +15,11 @@ from server.runs.models import Model
 from server.runs.prompt import newest_within
 from server.runs.turns import Budget, InvalidPrompt, SamplingOptions, TurnRequest, Unit, WrittenTurn
 from server.schemas import JsonObject
-from server.tools import file_search
-from server.vector_stores.resources import searched_by
+from server.tools.tool import Recalled
+from server.tools.toolbox import KINDS, name_of, own_tools
 
-OwnTools = Mapping[str, JsonObject]
+NO_TOOLS: Final[Mapping[str, ToolSpec]] = {}
+
 Placed = tuple[int, Unit]  # with the `seq` of the message that it is, or came after
 
 
@@ -32,17 +33,14 @@ class TooManyRounds(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a run's next turn is asked with, and what the server's own tools then work with.
+    """What a run's next turn is asked with.
 
     `sources` are the passages that may be cited: the run's own, or if it has not searched yet,
-    those that its conversation shows. The next one has `first_number`; `searches` counts the run's.
+    those that its conversation shows.
     """
 
     request: TurnRequest
     sources: Sequence[Source]
-    searches: int
-    first_number: int
-    scope: file_search.Scope
 
 
 class ContextBuilder:
@@ -61,7 +59,7 @@ class ContextBuilder:
         budget = self._budget(tx, run, model)
         choice = self._choice(tx, run)
         messages, steps = _spoken(tx, run, limit=budget.context)
-        placed = _merged(messages, steps, server_tools(run.tools), model.id)
+        placed = _merged(messages, steps, run, model.id)
         # What an endpoint is sent is text.
         written = [] if model.local is None else written_turns(tx, run.thread_id, placed, budget)
         assistant = tx.assistants.by_id(run.assistant_id)
@@ -70,7 +68,7 @@ class ContextBuilder:
             run.instructions,
             [unit for _, unit in placed],
             budget,
-            tools=tool_specs(run.tools, choice),
+            tools=tool_specs(run.tools, choice, own_specs(run.tools)),
             must_call=choice not in (None, "auto", "none"),
             parallel_tool_calls=run.parallel_tool_calls,
             response_format=asked_format(run.response_format),
@@ -84,13 +82,7 @@ class ContextBuilder:
             written=written,
         )
         own = [step for step in steps if step.run_id == run.id]
-        return Asked(
-            request,
-            _citable(tx, run, own) or _citable(tx, run, steps),
-            sum(1 for step in own for _ in _searches(step)),
-            _first_number(tx, run),
-            _scope(tx, run, assistant, budget),
-        )
+        return Asked(request, _citable(tx, run, own) or _citable(tx, run, steps))
 
     def _budget(self, tx: Tx, run: Record, model: Model) -> Budget:
         spent = tx.turns.spent_by_run(run.id)
@@ -111,7 +103,7 @@ class ContextBuilder:
 
 def placed_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Placed]:
     """The thread as the run sees it, oldest first. At most `limit` messages can fit a context."""
-    return _merged(*_spoken(tx, run, limit=limit), server_tools(run.tools), model_id)
+    return _merged(*_spoken(tx, run, limit=limit), run, model_id)
 
 
 def _spoken(tx: Tx, run: Record, *, limit: int) -> tuple[Sequence[Record], Sequence[Record]]:
@@ -137,7 +129,7 @@ def written_turns(
 
 
 def _merged(
-    messages: Sequence[Record], steps: Sequence[Record], own: OwnTools, model_id: str
+    messages: Sequence[Record], steps: Sequence[Record], run: Record, model_id: str
 ) -> list[Placed]:
     """Messages and answered calls as they came; text and calls of one turn are one unit."""
     places = [((m.seq, 0, 0), m) for m in messages]
@@ -147,7 +139,7 @@ def _merged(
     for (seq, *_), row in sorted(places, key=lambda place: place[0]):
         if hasattr(row, "step_details"):
             said = units.pop()[1][0] if _same_turn(before, row) else None
-            units.append((seq, _call_unit(row, own, said.content if said else "")))
+            units.append((seq, _call_unit(row, run, said.content if said else "")))
         else:
             units.append((seq, (ChatMessage(row.role, message_text(row, model_id)),)))
         before = row
@@ -161,8 +153,8 @@ def _same_turn(before: Record | None, step: Record) -> bool:
     )
 
 
-def _call_unit(step: Record, own: OwnTools, said: str) -> Unit:
-    answered = [_answered(call, own) for call in step.step_details["tool_calls"]]
+def _call_unit(step: Record, run: Record, said: str) -> Unit:
+    answered = [_answered(call, run) for call in step.step_details["tool_calls"]]
     asked = tuple(call for call, _ in answered)
     answers = (
         ChatMessage("tool", output, tool_call_id=call.id, name=call.name)
@@ -171,45 +163,28 @@ def _call_unit(step: Record, own: OwnTools, said: str) -> Unit:
     return (ChatMessage("assistant", said, tool_calls=asked), *answers)
 
 
-def _answered(call: JsonObject, own: OwnTools) -> tuple[ToolCall, str]:
+def _answered(call: JsonObject, run: Record) -> tuple[ToolCall, str]:
     """A call as the model wrote it, and what it was told."""
     if call["type"] == "function":
         function = call["function"]
         asked = ToolCall(call["id"], function["name"], function["arguments"])
         return asked, function["output"] or ""
-    asked = ToolCall(call["id"], _name_of(own), call["asked"]["arguments"])
-    return asked, file_search.output_of(call)
+    kind = call["type"]
+    recalled = KINDS[kind].recalled(call)
+    return ToolCall(call["id"], name_of(kind, run.tools), recalled.arguments), recalled.output
 
 
-def _searches(step: Record) -> Iterator[JsonObject]:
-    calls = step.step_details["tool_calls"]
-    return (call for call in calls if call["type"] == "file_search")
-
-
-def _sources(step: Record) -> Iterator[Source]:
-    return (source for call in _searches(step) for source in file_search.sources_of(call))
+def _recalled(steps: Sequence[Record]) -> list[Recalled]:
+    """The calls of the server's own tools."""
+    calls = (call for step in steps for call in step.step_details["tool_calls"])
+    return [KINDS[call["type"]].recalled(call) for call in calls if call["type"] in KINDS]
 
 
 def _citable(tx: Tx, run: Record, steps: Sequence[Record]) -> list[Source]:
     """The passages of these steps whose files are still there."""
-    sources = [source for step in steps for source in _sources(step)]
+    sources = [source for call in _recalled(steps) for source in call.sources]
     there = tx.files.among(run.project_id, {source.file_id for source in sources}, tx.now)
     return [source for source in sources if source.file_id in there]
-
-
-def _first_number(tx: Tx, run: Record) -> int:
-    """The number after those of the thread's newest search, in a prompt or not."""
-    step = tx.steps.newest_search(run.thread_id)
-    shown = [] if step is None else [source.number for source in _sources(step)]
-    before = [] if step is None else [c["asked"]["first_number"] - 1 for c in _searches(step)]
-    return 1 + max([*shown, *before], default=0)
-
-
-def _scope(tx: Tx, run: Record, assistant: Record | None, budget: Budget) -> file_search.Scope:
-    """Where the run searches, and how much it can be shown."""
-    shared, own = searched_by(run, assistant, tx.threads.by_id(run.thread_id))
-    room = file_search.room_for(budget.context, budget.prompt)
-    return file_search.Scope(run.project_id, shared, own, budget.context, room)
 
 
 def message_text(message: Record, model_id: str) -> str:
@@ -226,36 +201,28 @@ def message_text(message: Record, model_id: str) -> str:
     return "\n".join(texts)
 
 
-def server_tools(tools: Sequence[JsonObject]) -> OwnTools:
-    """The tools that the server runs itself, by the names that the model calls them by."""
-    functions = {tool["function"]["name"] for tool in tools if tool["type"] == "function"}
-    name = next(name for name in file_search.names() if name not in functions)
-    own = [tool for tool in tools if tool["type"] == "file_search"]
-    return {name: own[0]} if own else {}
+def own_specs(tools: Sequence[JsonObject]) -> dict[str, ToolSpec]:
+    """How the model is told of the server's own tools, by their types."""
+    return {tool["type"]: KINDS[tool["type"]].spec(name) for name, tool in own_tools(tools).items()}
 
 
-def _name_of(own: OwnTools) -> str:
-    """That of file search, also where it is no tool of the run any more."""
-    return next(iter(own), file_search.NAME)
-
-
-def tool_specs(tools: Sequence[JsonObject], choice: Any) -> list[ToolSpec]:
+def tool_specs(
+    tools: Sequence[JsonObject], choice: Any, own: Mapping[str, ToolSpec] = NO_TOOLS
+) -> list[ToolSpec]:
     """The tools that the model is told of: all, none, or the one that was chosen."""
     if choice == "none":
         return []
-    own = [file_search.spec(name) for name in server_tools(tools)]
+    if isinstance(choice, dict) and choice["type"] != "function":
+        return [own[choice["type"]]]
     functions = [tool["function"] for tool in tools if tool["type"] == "function"]
     if isinstance(choice, dict):
-        is_function = choice["type"] == "function"
-        own = [] if is_function else own
-        functions = [
-            f for f in functions if is_function and f["name"] == choice["function"]["name"]
-        ]
+        own = NO_TOOLS
+        functions = [f for f in functions if f["name"] == choice["function"]["name"]]
     specs = [
         ToolSpec(f["name"], f.get("description"), f.get("parameters"), bool(f.get("strict")))
         for f in functions
     ]
-    return own + specs
+    return [*own.values(), *specs]
 
 
 def _written(turn: Record) -> WrittenTurn:

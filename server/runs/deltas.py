@@ -40,25 +40,9 @@ class StepDeltas:
     def __init__(self, step_id: str) -> None:
         self._step_id = step_id
 
-    def started(self, index: int, call_id: str, name: str) -> bytes:
-        return self._encode(
-            {
-                "index": index,
-                "id": call_id,
-                "type": "function",
-                "function": {"name": name, "arguments": "", "output": None},
-            }
-        )
-
-    def opened(self, index: int, call: JsonObject) -> bytes:
-        """A call of one of the server's own tools, told as a whole before it has results."""
-        return self._encode({"index": index, **call})
-
-    def arguments(self, index: int, text: str) -> bytes:
-        return self._encode({"index": index, "type": "function", "function": {"arguments": text}})
-
-    def _encode(self, call: dict[str, object]) -> bytes:
-        details = {"type": "tool_calls", "tool_calls": [call]}
+    def call(self, index: int, told: JsonObject) -> bytes:
+        """A call as it begins, or what has come to it."""
+        details = {"type": "tool_calls", "tool_calls": [{"index": index, **told}]}
         delta = {
             "id": self._step_id,
             "object": "thread.run.step.delta",

@@ -9,33 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
-from server.chat.citations import CitationWriter, Part, Source
-from server.chat.values import CallArguments, CallStarted, ChatMessage, TextDelta, TurnDelta
+from server.chat.citations import Part, Source
+from server.chat.values import CallArguments, CallStarted, TextDelta, TurnDelta
 from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
 from server.engine.protocol import EndpointLost, EngineCrashed, EngineError, RateLimited
 from server.ids import IdSource
-from server.runs.context import (
-    Asked,
-    CompletionBudgetSpent,
-    ContextBuilder,
-    TooManyRounds,
-    server_tools,
-)
-from server.runs.deltas import MessageDeltas, StepDeltas, annotation
+from server.runs.calls import Calls
+from server.runs.context import Asked, CompletionBudgetSpent, ContextBuilder, TooManyRounds
+from server.runs.deltas import StepDeltas
 from server.runs.events import EventBus
 from server.runs.models import Model
+from server.runs.open_message import OpenMessage
 from server.runs.progress import Ending, Progress, Said
+from server.runs.room import room_for_answers
 from server.runs.state import Claim, RunMoved
-from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, Turn, TurnRequest
+from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, Turn
 from server.schemas import JsonObject, RunStatus
-from server.tools import file_search
-from server.tools.file_search import FileSearch, SearchFailed
+from server.tools.tool import Answering, Scene, ToolFailed
+from server.tools.toolbox import own_tools
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +45,6 @@ FILTERED = {"code": "server_error", "message": "A content filter ended the answe
 BUILT_TOOLS = frozenset({"function", "file_search"})
 LAST_WORDS = 0.25  # seconds that an engine has to answer an interrupt, and to say what was spent
 MAX_DELAY = 5.0
-TEMPLATE_ROOM = 64  # tokens that a template adds to a message, generously
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +52,6 @@ class Limits:
     """How often a run is queued again after its worker died before it fails."""
 
     worker_deaths: int
-
-
-@dataclass(slots=True)
-class _Message:
-    """The open message while it is written; `row` as it was begun."""
-
-    row: Record
-    deltas: MessageDeltas
-    citations: CitationWriter
-    text: list[str] = field(default_factory=list)
-    length: int = 0
-    annotations: list[JsonObject] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Call:
-    """A call while it is written; `tool` is the configuration of the server's own tools.
-
-    `answer` is the call as it is stored, once the server has answered it.
-    """
-
-    id: str
-    name: str
-    tool: JsonObject | None = None
-    arguments: str = ""
-    answer: JsonObject | None = None
-
-    @property
-    def stored(self) -> JsonObject:
-        if self.tool is not None:
-            return self.answer or file_search.opened(self.id, self.tool)
-        function = {"name": self.name, "arguments": self.arguments, "output": None}
-        return {"id": self.id, "type": "function", "function": function}
 
 
 class RunExecution:
@@ -104,7 +68,7 @@ class RunExecution:
         ids: IdSource,
         progress: Progress,
         context: ContextBuilder,
-        file_search: FileSearch,
+        tools: Mapping[str, Answering],
         limits: Limits,
     ) -> None:
         self.run_id: str = run.id
@@ -116,16 +80,15 @@ class RunExecution:
         self._ids = ids
         self._progress = progress
         self._context = context
-        self._file_search = file_search
-        self._own_tools = server_tools(run.tools)
+        self._tools = tools
         self._limits = limits
         self._interrupt: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
         self._writing = asyncio.Lock()
         self._asked: Asked | None = None
         self._turn: Turn | None = None
-        self._message: _Message | None = None
+        self._message: OpenMessage | None = None
         self._step: StepDeltas | None = None
-        self._calls: list[_Call] = []
+        self._calls = Calls(own_tools(run.tools))
 
     def interrupt(self, why: Interrupt) -> None:
         """End the run within a moment, whatever the engine does. The first reason stands."""
@@ -158,7 +121,7 @@ class RunExecution:
             try:
                 if not await self._answer_calls():
                     break
-            except SearchFailed as error:
+            except ToolFailed as error:
                 return self._failed(_error("server_error", error))
         return ending
 
@@ -220,14 +183,13 @@ class RunExecution:
             case CallStarted(index, name):
                 await self._start_call(index, name)
             case CallArguments(index, text):
-                self._say_arguments(index, text)
+                self._tell_call(index, self._calls.feed(index, text))
 
     async def _begin_message(self) -> None:
         """None after a call: the tool step that is open waits for its outputs."""
         if self._step is None:
             row = await self._write(lambda tx: self._progress.begin_message(tx, self._claim))
-            sources = self._citable
-            self._message = _Message(row, MessageDeltas(row.id), CitationWriter(sources))
+            self._message = OpenMessage(row, self._citable)
 
     @property
     def _citable(self) -> Sequence[Source]:
@@ -239,27 +201,18 @@ class RunExecution:
     def _say_text(self, text: str) -> None:
         """Text after a call has no message, and no place."""
         if self._message is not None:
-            self._say_parts(self._message, self._message.citations.feed(text))
+            self._say_parts(self._message, self._message.writer.feed(text))
 
     def _say_rest(self) -> None:
         """What was held back because it might have become a citation; an empty text at least."""
-        if self._message is not None:
-            rest = self._message.citations.finish()
-            self._say_parts(self._message, rest if rest or self._message.text else [""])
+        message = self._message
+        if message is not None:
+            rest: list[Part] = message.writer.finish()
+            self._say_parts(message, rest if rest or not message.is_silent else [""])
 
-    def _say_parts(self, message: _Message, parts: Sequence[Part]) -> None:
+    def _say_parts(self, message: OpenMessage, parts: Sequence[Part]) -> None:
         for part in parts if not self._interrupt.done() else ():
-            text, delta = self._told(message, part)
-            message.text.append(text)
-            message.length += len(text)
-            self._bus.publish(self.run_id, delta)
-
-    def _told(self, message: _Message, part: Part) -> tuple[str, bytes]:
-        if isinstance(part, str):
-            return part, message.deltas.text(part)
-        first = len(message.annotations)
-        message.annotations.append(annotation(part, message.length))
-        return part.text, message.deltas.annotated(part.text, message.annotations[first:], first)
+            self._bus.publish(self.run_id, message.delta(part))
 
     async def _start_call(self, index: int, name: str) -> None:
         if index > 0 and not self._run.parallel_tool_calls:
@@ -268,16 +221,12 @@ class RunExecution:
             self._say_rest()
             await self._write(self._open_calls)
         if not self._interrupt.done():
-            call = _Call(self._ids.new("call"), name, self._own_tools.get(name))
-            self._calls.append(call)
-            assert self._step is not None
-            self._bus.publish(self.run_id, self._opened(self._step, index, call))
+            self._tell_call(index, self._calls.start(self._ids.new("call"), name))
         return None
 
-    def _opened(self, step: StepDeltas, index: int, call: _Call) -> bytes:
-        if call.tool is None:
-            return step.started(index, call.id, call.name)
-        return step.opened(index, file_search.opened(call.id, call.tool))
+    def _tell_call(self, index: int, told: JsonObject | None) -> None:
+        if self._step is not None and told is not None:
+            self._bus.publish(self.run_id, self._step.call(index, told))
 
     def _open_calls(self, tx: Tx) -> None:
         said = self._said()
@@ -289,67 +238,45 @@ class RunExecution:
     def _calls_opened(self, step_id: str) -> None:
         self._step, self._message = StepDeltas(step_id), None
 
-    def _say_arguments(self, index: int, text: str) -> None:
-        if self._step is not None and index < len(self._calls):
-            call = self._calls[index]
-            call.arguments += text
-            if call.tool is None:
-                self._bus.publish(self.run_id, self._step.arguments(index, text))
-
     async def _answer_calls(self) -> bool:
         """Run the server's own tools; whether that was all, and the next turn may follow.
 
-        Raises SearchFailed, RunMoved.
+        Raises ToolFailed, RunMoved.
         """
-        own = [call for call in self._calls if call.tool is not None]
-        if not own:
-            return False
-        answering = asyncio.create_task(self._search(own, own[0].tool or {}))
+        answering = asyncio.create_task(self._answer())
         await asyncio.wait((answering, self._interrupt), return_when=asyncio.FIRST_COMPLETED)
         if self._interrupt.done():
             answering.cancel()
             await asyncio.wait((answering,))
             return False
-        for call, answer in zip(own, answering.result(), strict=True):
-            call.answer = answer
+        answering.result()
         cost = self._call()
-        if len(own) < len(self._calls) or cost is None:
+        if self._calls.waits or cost is None:
             return False
-        calls = [call.stored for call in self._calls]
+        calls = self._calls.stored
         await self._write(lambda tx: self._progress.end_calls(tx, self._claim, calls, cost))
         self._asked = self._turn = self._message = self._step = None
-        self._calls = []
+        self._calls = Calls(own_tools(self._run.tools))
         return True
 
-    async def _search(self, calls: Sequence[_Call], tool: JsonObject) -> list[JsonObject]:
-        """The answers of these calls of file search."""
-        asked = self._asked
-        assert asked is not None, "the model was asked before it called"
-        return await self._file_search.answer(
-            [(call.id, call.arguments) for call in calls],
-            tool,
-            replace(asked.scope, room=min(asked.scope.room, await self._room(asked.request))),
-            self._count,
-            first_number=asked.first_number,
-            search=asked.searches,
-        )
+    async def _answer(self) -> None:
+        """Have each tool answer its calls. What is told is kept, also if the run ends meanwhile."""
+        own = list(self._calls.own())
+        if not own:
+            return
+        scene = await self._scene(sum(len(each.calls) for each in own))
+        for each in own:
+            answers = self._tools[each.kind].answer(each.calls, each.tool, scene)
+            async with aclosing(answers):
+                async for answer in answers:
+                    self._calls.answered(answer)
 
-    async def _room(self, request: TurnRequest) -> int:
-        """Tokens that the next prompt has for what is found, beside what has to stay in it."""
-        budget, cost = request.budget, self._call()
+    async def _scene(self, calls: int) -> Scene:
+        asked, cost = self._asked, self._call()
+        assert asked is not None, "the model was asked before it called"
         assert cost is not None, "it wrote the calls"
-        limit = budget.prompt_limit
-        if budget.prompt is not None:
-            limit = min(limit, budget.prompt - cost.prompt_tokens)
-        question = max(
-            (n for n, unit in enumerate(request.units) if unit[0].role == "user"), default=0
-        )
-        messages = [message for unit in request.units[question:] for message in unit]
-        said = [part for message in messages for part in _texts_of(message)]
-        kept = await self._count("\n".join([request.instructions or "", *said]))
-        kept += TEMPLATE_ROOM * (len(messages) + 2)
-        later = limit // 8 + TEMPLATE_ROOM  # for a search or two more
-        return limit - min(kept, cost.prompt_tokens) - cost.completion_tokens - later
+        room = await room_for_answers(asked.request, cost, self._count)
+        return Scene(self._run, asked.request.budget.context, room // calls, self._count)
 
     async def _count(self, text: str) -> int:
         """Tokens, also where the worker has just died: the next turn will tell of that."""
@@ -435,14 +362,13 @@ class RunExecution:
             ending = self._ended_by(interrupt)
         if ending is not None:
             if self._calls:
-                self._progress.keep_calls(tx, self._claim, [call.stored for call in self._calls])
+                self._progress.keep_calls(tx, self._claim, self._calls.stored)
             self._progress.end(tx, self._claim, ending)
             return ending.to
         cost = self._call()
         if not self._calls or cost is None:
             raise RunMoved(self.run_id)
-        calls = [call.stored for call in self._calls]
-        self._progress.require_action(tx, self._claim, calls, cost)
+        self._progress.require_action(tx, self._claim, self._calls.stored, cost)
         return "requires_action"
 
     def _ended_by(self, why: Interrupt) -> Ending:
@@ -452,19 +378,11 @@ class RunExecution:
 
     def _said(self) -> Said | None:
         """The open message as its streams have it; None if there is none."""
-        if self._message is None:
-            return None
-        text = "".join(self._message.text) if self._message.text else None
-        return Said(self._message.row, text, self._message.annotations)
+        return None if self._message is None else self._message.said()
 
     def _call(self) -> ModelCall | None:
         """What the model call cost so far; None if there was none."""
         return None if self._turn is None else self._turn.call
-
-
-def _texts_of(message: ChatMessage) -> list[str]:
-    """All that a prompt says of a message."""
-    return [message.content, *(call.name + call.arguments for call in message.tool_calls)]
 
 
 def _error(code: str, error: Exception) -> dict[str, str]:

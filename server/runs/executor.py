@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,7 +32,7 @@ from server.runs.models import Catalog
 from server.runs.progress import Ending, Progress
 from server.runs.replay import Marked, rebuilt
 from server.runs.state import TERMINAL, Claim, RunMoved
-from server.tools.file_search import FileSearch
+from server.tools.tool import Answering
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class RunExecutor:
         ids: IdSource,
         settings: ExecutorSettings,
         metrics: Metrics,
-        file_search: FileSearch,
+        tools: Mapping[str, Answering],
     ) -> None:
         self.lifecycle = Lifecycle(bus, catalog, self, expires_after=settings.expires_after)
         self._db = db
@@ -79,7 +79,7 @@ class RunExecutor:
         self._ids = ids
         self._settings = settings
         self._metrics = metrics
-        self._file_search = file_search
+        self._tools = tools
         self._progress = Progress(Announcer(bus))
         self._context = ContextBuilder(
             db, completion_cap=settings.completion_cap, tool_rounds=settings.tool_rounds
@@ -204,7 +204,7 @@ class RunExecutor:
             ids=self._ids,
             progress=self._progress,
             context=self._context,
-            file_search=self._file_search,
+            tools=self._tools,
             limits=Limits(self._settings.worker_deaths),
         )
         self._permits[run.model_id] -= 1

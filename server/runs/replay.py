@@ -13,7 +13,7 @@ from server.db.stores import Record
 from server.runs.announce import mark_of
 from server.runs.deltas import MessageDeltas, StepDeltas
 from server.runs.events import Mark, encode
-from server.tools import file_search
+from server.tools.toolbox import KINDS
 
 Marked = tuple[bytes, Mark]
 
@@ -84,11 +84,15 @@ def _step(step: Record, messages: dict[str, Record], *, with_content: bool) -> I
 def _calls(step: Record) -> Iterator[bytes]:
     deltas = StepDeltas(step.id)
     for index, call in enumerate(step.step_details["tool_calls"]):
-        if call["type"] == "file_search":
-            yield deltas.opened(index, file_search.without_results(call))
-            continue
-        yield deltas.started(index, call["id"], call["function"]["name"])
-        yield deltas.arguments(index, call["function"]["arguments"])
+        kind = KINDS.get(call["type"])
+        for told in _function(call) if kind is None else kind.told(call):
+            yield deltas.call(index, told)
+
+
+def _function(call: schemas.JsonObject) -> Iterator[schemas.JsonObject]:
+    name, arguments = call["function"]["name"], call["function"]["arguments"]
+    yield {**call, "function": {"name": name, "arguments": "", "output": None}}
+    yield {"type": "function", "function": {"arguments": arguments}}
 
 
 def _message(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
 
 from server import failpoints
 from server.chat.citations import Source, passages
-from server.chat.values import ToolSpec
+from server.chat.values import ToolCall, ToolSpec
+from server.db.database import Database, Tx
+from server.db.stores import Record
 from server.errors import WireError
 from server.schemas import JsonObject
 from server.search.index import Ranker
+from server.tools.tool import Answer, Count, Recalled, Scene, ToolFailed
 from server.vector_stores.ingest import Ingestor
+from server.vector_stores.resources import searched_by
 from server.vector_stores.searching import Found, Ranking, Searcher
 
 NAME = "file_search"
@@ -38,29 +42,20 @@ MOST_QUERIES = 8
 LEAST_ROOM = 32  # tokens; a passage that is cut to fewer says nothing
 LARGE_CONTEXT = 32_000  # tokens, from which on a model is given more
 MOST_RESULTS, FEWER_RESULTS = 20, 5
-MOST_TOKENS, FEWER_TOKENS = 16_000, 4_000
 PATIENCE = 60.0  # seconds to wait for files that were attached just now
-
-Count = Callable[[str], Awaitable[int]]
-
-
-class SearchFailed(Exception):
-    """The run cannot search; the text says why, for its user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where a run's model searches, and how much it can be shown.
+    """Where a run searches, and from which numbers its passages and its searches count on.
 
-    `own` is the thread's store, whose files may have come with the newest message. `context` and
-    `room` are tokens: what the model reads, and what all that one turn finds may take of it.
+    `own` is the thread's store, whose files may have come with the newest message.
     """
 
-    project: str
     shared: Sequence[str]
     own: Sequence[str]
-    context: int
-    room: int
+    first_number: int
+    searches: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +79,41 @@ class Settings:
 
 
 def names() -> Iterator[str]:
-    """What the tool may be called: by the first that no function has."""
     yield NAME
     yield "search_files"
     yield from (f"search_files_{number}" for number in count(2))
 
 
 def spec(name: str) -> ToolSpec:
-    """How models are told of the tool."""
     return ToolSpec(name, DESCRIPTION, PARAMETERS, strict=True)
 
 
-def room_for(context: int, prompt: int | None) -> int:
-    """Tokens that a turn's passages may take, of a context and of a prompt that has a limit."""
-    most = MOST_TOKENS if context >= LARGE_CONTEXT else FEWER_TOKENS
-    return min(most, context // 2, most if prompt is None else prompt // 2)
+class Announced:
+    """A call that is told as a whole, before there are results."""
+
+    def __init__(self, call: JsonObject) -> None:
+        self.stored = call
+
+    def feed(self, arguments: str) -> None:
+        """What is asked is not told."""
 
 
-def opened(call_id: str, tool: JsonObject) -> JsonObject:
-    """A call that is announced before there are results."""
-    return _call(call_id, Settings.of(tool, 0), [])
+def reading(call_id: str, tool: JsonObject) -> Announced:
+    return Announced(_call(call_id, Settings.of(tool, 0), []))
 
 
-def without_results(call: JsonObject) -> JsonObject:
+def told(call: JsonObject) -> Iterator[JsonObject]:
     """A stored call as it was announced."""
     search = {**call["file_search"], "results": []}
-    return {"id": call["id"], "type": call["type"], "file_search": search}
+    yield {"id": call["id"], "type": call["type"], "file_search": search}
 
 
-def sources_of(call: JsonObject) -> list[Source]:
+def recalled(call: JsonObject) -> Recalled:
+    asked, sources = call["asked"], _sources(call)
+    return Recalled(asked["arguments"], asked["problem"] or passages(sources), sources)
+
+
+def _sources(call: JsonObject) -> list[Source]:
     """The passages that a stored call has shown to the model."""
     first, search = call["asked"]["first_number"], call["asked"]["search"]
     return [
@@ -127,58 +128,43 @@ def sources_of(call: JsonObject) -> list[Source]:
     ]
 
 
-def output_of(call: JsonObject) -> str:
-    """What the model was told that a stored call has found."""
-    return call["asked"]["problem"] or passages(sources_of(call))
-
-
 class FileSearch:
     """Answers calls of the tool."""
 
-    def __init__(self, searcher: Searcher, ingestor: Ingestor) -> None:
+    def __init__(self, db: Database, searcher: Searcher, ingestor: Ingestor) -> None:
+        self._db = db
         self._searcher = searcher
         self._ingestor = ingestor
 
     async def answer(
-        self,
-        asked: Sequence[tuple[str, str]],
-        tool: JsonObject,
-        scope: Scope,
-        count_tokens: Count,
-        *,
-        first_number: int,
-        search: int,
-    ) -> list[JsonObject]:
-        """The calls of one turn, by id and arguments, as they are stored. Raises SearchFailed.
-
-        Their passages are numbered on from `first_number`; searches count on from `search`.
-        """
+        self, calls: Sequence[ToolCall], tool: JsonObject, scene: Scene
+    ) -> AsyncGenerator[Answer, None]:
+        scope = await self._db.read(lambda tx: _scope(tx, scene.run))
         for store_id in scope.own:
             await self._ingestor.wait_ready(store_id, PATIENCE)
-        calls = []
-        for call_id, arguments in asked:
-            settings = Settings.of(tool, scope.context)
-            queries = queries_in(arguments)
-            found = await self._found(scope, queries, settings) if queries else []
-            fitting = await _within(scope.room // len(asked), found, count_tokens)
-            call = _call(call_id, settings, fitting)
-            problem = NO_QUERY if not queries else NO_ROOM if found and not fitting else ""
-            call["asked"] = {
-                "arguments": arguments,
-                "first_number": first_number,
+        settings = Settings.of(tool, scene.context)
+        number = scope.first_number
+        for search, call in enumerate(calls, scope.searches):
+            queries = queries_in(call.arguments)
+            found = await self._found(scene.run.project_id, scope, queries, settings)
+            fitting = await _within(scene.room, found, scene.count)
+            asked = {
+                "arguments": call.arguments,
+                "first_number": number,
                 "search": search,
-                "problem": problem,
+                "problem": NO_QUERY if not queries else NO_ROOM if found and not fitting else "",
             }
-            calls.append(call)
-            first_number, search = first_number + len(fitting), search + 1
-        return calls
+            yield Answer(call.id, {**_call(call.id, settings, fitting), "asked": asked})
+            number += len(fitting)
 
     async def _found(
-        self, scope: Scope, queries: Sequence[str], settings: Settings
+        self, project: str, scope: Scope, queries: Sequence[str], settings: Settings
     ) -> Sequence[Found]:
+        if not queries:
+            return []
         try:
             found = await self._searcher.search(
-                scope.project,
+                project,
                 list(dict.fromkeys([*scope.shared, *scope.own])),
                 queries,
                 max_results=settings.max_results,
@@ -186,9 +172,32 @@ class FileSearch:
                 without_deleted=True,
             )
         except WireError as error:
-            raise SearchFailed(str(error)) from error
+            raise ToolFailed(str(error)) from error
         failpoints.hit("file_search.found")
         return found
+
+
+def _scope(tx: Tx, run: Record) -> Scope:
+    """Where its passages are, and how far its thread's numbers and its own searches have come."""
+    assistant = tx.assistants.by_id(run.assistant_id)
+    shared, own = searched_by(run, assistant, tx.threads.by_id(run.thread_id))
+    before = [call for step in tx.steps.of_run(run.id) for call in _searches(step)]
+    return Scope(shared, own, _first_number(tx, run), len(before))
+
+
+def _first_number(tx: Tx, run: Record) -> int:
+    """The number after those of the thread's newest search, in a prompt or not."""
+    newest = tx.steps.newest_search(run.thread_id)
+    searches = [] if newest is None else list(_searches(newest))
+    shown = [source.number for call in searches for source in _sources(call)]
+    before = [call["asked"]["first_number"] - 1 for call in searches]
+    return 1 + max([*shown, *before], default=0)
+
+
+def _searches(step: Record) -> Iterator[JsonObject]:
+    """The searches of a step that were answered."""
+    calls = step.step_details.get("tool_calls", ())
+    return (call for call in calls if call["type"] == "file_search" and "asked" in call)
 
 
 def queries_in(arguments: str) -> list[str]:

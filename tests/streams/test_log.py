@@ -89,11 +89,11 @@ async def test_folding_keeps_the_text() -> None:
         text.text("!"),
         other.text("a"),
         other.text("b"),
-        calls.started(0, "call_1", "f"),
-        calls.arguments(0, '{"a'),
-        calls.arguments(0, '":1}'),
-        calls.started(1, "call_2", "g"),
-        calls.arguments(1, "{}"),
+        calls.call(0, {"id": "call_1", "function": {"name": "f", "arguments": ""}}),
+        calls.call(0, {"function": {"arguments": '{"a'}}),
+        calls.call(0, {"function": {"arguments": '":1}'}}),
+        calls.call(1, {"id": "call_2", "function": {"name": "g", "arguments": ""}}),
+        calls.call(1, {"function": {"arguments": "{}"}}),
         event(3),
     ]
     told = parse_events(b"".join(folded(events)).decode())
