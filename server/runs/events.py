@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -340,27 +340,37 @@ def folded(events: list[bytes]) -> list[bytes]:
     return result if joining is None else [*result, joining.joined()]
 
 
+class _Text(NamedTuple):
+    """The one text that a delta adds to: the object that holds it, its key, and whose it is."""
+
+    into: dict[str, Any]
+    key: str
+    place: tuple[object, ...]
+
+
 class _Joining:
-    """Deltas of one text, or of one call's arguments, that follow each other."""
+    """Deltas of one text that follow each other: of a message, or of a call."""
 
     def __init__(self, event: bytes, first: dict[str, Any]) -> None:
         self._event = event
         self._first = first
+        self._text = _text_of(first)
         self._more: list[str] = []
 
     def takes(self, delta: dict[str, Any]) -> bool:
-        part = _part(delta)
-        same = delta["id"] == self._first["id"] and part["index"] == _part(self._first)["index"]
-        return same and "id" not in part
+        text = _text_of(delta)
+        if text is None or self._text is None or text.place != self._text.place:
+            return False
+        return "id" not in _part(delta) and not text.into.get("annotations")
 
     def add(self, delta: dict[str, Any]) -> None:
-        into, key = _text_of(delta)
-        self._more.append(into[key])
+        if (text := _text_of(delta)) is not None:
+            self._more.append(text.into[text.key])
 
     def joined(self) -> bytes:
-        if not self._more:
+        if self._text is None or not self._more:
             return self._event
-        into, key = _text_of(self._first)
+        into, key, _ = self._text
         into[key] = "".join([into[key], *self._more])
         return encode(self._first["object"], orjson.dumps(self._first))
 
@@ -380,7 +390,12 @@ def _part(delta: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-def _text_of(delta: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Where a delta's text is: the object that holds it, and its key."""
+def _text_of(delta: dict[str, Any]) -> _Text | None:
+    """None where a delta has no text, as a search has none."""
     part = _part(delta)
-    return (part["text"], "value") if "text" in part else (part["function"], "arguments")
+    place = (delta["id"], part["index"])
+    if "text" in part:
+        return _Text(part["text"], "value", place)
+    if "function" in part:
+        return _Text(part["function"], "arguments", place)
+    return None

@@ -8,7 +8,8 @@ import time
 import orjson
 import pytest
 
-from server.runs.deltas import MessageDeltas, StepDeltas
+from server.chat.citations import Citation
+from server.runs.deltas import MessageDeltas, StepDeltas, annotation
 from server.runs.events import (
     DONE,
     EventBus,
@@ -111,6 +112,25 @@ async def test_folding_keeps_the_text() -> None:
         (1, "call_2", "{}"),
     ]
     assert folded(folded(events)) == folded(events)
+
+
+async def test_folding_keeps_what_has_no_text() -> None:
+    """Annotations stay with the delta that told them, and a call without text stays as it is."""
+    text, calls = MessageDeltas("msg_1"), StepDeltas("step_1")
+    cited = annotation(Citation("[x]", "file-1"), 5)
+    events = [
+        calls.call(0, {"id": "call_1", "type": "file_search", "file_search": {"results": []}}),
+        text.text("Look: "),
+        text.annotated("[x]", [cited], 0),
+        text.text("."),
+        text.text(" Yes."),
+    ]
+    told = parse_events(b"".join(folded(events)).decode())
+    assert told[0].data == parse_events(events[0].decode())[0].data
+    first, second = (e.data["delta"]["content"][0]["text"] for e in told[1:])
+    assert first == {"value": "Look: ", "annotations": []}
+    assert second["value"] == "[x]. Yes."
+    assert [each["file_citation"]["file_id"] for each in second["annotations"]] == ["file-1"]
 
 
 async def test_folding_is_quick() -> None:
