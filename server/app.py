@@ -65,10 +65,14 @@ from server.metrics import Metrics
 from server.runs.completions import Completions
 from server.runs.events import EventBus
 from server.runs.executor import ExecutorSettings, RunExecutor
+from server.sandbox.unavailable import Unavailable
+from server.sandbox.values import Sandbox
 from server.search.extraction import Extractor
 from server.search.index import Indexes
 from server.search.tokens import EstimatedTokens, PooledTokens, TokenCounter
+from server.tools.code_interpreter import CodeInterpreter
 from server.tools.file_search import FileSearch
+from server.tools.toolbox import Toolbox
 from server.vector_stores.ingest import Ingestor, IngestSettings
 from server.vector_stores.searching import Searcher
 
@@ -119,11 +123,12 @@ async def running(
     *,
     clock: Clock | None = None,
     ids: IdSource | None = None,
+    sandbox: Sandbox | None = None,
 ) -> AsyncIterator[Services]:
     """The services of one data folder, from its lock to its last write.
 
-    The default model is loaded then. Raises FolderInUse, WrongVersion, ModelProblem,
-    EngineUnavailable, OSError.
+    The default model is loaded then, and code runs in a sandbox of its own if none is given.
+    Raises FolderInUse, WrongVersion, ModelProblem, EngineUnavailable, OSError.
     """
     clock, ids = clock or SystemClock(), ids or RandomIds()
     metrics = Metrics()
@@ -193,7 +198,11 @@ async def running(
         await ingestor.start()
         stack.push_async_callback(ingestor.stop)
         searcher = Searcher(db, indexes)
-        tools = {"file_search": FileSearch(db, searcher, ingestor)}
+        sandbox = sandbox or Unavailable("This server has no sandbox to run code in.")
+        stack.push_async_callback(sandbox.close)
+        code = CodeInterpreter(db, blobs, library, sandbox)
+        stack.push_async_callback(code.stop)
+        tools = Toolbox(FileSearch(db, searcher, ingestor), code)
         limits = ExecutorSettings(**settings.runs.model_dump())
         executor = RunExecutor(db, bus, catalog, pool, cache, clock, ids, limits, metrics, tools)
         await executor.start()

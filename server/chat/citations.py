@@ -1,11 +1,13 @@
-"""Citations: numbers in brackets, as models write them, and the wire's markers with their files.
+"""Marks in an answer: citations of passages, and links to files that code has written.
+
+Citations are numbers in brackets, as models write them, and the wire's markers with their files.
 
 A model is shown numbered passages and cites one as `[2]`, some as `【2†source】`. That becomes a
 marker such as `【0:1†returns.md】`, told together with the file that it points at. A number that
 names no passage is left out. A sentence that is one of a passage's, word for word, is that
 passage's, whatever number the model gave it, and also if it gave none: of several passages' the
 last one's. Code and formulas are left alone, and so are an index (`items[1]`) and the text of a
-link (`[1](https://…)`).
+link (`[1](https://…)`). What is a link to a file is told in `links`; its text stays as it is.
 
 Knows nothing of rows and files: a passage brings what is said of it.
 """
@@ -17,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from server.chat.links import PREFIX, Link, Links
 from server.chat.verbatim import Verbatim
 
 NOTHING_FOUND: Final = "No results found."
@@ -30,7 +33,7 @@ _LINKS = ("(", "](")  # behind brackets: where the link leads follows
 # What a bracket behind it is an index of. Scripts after these have no spaces between words, or are
 # hardly ever used for names in programs.
 _INDEXED = re.compile(r"[^\W\u0590-\U0010ffff]|[)\]]")
-_OPENING = re.compile(r" ?[\[【]")
+_OPENING = r" ?[\[【]"
 _LABELLED = re.compile(r"(\d{1,4})(?:†|$)")
 _MARKER = re.compile(r"【\d+:(\d+)†[^【】]*】")
 _NOT_WORDS = re.compile(r"(?:[\s*_#>`\"'“”‘’]|-(?!\d))+")
@@ -66,7 +69,8 @@ class Citation:
     file_id: str
 
 
-Part = str | Citation
+Part = str | Citation | Link
+NO_LINKS: Final = Links(())
 
 
 def passages(sources: Sequence[Source]) -> str:
@@ -86,9 +90,12 @@ def as_written(text: str) -> str:
 
 
 class CitationWriter:
-    """The text of one message, piece by piece, with its citations found."""
+    """The text of one message, piece by piece, with its citations and links found."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], links: Links = NO_LINKS) -> None:
+        self._links = links
+        looked_for = [_OPENING] * bool(sources) + [PREFIX] * bool(links)
+        self._openings = re.compile("|".join(looked_for))
         self._sources = {source.number: source for source in sources}
         self._said = {
             sentence: source for source in sources for sentence in _sentences(source.text)
@@ -102,7 +109,7 @@ class CitationWriter:
 
     def feed(self, text: str) -> list[Part]:
         """More of the text: what can be told now, in order."""
-        if not self._sources:
+        if not self._sources and not self._links:
             return [text] if text else []
         self._held += text
         return _joined(self._read())
@@ -112,19 +119,40 @@ class CitationWriter:
         return _joined([*self._read(to_the_end=True), *self._recognised()])
 
     def _read(self, *, to_the_end: bool = False) -> Iterator[Part]:
-        """All that is held, up to what may be the beginning of a citation if more is to come."""
+        """All that is held, up to what may be the beginning of a mark while more can come."""
         while self._held:
-            begun = _BEGUN.search(self._held, max(0, len(self._held) - _LONGEST_BEGUN))
-            opening = _OPENING.search(self._held)
-            start = opening.start() if opening else len(self._held)
-            if begun is not None and begun.start() <= start and not to_the_end:
-                plain, self._held = self._held[: begun.start()], self._held[begun.start() :]
-                yield from self._told(plain)
-                return
+            begun = len(self._held) if to_the_end else self._begun()
+            opening = self._openings.search(self._held, 0, begun)
+            start = opening.start() if opening else begun
             plain, self._held = self._held[:start], self._held[start:]
             yield from self._told(plain)
-            if opening is not None:
-                yield from self._opened(opening.end() - opening.start())
+            if opening is None:
+                return
+            if opening[0] == PREFIX:
+                yield from self._linked()
+            else:
+                yield from self._opened(len(opening[0]))
+
+    def _begun(self) -> int:
+        """Where in what is held something begins that may become a mark; else its end."""
+        cited = None
+        if self._sources:
+            cited = _BEGUN.search(self._held, max(0, len(self._held) - _LONGEST_BEGUN))
+        linked = self._links.begun(self._held) if self._links else len(self._held)
+        return linked if cited is None else min(linked, cited.start())
+
+    def _linked(self) -> Iterator[Part]:
+        """What is held begins like a link; it takes at least that."""
+        link = self._links.at(self._held)
+        text = PREFIX if link is None else link.text
+        self._held = self._held[len(text) :]
+        if link is None:
+            yield from self._told(text)
+        else:
+            yield from self._plain(" " if self._gap else "")
+            self._gap = False
+            self._pass(text)
+            yield link
 
     def _opened(self, width: int) -> Iterator[Part]:
         """What is held begins with a bracket, after a space or not; it takes at least that."""
@@ -195,12 +223,16 @@ class CitationWriter:
 
     def _plain(self, text: str) -> Iterator[Part]:
         if text:
-            self._after_one = False
-            self._verbatim.read(text)
-            self._sentence += text
-            if text.strip(_ENDINGS + _CLOSINGS):
-                self._cited.clear()
+            self._pass(text)
             yield text
+
+    def _pass(self, text: str) -> None:
+        """Look at text that is no citation, as it is told."""
+        self._after_one = False
+        self._verbatim.read(text)
+        self._sentence += text
+        if text.strip(_ENDINGS + _CLOSINGS):
+            self._cited.clear()
 
     def _recognised(self) -> Iterator[Part]:
         """The source of the sentence that has just ended, unless it was cited or nobody's."""

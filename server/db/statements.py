@@ -222,7 +222,7 @@ ANSWERED_CALLS = (
     .where(
         _step.c.thread_id == bindparam("thread"),
         _step.c.type == "tool_calls",
-        _step.c.status == "completed",
+        _step.c.status.in_(("completed", "failed")),
         _step.c.after_message >= bindparam("oldest"),
     )
     .order_by(_step.c.seq)
@@ -233,8 +233,11 @@ NEWEST_SEARCH = (
     .where(
         _step.c.thread_id == bindparam("thread"),
         _step.c.type == "tool_calls",
-        _step.c.status == "completed",
-        exists().where(func.json_extract(_call.c.value, "$.type") == "file_search"),
+        _step.c.status.in_(("completed", "failed")),
+        exists().where(
+            func.json_extract(_call.c.value, "$.type") == "file_search",
+            func.json_extract(_call.c.value, "$.asked").is_not(None),
+        ),
     )
     .order_by(_step.c.seq.desc())
     .limit(1)

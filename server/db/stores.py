@@ -313,18 +313,27 @@ class Steps(Store):
         return self.first(run_id=run_id, status="in_progress")
 
     def answered_calls(self, thread_id: str, after_message: int) -> Sequence[Record]:
-        """Completed tool steps of a thread that began at or after a message, in order."""
+        """The tool steps of a thread that began at or after a message and were answered, in order.
+
+        Completed, or failed for the tool's sake: then the model was told so.
+        """
         wanted = {"thread": thread_id, "oldest": after_message}
-        return self.connection.execute(statements.ANSWERED_CALLS, wanted).all()
+        steps = self.connection.execute(statements.ANSWERED_CALLS, wanted).all()
+        return [step for step in steps if step.status == "completed" or _was_answered(step)]
 
     def newest_search(self, thread_id: str) -> Record | None:
-        """The newest completed tool step of a thread with a file search in it."""
+        """The newest tool step of a thread with an answered file search in it."""
         wanted = {"thread": thread_id}
         return self.connection.execute(statements.NEWEST_SEARCH, wanted).first()
 
     def rounds(self, run_id: str) -> int:
         """How often the run has called tools and was answered."""
         return self.connection.execute(statements.ROUNDS, {"run": run_id}).scalar_one()
+
+
+def _was_answered(step: Record) -> bool:
+    calls = step.step_details["tool_calls"]
+    return bool(calls) and all("asked" in call for call in calls)
 
 
 @dataclass(frozen=True, slots=True)

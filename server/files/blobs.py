@@ -172,6 +172,11 @@ class Incoming:
         while data := await source.read(CHUNK):
             await self.write(data)
 
+    async def write_file(self, path: Path) -> None:
+        """Append a file of the disk's. Raises StorageFull, OSError."""
+        with Reader(self._disk, await self._disk.run(path.open, "rb")) as source:
+            await self.write_from(source)
+
     async def seal(self) -> Blob:
         """All of it, and on the disk. Nothing can be appended then. Raises StorageFull, OSError."""
         await self._disk.run(self._seal)

@@ -13,6 +13,8 @@ from server.schemas import JsonObject
 from server.tools.tool import Answer, Reading
 from server.tools.toolbox import KINDS, OwnTools
 
+Told = tuple[int, JsonObject]  # of the call at this place
+
 
 class FunctionReading:
     """A call that the client will answer."""
@@ -31,6 +33,9 @@ class FunctionReading:
     def feed(self, arguments: str) -> JsonObject:
         self._arguments.append(arguments)
         return {"type": "function", "function": {"arguments": arguments}}
+
+    def finish(self) -> None:
+        """Nothing was held back."""
 
 
 @dataclass(slots=True)
@@ -59,9 +64,13 @@ class OwnCalls:
 
 
 class Calls:
-    """Of one turn, in their order. What its methods return is what a stream is told."""
+    """Of one turn, in their order. What its methods return is what a stream is told.
+
+    `failure` is why one of them came to nothing, if that was not for what the model asked.
+    """
 
     def __init__(self, own: OwnTools) -> None:
+        self.failure = ""
         self._own = own
         self._calls: list[Call] = []
 
@@ -77,7 +86,7 @@ class Calls:
         """Whether its client has to answer any."""
         return any(call.tool is None for call in self._calls)
 
-    def start(self, call_id: str, name: str) -> JsonObject:
+    def start(self, call_id: str, name: str) -> Told:
         tool = self._own.get(name)
         reading: Reading = (
             FunctionReading(call_id, name)
@@ -86,15 +95,15 @@ class Calls:
         )
         call = Call(call_id, name, tool, reading)
         self._calls.append(call)
-        return call.stored
+        return len(self._calls) - 1, call.stored
 
-    def feed(self, index: int, arguments: str) -> JsonObject | None:
-        """Nothing is told of a call that was not started."""
-        if index >= len(self._calls):
-            return None
-        call = self._calls[index]
-        call.arguments += arguments
-        return call.reading.feed(arguments)
+    def feed(self, index: int, arguments: str) -> Iterator[Told]:
+        """More of the arguments of a call, if it was started."""
+        if index < len(self._calls):
+            call = self._calls[index]
+            call.arguments += arguments
+            if (told := call.reading.feed(arguments)) is not None:
+                yield index, told
 
     def own(self) -> Iterator[OwnCalls]:
         """Those that the server answers, tool by tool."""
@@ -103,7 +112,16 @@ class Calls:
             calls = [ToolCall(c.id, name, c.arguments) for c in self._calls if c.name == name]
             yield OwnCalls(tool["type"], tool, calls)
 
-    def answered(self, answer: Answer) -> None:
-        for call in self._calls:
+    def finish(self) -> Iterator[Told]:
+        """No more of them is written."""
+        for index, call in enumerate(self._calls):
+            if (told := call.reading.finish()) is not None:
+                yield index, told
+
+    def answered(self, answer: Answer) -> Iterator[Told]:
+        self.failure = self.failure or answer.failure
+        for index, call in enumerate(self._calls):
             if call.id == answer.call_id:
                 call.answer = answer.stored
+                if answer.told is not None:
+                    yield index, answer.told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,10 +15,11 @@ from server.runs.models import Model
 from server.runs.prompt import newest_within
 from server.runs.turns import Budget, InvalidPrompt, SamplingOptions, TurnRequest, Unit, WrittenTurn
 from server.schemas import JsonObject
-from server.tools.tool import Recalled
+from server.tools.tool import Offer, Recalled
 from server.tools.toolbox import KINDS, name_of, own_tools
 
 NO_TOOLS: Final[Mapping[str, ToolSpec]] = {}
+NO_NOTES: Final[Mapping[str, str]] = {}
 
 Placed = tuple[int, Unit]  # with the `seq` of the message that it is, or came after
 
@@ -36,11 +37,16 @@ class Asked:
     """What a run's next turn is asked with.
 
     `sources` are the passages that may be cited: the run's own, or if it has not searched yet,
-    those that its conversation shows.
+    those that its conversation shows. `files` are the names of those that may be linked to;
+    `figures`, ids of files, come before the next words. `failures` counts the run's answered steps
+    that failed.
     """
 
     request: TurnRequest
     sources: Sequence[Source]
+    files: Sequence[str]
+    figures: Sequence[str]
+    failures: int
 
 
 class ContextBuilder:
@@ -59,7 +65,11 @@ class ContextBuilder:
         budget = self._budget(tx, run, model)
         choice = self._choice(tx, run)
         messages, steps = _spoken(tx, run, limit=budget.context)
-        placed = _merged(messages, steps, run, model.id)
+        offers = {
+            tool["type"]: KINDS[tool["type"]].offer(tx, run, name, messages)
+            for name, tool in own_tools(run.tools).items()
+        }
+        placed = _merged(messages, steps, run, model.id, _notes(offers.values()))
         # What an endpoint is sent is text.
         written = [] if model.local is None else written_turns(tx, run.thread_id, placed, budget)
         assistant = tx.assistants.by_id(run.assistant_id)
@@ -68,7 +78,7 @@ class ContextBuilder:
             run.instructions,
             [unit for _, unit in placed],
             budget,
-            tools=tool_specs(run.tools, choice, own_specs(run.tools)),
+            tools=tool_specs(run.tools, choice, {kind: o.spec for kind, o in offers.items()}),
             must_call=choice not in (None, "auto", "none"),
             parallel_tool_calls=run.parallel_tool_calls,
             response_format=asked_format(run.response_format),
@@ -82,7 +92,14 @@ class ContextBuilder:
             written=written,
         )
         own = [step for step in steps if step.run_id == run.id]
-        return Asked(request, _citable(tx, run, own) or _citable(tx, run, steps))
+        offered = [name for offer in offers.values() for name in offer.files]
+        return Asked(
+            request,
+            _citable(tx, run, own) or _citable(tx, run, steps),
+            [*offered, *(name for call in _recalled(steps) for name in call.files)],
+            _not_shown(tx, run, messages, own),
+            sum(step.status == "failed" for step in own),
+        )
 
     def _budget(self, tx: Tx, run: Record, model: Model) -> Budget:
         spent = tx.turns.spent_by_run(run.id)
@@ -128,8 +145,17 @@ def written_turns(
     return [_written(turn) for turn in turns]
 
 
+def _notes(offers: Iterable[Offer]) -> dict[str, str]:
+    """What tools add to messages, by the messages' ids."""
+    return {message: note for offer in offers for message, note in offer.notes.items()}
+
+
 def _merged(
-    messages: Sequence[Record], steps: Sequence[Record], run: Record, model_id: str
+    messages: Sequence[Record],
+    steps: Sequence[Record],
+    run: Record,
+    model_id: str,
+    notes: Mapping[str, str] = NO_NOTES,
 ) -> list[Placed]:
     """Messages and answered calls as they came; text and calls of one turn are one unit."""
     places = [((m.seq, 0, 0), m) for m in messages]
@@ -138,10 +164,11 @@ def _merged(
     before: Record | None = None
     for (seq, *_), row in sorted(places, key=lambda place: place[0]):
         if hasattr(row, "step_details"):
-            said = units.pop()[1][0] if _same_turn(before, row) else None
-            units.append((seq, _call_unit(row, run, said.content if said else "")))
+            words = units.pop()[1][0].content if _same_turn(before, row) else ""
+            units.append((seq, _call_unit(row, run, words)))
         else:
-            units.append((seq, (ChatMessage(row.role, message_text(row, model_id)),)))
+            said = [message_text(row, model_id), notes.get(row.id, "")]
+            units.append((seq, (ChatMessage(row.role, "\n\n".join(filter(None, said))),)))
         before = row
     return units
 
@@ -187,10 +214,24 @@ def _citable(tx: Tx, run: Record, steps: Sequence[Record]) -> list[Source]:
     return [source for source in sources if source.file_id in there]
 
 
+def _not_shown(tx: Tx, run: Record, messages: Sequence[Record], own: Sequence[Record]) -> list[str]:
+    """The figures of the run's steps that none of its messages has followed, if still there."""
+    said = max((message.seq for message in messages if message.run_id == run.id), default=0)
+    since = [step for step in own if step.after_message >= said]
+    figures = [figure for call in _recalled(since) for figure in call.figures]
+    there = tx.files.among(run.project_id, figures, tx.now)
+    return [figure for figure in figures if figure in there]
+
+
 def message_text(message: Record, model_id: str) -> str:
-    """The text parts of a message. Raises InvalidPrompt for a part that the model cannot see."""
+    """The text parts of a message. Raises InvalidPrompt for a part that the model cannot see.
+
+    The figures in front of a run's own answers were told where they were drawn.
+    """
     texts = []
     for part in message.content:
+        if part["type"] == "image_file" and message.run_id is not None:
+            continue
         if part["type"] != "text":
             raise InvalidPrompt(
                 f"The model '{model_id}' cannot see images: message {message.id} "
@@ -199,11 +240,6 @@ def message_text(message: Record, model_id: str) -> str:
         text = part["text"]
         texts.append(as_written(text["value"]) if text["annotations"] else text["value"])
     return "\n".join(texts)
-
-
-def own_specs(tools: Sequence[JsonObject]) -> dict[str, ToolSpec]:
-    """How the model is told of the server's own tools, by their types."""
-    return {tool["type"]: KINDS[tool["type"]].spec(name) for name, tool in own_tools(tools).items()}
 
 
 def tool_specs(

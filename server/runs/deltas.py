@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import orjson
 
@@ -11,14 +12,27 @@ from server.runs.events import encode
 from server.schemas import JsonObject
 
 
-class MessageDeltas:
-    """The deltas of one message's text part."""
+@dataclass(frozen=True, slots=True)
+class FileLink:
+    """A link in an answer, and the file that was made of what it leads to."""
 
-    def __init__(self, message_id: str) -> None:
+    text: str
+    file_id: str
+
+
+class MessageDeltas:
+    """The deltas of one message: of so many figures, and of the text part behind them."""
+
+    def __init__(self, message_id: str, figures: int = 0) -> None:
         head = b'{"id":' + orjson.dumps(message_id) + b',"object":"thread.message.delta","delta":{'
-        part = head + b'"content":[{"index":0,"type":"text","text":{"value":'
-        self._head = b"event: thread.message.delta\ndata: " + part
+        self._part = b"event: thread.message.delta\ndata: " + head + b'"content":[{"index":'
+        self._head = self._part + b'%d,"type":"text","text":{"value":' % figures
         self._first = True
+
+    def figure(self, index: int, file_id: str) -> bytes:
+        """A whole figure."""
+        image = orjson.dumps({"file_id": file_id})
+        return self._part + b'%d,"type":"image_file","image_file":%b}]}}\n\n' % (index, image)
 
     def text(self, value: str) -> bytes:
         """The next piece of text; the first one also opens the list of annotations."""
@@ -51,17 +65,20 @@ class StepDeltas:
         return encode("thread.run.step.delta", orjson.dumps(delta))
 
 
-def annotation(citation: Citation, start: int) -> JsonObject:
-    """A citation that begins at this character of its text, as it is stored and shown."""
+def annotation(mark: Citation | FileLink, start: int) -> JsonObject:
+    """A mark that begins at this character of its text, as it is stored and shown."""
+    kind = "file_citation" if isinstance(mark, Citation) else "file_path"
     return {
-        "type": "file_citation",
-        "text": citation.text,
+        "type": kind,
+        "text": mark.text,
         "start_index": start,
-        "end_index": start + len(citation.text),
-        "file_citation": {"file_id": citation.file_id},
+        "end_index": start + len(mark.text),
+        kind: {"file_id": mark.file_id},
     }
 
 
 def _delta_of(stored: JsonObject, index: int) -> JsonObject:
-    """As streams tell it: with its place among the text's annotations and an empty quote."""
+    """As streams tell it: with its place among the text's annotations; citations with a quote."""
+    if stored["type"] == "file_path":
+        return {"index": index, **stored}
     return {"index": index, **stored, "file_citation": {**stored["file_citation"], "quote": ""}}

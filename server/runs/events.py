@@ -391,11 +391,17 @@ def _part(delta: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text_of(delta: dict[str, Any]) -> _Text | None:
-    """None where a delta has no text, as a search has none."""
+    """None where a delta has no text, as a search or a figure has none."""
     part = _part(delta)
     place = (delta["id"], part["index"])
     if "text" in part:
         return _Text(part["text"], "value", place)
     if "function" in part:
         return _Text(part["function"], "arguments", place)
+    code = part.get("code_interpreter", {})
+    if "input" in code:
+        return _Text(code, "input", place)
+    for output in code.get("outputs", ()):
+        if output["type"] == "logs":
+            return _Text(output, "logs", (*place, output["index"]))
     return None

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
 from server.chat.citations import Part, Source
+from server.chat.links import Link, Links
 from server.chat.values import CallArguments, CallStarted, TextDelta, TurnDelta
 from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
 from server.engine.protocol import EndpointLost, EngineCrashed, EngineError, RateLimited
 from server.ids import IdSource
-from server.runs.calls import Calls
+from server.runs.calls import Calls, Told
 from server.runs.context import Asked, CompletionBudgetSpent, ContextBuilder, TooManyRounds
-from server.runs.deltas import StepDeltas
+from server.runs.deltas import FileLink, StepDeltas
 from server.runs.events import EventBus
 from server.runs.models import Model
 from server.runs.open_message import OpenMessage
@@ -31,9 +32,9 @@ from server.runs.progress import Ending, Progress, Said
 from server.runs.room import room_for_answers
 from server.runs.state import Claim, RunMoved
 from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, Turn
-from server.schemas import JsonObject, RunStatus
-from server.tools.tool import Answering, Scene, ToolFailed
-from server.tools.toolbox import own_tools
+from server.schemas import RunStatus
+from server.tools.tool import Scene, ToolFailed
+from server.tools.toolbox import Toolbox, own_tools
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ Interrupt = Literal["cancelled", "expired", "queued"]
 
 SERVER_ERROR = {"code": "server_error", "message": "Sorry, something went wrong."}
 FILTERED = {"code": "server_error", "message": "A content filter ended the answer."}
-BUILT_TOOLS = frozenset({"function", "file_search"})
 LAST_WORDS = 0.25  # seconds that an engine has to answer an interrupt, and to say what was spent
 MAX_DELAY = 5.0
 
@@ -68,7 +68,7 @@ class RunExecution:
         ids: IdSource,
         progress: Progress,
         context: ContextBuilder,
-        tools: Mapping[str, Answering],
+        tools: Toolbox,
         limits: Limits,
     ) -> None:
         self.run_id: str = run.id
@@ -89,6 +89,7 @@ class RunExecution:
         self._message: OpenMessage | None = None
         self._step: StepDeltas | None = None
         self._calls = Calls(own_tools(run.tools))
+        self._kept: dict[str, str | None] = {}  # by name: files that answers lead to
 
     def interrupt(self, why: Interrupt) -> None:
         """End the run within a moment, whatever the engine does. The first reason stands."""
@@ -127,9 +128,9 @@ class RunExecution:
 
     async def _take_turn(self) -> Ending | None:
         """One model call. None means that the calls it wrote have to be answered."""
-        unbuilt = [tool["type"] for tool in self._run.tools if tool["type"] not in BUILT_TOOLS]
-        if unbuilt:
-            return self._failed(_unbuilt(unbuilt[0]))
+        problem = self._tools.problem(self._run.tools)
+        if problem is not None:
+            return self._failed({"code": "server_error", "message": problem})
         try:
             await self._generate()
         except CompletionBudgetSpent:
@@ -179,17 +180,22 @@ class RunExecution:
             case TextDelta(text):
                 if self._message is None:
                     await self._begin_message()
-                self._say_text(text)
+                await self._say_text(text)
             case CallStarted(index, name):
                 await self._start_call(index, name)
             case CallArguments(index, text):
-                self._tell_call(index, self._calls.feed(index, text))
+                self._tell_calls(self._calls.feed(index, text))
 
     async def _begin_message(self) -> None:
         """None after a call: the tool step that is open waits for its outputs."""
         if self._step is None:
             row = await self._write(lambda tx: self._progress.begin_message(tx, self._claim))
-            self._message = OpenMessage(row, self._citable)
+            asked = self._asked
+            assert asked is not None, "the model was asked before it spoke"
+            message = OpenMessage(row, self._citable, Links(asked.files), asked.figures)
+            self._message = message
+            for figure in message.figures() if not self._interrupt.done() else ():
+                self._bus.publish(self.run_id, figure)
 
     @property
     def _citable(self) -> Sequence[Source]:
@@ -198,35 +204,47 @@ class RunExecution:
             return ()
         return self._asked.sources
 
-    def _say_text(self, text: str) -> None:
+    async def _say_text(self, text: str) -> None:
         """Text after a call has no message, and no place."""
         if self._message is not None:
-            self._say_parts(self._message, self._message.writer.feed(text))
+            await self._say_parts(self._message, self._message.writer.feed(text))
 
-    def _say_rest(self) -> None:
-        """What was held back because it might have become a citation; an empty text at least."""
+    async def _say_rest(self) -> None:
+        """What was held back because it might have become a mark; an empty text at least."""
         message = self._message
         if message is not None:
             rest: list[Part] = message.writer.finish()
-            self._say_parts(message, rest if rest or not message.is_silent else [""])
+            await self._say_parts(message, rest if rest or not message.is_silent else [""])
 
-    def _say_parts(self, message: OpenMessage, parts: Sequence[Part]) -> None:
-        for part in parts if not self._interrupt.done() else ():
-            self._bus.publish(self.run_id, message.delta(part))
+    async def _say_parts(self, message: OpenMessage, parts: Sequence[Part]) -> None:
+        for part in parts:
+            told = await self._followed(part) if isinstance(part, Link) else part
+            if self._interrupt.done():
+                return
+            self._bus.publish(self.run_id, message.delta(told))
+
+    async def _followed(self, link: Link) -> str | FileLink:
+        """A link with the file that it leads to, made at its first mention; else its text."""
+        if link.name not in self._kept:
+            self._kept[link.name] = await self._tools.keep(self._run, link.name)
+        file_id = self._kept[link.name]
+        return link.text if file_id is None else FileLink(link.text, file_id)
 
     async def _start_call(self, index: int, name: str) -> None:
         if index > 0 and not self._run.parallel_tool_calls:
             return self._stop_writing()
         if self._step is None:
-            self._say_rest()
+            await self._say_rest()
             await self._write(self._open_calls)
         if not self._interrupt.done():
-            self._tell_call(index, self._calls.start(self._ids.new("call"), name))
+            self._tell_calls([self._calls.start(self._ids.new("call"), name)])
         return None
 
-    def _tell_call(self, index: int, told: JsonObject | None) -> None:
-        if self._step is not None and told is not None:
-            self._bus.publish(self.run_id, self._step.call(index, told))
+    def _tell_calls(self, told: Iterable[Told]) -> None:
+        """Text before the first call has no step, and no place."""
+        for index, more in told:
+            if self._step is not None:
+                self._bus.publish(self.run_id, self._step.call(index, more))
 
     def _open_calls(self, tx: Tx) -> None:
         said = self._said()
@@ -248,35 +266,42 @@ class RunExecution:
         if self._interrupt.done():
             answering.cancel()
             await asyncio.wait((answering,))
+            if not answering.cancelled():
+                answering.exception()  # what it failed of does not matter any more
             return False
         answering.result()
         cost = self._call()
         if self._calls.waits or cost is None:
             return False
-        calls = self._calls.stored
-        await self._write(lambda tx: self._progress.end_calls(tx, self._claim, calls, cost))
+        calls, failure = self._calls.stored, self._calls.failure
+        end = partial(self._progress.end_calls, claim=self._claim, calls=calls, cost=cost)
+        await self._write(partial(end, failure=failure))
         self._asked = self._turn = self._message = self._step = None
         self._calls = Calls(own_tools(self._run.tools))
+        self._kept.clear()
         return True
 
     async def _answer(self) -> None:
         """Have each tool answer its calls. What is told is kept, also if the run ends meanwhile."""
+        self._tell_calls(self._calls.finish())
         own = list(self._calls.own())
         if not own:
             return
         scene = await self._scene(sum(len(each.calls) for each in own))
         for each in own:
-            answers = self._tools[each.kind].answer(each.calls, each.tool, scene)
+            answers = self._tools.answer(each.kind, each.calls, each.tool, scene)
             async with aclosing(answers):
                 async for answer in answers:
-                    self._calls.answered(answer)
+                    if not self._interrupt.done():
+                        self._tell_calls(self._calls.answered(answer))
 
     async def _scene(self, calls: int) -> Scene:
         asked, cost = self._asked, self._call()
         assert asked is not None, "the model was asked before it called"
         assert cost is not None, "it wrote the calls"
         room = await room_for_answers(asked.request, cost, self._count)
-        return Scene(self._run, asked.request.budget.context, room // calls, self._count)
+        context, failures = asked.request.budget.context, asked.failures
+        return Scene(self._run, context, room // calls, self._count, failures)
 
     async def _count(self, text: str) -> int:
         """Tokens, also where the worker has just died: the next turn will tell of that."""
@@ -300,7 +325,9 @@ class RunExecution:
         if self._interrupt.done():
             return None
         call = self._call()
-        self._say_rest()
+        await self._say_rest()
+        if self._interrupt.done():
+            return None
         if call is not None and call.finish_reason == "length":
             return self._cut_off()
         if call is not None and call.finish_reason == "content_filter":
@@ -309,7 +336,7 @@ class RunExecution:
             return None
         if self._message is None:
             await self._begin_message()
-            self._say_rest()
+            await self._say_rest()
         return Ending("completed", call, self._said())
 
     def _cut_off(self) -> Ending:
@@ -387,10 +414,3 @@ class RunExecution:
 
 def _error(code: str, error: Exception) -> dict[str, str]:
     return {"code": code, "message": str(error)}
-
-
-def _unbuilt(tool: str) -> dict[str, str]:
-    return {
-        "code": "server_error",
-        "message": f"The tool '{tool}' is not available on this server.",
-    }

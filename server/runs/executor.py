@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,7 +32,7 @@ from server.runs.models import Catalog
 from server.runs.progress import Ending, Progress
 from server.runs.replay import Marked, rebuilt
 from server.runs.state import TERMINAL, Claim, RunMoved
-from server.tools.tool import Answering
+from server.tools.toolbox import Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class RunExecutor:
         ids: IdSource,
         settings: ExecutorSettings,
         metrics: Metrics,
-        tools: Mapping[str, Answering],
+        tools: Toolbox,
     ) -> None:
         self.lifecycle = Lifecycle(bus, catalog, self, expires_after=settings.expires_after)
         self._db = db
@@ -135,7 +135,8 @@ class RunExecutor:
         self._deadlines.pop(run_id, None)
         self._wake.set()  # it may have been the last that its model was loaded for
 
-    def forget(self, thread_id: str) -> None:
+    def forget(self, project: str, thread_id: str) -> None:
+        self._tools.forget(project, thread_id)
         for model in self._catalog.models.values():
             model.chat.forget(thread_id)
         self._cache.forget(thread_id)

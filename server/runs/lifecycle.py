@@ -41,7 +41,7 @@ class Signals(Protocol):
         """A run has ended without an execution, or was deleted."""
         ...
 
-    def forget(self, thread_id: str) -> None:
+    def forget(self, project: str, thread_id: str) -> None:
         """A thread was deleted: nothing that was kept of it may stay."""
         ...
 
@@ -152,7 +152,7 @@ class Lifecycle:
         """Delete a thread; an active run of it is stopped and its streams break off."""
         active = tx.runs.active_in_thread(thread_id)
         thread = conversation.delete_thread(tx, project, thread_id)
-        tx.after_commit(partial(self._signals.forget, thread_id))
+        tx.after_commit(partial(self._signals.forget, project, thread_id))
         if active is not None:
             why = f"Thread {thread_id} was deleted."
             tx.after_commit(partial(self._signals.cancel, active.id))

@@ -16,7 +16,7 @@ from server.runs.announce import Announcer
 from server.runs.lifecycle import close_step, finish
 from server.runs.state import Claim, RunMoved, move
 from server.runs.turns import ModelCall
-from server.schemas import JsonObject, RunStatus
+from server.schemas import JsonObject, RunStatus, image_part
 
 MESSAGE_REASON = {
     "incomplete": "max_tokens",
@@ -32,12 +32,13 @@ STEP_STATUS: dict[RunStatus, RunStatus] = {"incomplete": "completed", "queued": 
 class Said:
     """The open message: its row as it was begun, and its text, None before the first word.
 
-    Annotations are as they are stored.
+    Annotations are as they are stored; figures are the ids of files.
     """
 
     message: Record
     text: str | None
     annotations: Sequence[JsonObject] = ()
+    figures: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,25 @@ class Progress:
         details: dict[str, Any] = {"type": "tool_calls", "tool_calls": []}
         return self._begin_step(tx, held(tx, claim), details)
 
-    def end_calls(self, tx: Tx, claim: Claim, calls: Sequence[JsonObject], cost: ModelCall) -> None:
-        """Complete the open tool step, whose calls were all answered here, in mid-claim."""
+    def end_calls(
+        self,
+        tx: Tx,
+        claim: Claim,
+        calls: Sequence[JsonObject],
+        cost: ModelCall,
+        failure: str = "",
+    ) -> None:
+        """Close the open tool step, whose calls were all answered here, in mid-claim.
+
+        With a failure it has failed, and its run goes on.
+        """
         run = held(tx, claim)
-        step = close_step(tx, self._called(tx, claim, calls, cost), "completed")
+        step = self._called(tx, claim, calls, cost)
+        if failure:
+            error = {"code": "server_error", "message": failure}
+            step = close_step(tx, step, "failed", last_error=error)
+        else:
+            step = close_step(tx, step, "completed")
         self._announce.step(tx, step, with_content=run.shows_results)
 
     def require_action(
@@ -240,9 +256,12 @@ def _closing(tx: Tx, to: RunStatus, said: Said | None, reason: str | None) -> di
     if to != "completed":
         details = {"reason": reason or MESSAGE_REASON[to]}
         changes = {"status": "incomplete", "incomplete_at": tx.now, "incomplete_details": details}
-    if said is not None and said.text is not None:
-        text = {"value": said.text, "annotations": list(said.annotations)}
-        changes["content"] = [{"type": "text", "text": text}]
+    if said is not None:
+        content: list[JsonObject] = [image_part(file_id) for file_id in said.figures]
+        if said.text is not None:
+            text = {"value": said.text, "annotations": list(said.annotations)}
+            content.append({"type": "text", "text": text})
+        changes["content"] = content
     return changes
 
 

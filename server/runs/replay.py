@@ -111,8 +111,11 @@ def _message(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
     opened = final.model_copy(update=at_start)
     yield _event("thread.message.created", opened)[0]
     yield _event("thread.message.in_progress", opened)[0]
-    deltas = MessageDeltas(row.id)
-    for part in row.content:
+    figures = [part["image_file"] for part in row.content if part["type"] == "image_file"]
+    deltas = MessageDeltas(row.id, len(figures))
+    for index, figure in enumerate(figures):
+        yield deltas.figure(index, figure["file_id"])
+    for part in row.content[len(figures) :]:
         text = part["text"]
         yield deltas.annotated(text["value"], text["annotations"], 0)
     if row.status != "in_progress":

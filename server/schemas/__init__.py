@@ -52,6 +52,7 @@ from server.schemas.messages import (
     MessageDeleted,
     MessagesQuery,
     ModifyMessage,
+    image_part,
     text_part,
 )
 from server.schemas.models import Model, ModelList
@@ -197,6 +198,7 @@ __all__ = [
     "VectorStoreFileDeleted",
     "VectorStoreFilesQuery",
     "compact",
+    "image_part",
     "merge_resources",
     "pretty",
     "text_part",

@@ -29,6 +29,11 @@ def text_part(value: str) -> JsonObject:
     return {"type": "text", "text": {"value": value, "annotations": []}}
 
 
+def image_part(file_id: str, detail: Detail = "auto") -> JsonObject:
+    """An uploaded image, or a figure, as it is stored and shown."""
+    return {"type": "image_file", "image_file": {"file_id": file_id, "detail": detail}}
+
+
 class TextPart(Given):
     """Text of a message."""
 
@@ -53,11 +58,7 @@ class ImageFilePart(Given):
     image_file: ImageFile
 
     def stored(self) -> JsonObject:
-        image = self.image_file
-        return {
-            "type": self.type,
-            "image_file": {"file_id": image.file_id, "detail": image.detail},
-        }
+        return image_part(self.image_file.file_id, self.image_file.detail)
 
 
 def _fetchable(url: str) -> str:

@@ -172,13 +172,13 @@ def _shown_details(stored: JsonObject, with_content: bool) -> JsonObject:
 
 def _shown_call(stored: JsonObject, with_content: bool) -> JsonObject:
     """A call without what the server keeps with it."""
+    call = {key: value for key, value in stored.items() if key != "asked"}
     if stored["type"] != "file_search":
-        return stored
+        return call
     search = stored["file_search"]
     hidden = () if with_content else ("content",)
     results = [
         {key: value for key, value in result.items() if key not in hidden}
         for result in search["results"]
     ]
-    call = {key: value for key, value in stored.items() if key != "asked"}
     return {**call, "file_search": {**search, "results": results}}

@@ -20,7 +20,7 @@ from server.db.stores import Record
 from server.errors import WireError
 from server.schemas import JsonObject
 from server.search.index import Ranker
-from server.tools.tool import Answer, Count, Recalled, Scene, ToolFailed
+from server.tools.tool import Answer, Count, Offer, Recalled, Scene, ToolFailed
 from server.vector_stores.ingest import Ingestor
 from server.vector_stores.resources import searched_by
 from server.vector_stores.searching import Found, Ranking, Searcher
@@ -84,8 +84,8 @@ def names() -> Iterator[str]:
     yield from (f"search_files_{number}" for number in count(2))
 
 
-def spec(name: str) -> ToolSpec:
-    return ToolSpec(name, DESCRIPTION, PARAMETERS, strict=True)
+def offer(tx: Tx, run: Record, name: str, messages: Sequence[Record]) -> Offer:
+    return Offer(ToolSpec(name, DESCRIPTION, PARAMETERS, strict=True))
 
 
 class Announced:
@@ -96,6 +96,9 @@ class Announced:
 
     def feed(self, arguments: str) -> None:
         """What is asked is not told."""
+
+    def finish(self) -> None:
+        """Nothing was held back."""
 
 
 def reading(call_id: str, tool: JsonObject) -> Announced:

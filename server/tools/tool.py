@@ -6,12 +6,13 @@ and recalled in later prompts. Knows nothing of turns, steps and events.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from server.chat.citations import Source
 from server.chat.values import ToolCall, ToolSpec
+from server.db.database import Tx
 from server.db.stores import Record
 from server.schemas import JsonObject
 
@@ -23,15 +24,31 @@ class ToolFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
-    """A stored call that was answered, as later prompts tell it, and what texts may cite of it.
+class Offer:
+    """How a run's model is told of a tool.
 
-    `arguments` are as the model wrote them; `output` is what it was told.
+    A note stands behind the message whose id it has. `files` are the names of those that the tool
+    has before it is called.
+    """
+
+    spec: ToolSpec
+    notes: Mapping[str, str] = field(default_factory=dict)
+    files: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A stored call that was answered, as later prompts tell it, and what answers may have of it.
+
+    `arguments` are as the model wrote them; `output` is what it was told. Answers cite `sources`,
+    have `figures` at their front (ids of files), and link to `files` (names).
     """
 
     arguments: str
     output: str
     sources: Sequence[Source] = ()
+    figures: Sequence[str] = ()
+    files: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +56,27 @@ class Scene:
     """The turn whose calls are answered: its run, and how much its model can be told.
 
     `context` and `room` are tokens: what the model reads, and what the answer to one call may take.
+    `failures` counts the run's earlier steps that failed though they were answered.
     """
 
     run: Record
     context: int
     room: int
     count: Count
+    failures: int
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How far a call is answered: as it is stored."""
+    """How far a call is answered: as it is stored, and what of that a stream is told.
+
+    `failure` is why the call came to nothing, if that was not for what the model asked.
+    """
 
     call_id: str
     stored: JsonObject
+    told: JsonObject | None = None
+    failure: str = ""
 
 
 class Reading(Protocol):
@@ -67,6 +91,10 @@ class Reading(Protocol):
         """More of its arguments: what a stream is told of them, if anything."""
         ...
 
+    def finish(self) -> JsonObject | None:
+        """The arguments are over: what a stream is told of what was held back."""
+        ...
+
 
 class Kind(Protocol):
     """What is known of a tool without using it. A module can be one."""
@@ -75,8 +103,8 @@ class Kind(Protocol):
         """What it may be called: by the first that no function has."""
         ...
 
-    def spec(self, name: str) -> ToolSpec:
-        """How models are told of it."""
+    def offer(self, tx: Tx, run: Record, name: str, messages: Sequence[Record]) -> Offer:
+        """How the run's model is told of it, beside these messages."""
         ...
 
     def reading(self, call_id: str, tool: JsonObject) -> Reading:
@@ -96,7 +124,7 @@ class Answering(Protocol):
     def answer(
         self, calls: Sequence[ToolCall], tool: JsonObject, scene: Scene
     ) -> AsyncGenerator[Answer, None]:
-        """The calls of one turn, as they are answered; each at its end at least.
+        """The calls of one turn, in order: how far each is, and at last its whole answer.
 
         To close the generator is to give up. Raises ToolFailed.
         """

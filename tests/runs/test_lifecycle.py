@@ -118,16 +118,6 @@ async def test_images_need_a_model_that_sees(story: Story) -> None:
     assert run["usage"] == NOTHING_SPENT
 
 
-async def test_a_tool_that_is_not_here(story: Story) -> None:
-    """A tool that the server does not have fails the run, which names it."""
-    run = await story.run(tools=[{"type": "code_interpreter"}])
-    assert run["status"] == "failed"
-    assert run["last_error"] == {
-        "code": "server_error",
-        "message": "The tool 'code_interpreter' is not available on this server.",
-    }
-
-
 async def test_template_that_refuses(tmp_path: Path) -> None:
     """What a model's chat template refuses fails the run with the template's words."""
     refuse = "{% if messages | length > 2 %}{{ raise_exception('Take turns.') }}{% endif %}"

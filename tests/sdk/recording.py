@@ -42,6 +42,16 @@ def collapsed(names: list[str]) -> list[str]:
     return [name for before, name in zip([None, *names], names, strict=False) if name != before]
 
 
+def written_in(call: Any) -> str:
+    """What a call, or a delta of one, has of what the model writes."""
+    match call.type:
+        case "function":
+            return call.function.arguments or ""
+        case "code_interpreter":
+            return call.code_interpreter.input or ""
+    return ""
+
+
 class Recorded:
     """The notes of one stream, with what must hold at each call of a hook."""
 
@@ -51,6 +61,7 @@ class Recorded:
         self.events: list[str] = []
         self.texts: list[str] = []
         self.arguments: dict[str, str] = {}
+        self.figures = 0
 
     def note(self, hook: str, *given: Any) -> None:
         """Remember the call, and look at what it was called with."""
@@ -62,7 +73,8 @@ class Recorded:
     def story(self) -> list[str]:
         """The hooks in order, but for those that only go along with another."""
         beside = {"event", "message_delta", "run_step_delta"}
-        assert self.hooks.count("message_delta") == self.hooks.count("text_delta")
+        deltas = self.hooks.count("text_delta") + self.figures
+        assert self.hooks.count("message_delta") == deltas
         return collapsed([name for name in self.hooks if name not in beside])
 
     def _on_event(self, event: Any) -> None:
@@ -77,15 +89,18 @@ class Recorded:
         self.texts[-1] += delta.value or ""
         assert snapshot.value == self.texts[-1]
 
-    def _on_message_delta(self, _: Any, snapshot: Any) -> None:
+    def _on_message_delta(self, delta: Any, snapshot: Any) -> None:
+        self.figures += sum(part.type == "image_file" for part in delta.content)
         assert self.current_message_snapshot is snapshot
-        assert snapshot.content[0].text.value == self.texts[-1]
+        texts = [part.text.value for part in snapshot.content if part.type == "text"]
+        assert "".join(texts) == self.texts[-1]
 
     def _on_text_done(self, text: Any) -> None:
         assert text.value == self.texts[-1]
 
     def _on_message_done(self, message: Any) -> None:
-        assert "".join(part.text.value for part in message.content) == self.texts[-1]
+        texts = [part.text.value for part in message.content if part.type == "text"]
+        assert "".join(texts) == self.texts[-1]
 
     def _on_run_step_created(self, step: Any) -> None:
         assert self.current_run_step_snapshot.id == step.id
@@ -93,16 +108,14 @@ class Recorded:
 
     def _on_tool_call_created(self, call: Any) -> None:
         assert call.id.startswith("call_")
-        if call.type == "function":
-            self.arguments[call.id] = call.function.arguments
+        self.arguments[call.id] = written_in(call)
 
     def _on_tool_call_delta(self, delta: Any, snapshot: Any) -> None:
-        self.arguments[snapshot.id] += delta.function.arguments or ""
-        assert snapshot.function.arguments == self.arguments[snapshot.id]
+        self.arguments[snapshot.id] += written_in(delta)
+        assert written_in(snapshot) == self.arguments[snapshot.id]
 
     def _on_tool_call_done(self, call: Any) -> None:
-        if call.type == "function":
-            assert call.function.arguments == self.arguments[call.id]
+        assert written_in(call) == self.arguments[call.id]
 
     def _on_exception(self, exception: Exception) -> None:
         raise AssertionError("the helper met an exception") from exception

@@ -22,12 +22,12 @@ const LISBON = 'call get_weather {"city": "Lisbon"}';
 const PORTO = 'call get_weather {"city": "Porto"}';
 const HOOKS = [
   ...["run", "messageCreated", "messageDone", "runStepCreated", "runStepDone", "toolCallCreated"],
-  ...["toolCallDelta", "toolCallDone", "textCreated", "textDelta", "textDone", "connect", "end"],
-  ...["error", "abort"],
+  ...["toolCallDelta", "toolCallDone", "textCreated", "textDelta", "textDone", "imageFileDone"],
+  ...["connect", "end", "error", "abort"],
 ];
 
 const collapsed = (names) => names.filter((name, at) => name !== names[at - 1]);
-const textOf = (message) => message.content.map((part) => part.text.value).join("");
+const textOf = (message) => message.content.map((part) => part.text?.value ?? "").join("");
 const at = (run) => ({ thread_id: run.thread_id });
 
 const asking = (says) => ({ model: "gpt-4o", messages: [{ role: "user", content: says }] });
@@ -53,7 +53,9 @@ function recorded(stream) {
     assert.equal(textOf(stream.currentMessageSnapshot()), notes.texts.at(-1));
   });
   stream.on("textDone", (content) => assert.equal(content.value, notes.texts.at(-1)));
-  stream.on("toolCallDone", (call) => notes.calls.push([call.id, call.function?.arguments]));
+  stream.on("toolCallDone", (call) =>
+    notes.calls.push([call.id, call.function?.arguments ?? call.code_interpreter?.input]),
+  );
   return notes;
 }
 
@@ -247,6 +249,25 @@ const onScript = {
     const [found] = steps[0].step_details.tool_calls[0].file_search.results;
     await client.files.delete(file.id);
     return [run.status, collapsed(notes.events), notes.texts, annotations.length, found.file_name];
+  },
+
+  async codeInterpreter(client) {
+    const tools = [{ type: "code_interpreter" }];
+    const code = "write list.txt\nprint sandbox:/mnt/data/list.txt\ndraw";
+    const says = `call code_interpreter ${JSON.stringify({ code })}`;
+    const params = await started(client, says, { tools });
+    const { run, notes, steps } = await toTheEnd(client, client.beta.threads.runs.stream(...params));
+    assert.deepEqual(notes.calls.map((call) => call[1]), [code]);
+    const { data } = await client.beta.threads.messages.list(run.thread_id, { run_id: run.id });
+    const [figure, text] = data[0].content;
+    const [logs, image] = steps[0].step_details.tool_calls[0].code_interpreter.outputs;
+    assert.equal(image.image.file_id, figure.image_file.file_id);
+    const [link] = text.text.annotations;
+    assert.equal(text.text.value.slice(link.start_index, link.end_index), link.text);
+    const file = await client.files.retrieve(link.file_path.file_id);
+    for (const id of [file.id, figure.image_file.file_id]) await client.files.delete(id);
+    const seen = [logs, file.filename, file.purpose, link.text, notes.texts];
+    return [run.status, collapsed(notes.events), collapsed(notes.hooks), seen];
   },
 
   async textBeforeACall(client) {

@@ -40,6 +40,7 @@ WEATHER = {
         },
     },
 }
+CODE_INTERPRETER: Any = {"type": "code_interpreter"}
 LISBON = 'call get_weather {"city": "Lisbon"}'
 PORTO = 'call get_weather {"city": "Porto"}'
 CREATED = ["thread.run.created", "thread.run.queued", "thread.run.in_progress"]
@@ -664,12 +665,64 @@ def failed(client: OpenAI) -> Any:
 
 
 @on_script
-def tools_not_built(client: OpenAI) -> Any:
-    """A run with a tool that the server lacks fails, and says which."""
-    made = started(client, "say Hi.", tools=[{"type": "code_interpreter"}])
-    run = checked(client.beta.threads.runs.create_and_poll(**made))
-    assert "code_interpreter" in run.last_error.message
-    return [run.status, run.last_error.code]
+def code_interpreter(client: OpenAI) -> Any:
+    """Code is streamed and run; its figure and the file that the answer links to can be had."""
+    file = client.files.create(file=("numbers.csv", b"1,2"), purpose="assistants")
+    tool = CODE_INTERPRETER
+    made = started(client, "Hello!", tools=[tool])
+    code = "write list.txt\nprint sandbox:/mnt/data/list.txt\ndraw"
+    client.beta.threads.messages.create(
+        made["thread_id"],
+        role="user",
+        content=f"call code_interpreter {json.dumps({'code': code})}",
+        attachments=[{"file_id": file.id, "tools": [tool]}],
+    )
+    handler = Recorder()
+    with client.beta.threads.runs.stream(**made, event_handler=handler) as stream:
+        stream.until_done()
+        run = checked(stream.get_final_run())
+        (told,) = [checked(message) for message in stream.get_final_messages()]
+        shown, _ = [checked(step) for step in stream.get_final_run_steps()]
+    stored(client, run)
+    (message,) = messages_of(client, run)
+    assert told.content == message.content
+    step, _ = steps_of(client, run)
+    (call,) = step.step_details.tool_calls
+    assert list(handler.arguments.values()) == [call.code_interpreter.input] == [code]
+    outputs = [output.to_dict() for output in call.code_interpreter.outputs]
+    (seen,) = shown.step_details.tool_calls
+    told_outputs = [output.to_dict() for output in seen.code_interpreter.outputs]
+    assert [{**output, "index": n} for n, output in enumerate(outputs)] == told_outputs
+    figure, text = message.content
+    assert figure.image_file.file_id == outputs[1]["image"]["file_id"]
+    picture = client.files.content(figure.image_file.file_id).read()
+    (link,) = text.text.annotations
+    assert text.text.value[link.start_index : link.end_index] == link.text
+    made_file = checked(client.files.retrieve(link.file_path.file_id))
+    listed = client.files.content(made_file.id).read().decode()
+    names = [made_file.filename, made_file.purpose, listed, link.text, link.type]
+    gone = [client.files.delete(each).deleted for each in (file.id, made_file.id)]
+    return [
+        [run.status, step.status, collapsed(handler.events), handler.story],
+        [outputs[0], picture[1:4].decode(), text.text.value],
+        [*names, all(gone), client.files.delete(figure.image_file.file_id).deleted],
+    ]
+
+
+@on_script
+def code_cancelled(client: OpenAI) -> Any:
+    """A run is cancelled while its code runs."""
+    made = started(client, 'call code_interpreter {"code": "hold"}', tools=[CODE_INTERPRETER])
+    handler = Recorder()
+    with client.beta.threads.runs.stream(**made, event_handler=handler) as stream:
+        for event in stream:
+            if event.event == "thread.run.step.delta" and "hold" in handler.arguments.values():
+                client.beta.threads.runs.cancel(**address(stream.current_run))
+        final = stream.get_final_run()
+    stored(client, final)
+    (step,) = steps_of(client, final)
+    (call,) = step.step_details.tool_calls
+    return [final.status, step.status, collapsed(handler.events), call.code_interpreter.to_dict()]
 
 
 @on_script
