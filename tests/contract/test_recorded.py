@@ -23,13 +23,13 @@ import pytest
 from server.engine.scripted import ScriptedEngine
 from server.runs.lifecycle import Lifecycle
 from tests.contract.deviations import ANY, DEVIATIONS, Json, mended
+from tests.scripted_sandbox import ScriptedSandbox
 from tests.support import DEADLINE, Event, LiveServer, eventually, live_server, parse_events
 
 CONTRACT = os.environ.get("ASSISTANTS_CONTRACT_DIR")
 RECORDED = Path(CONTRACT, "recorded-exchanges.jsonl") if CONTRACT else None
 WIRE_PAGE = Path(__file__).parents[2] / "docs" / "wire.md"
 
-NOT_BUILT = {"code_interpreter"}
 AN_ID = re.compile(
     r"(asst|thread|msg|run|step|call)_[A-Za-z0-9]{24}|file-[A-Za-z0-9]{22,24}"
     r"|(vs|vsfb|vsfb_ibj)_[0-9a-f]{32}"
@@ -52,7 +52,7 @@ OUT_OF_STEP = {
 
 
 def recordings() -> Iterator[tuple[str, list[Json]]]:
-    """Each recording, up to where it needs a tool that is not built yet."""
+    """Each recording."""
     if RECORDED is None:
         return
     with RECORDED.open(encoding="utf-8") as lines:
@@ -60,20 +60,12 @@ def recordings() -> Iterator[tuple[str, list[Json]]]:
     for source, exchanges in groupby(rows, lambda row: row["source"]):
         name = source.rsplit("/", 1)[-1].partition(".")[0]
         out_of_step = OUT_OF_STEP.get(name, set())
-        yield name, [each for each in _feasible(exchanges) if each["i"] not in out_of_step]
+        yield name, [each for each in exchanges if each["i"] not in out_of_step]
 
 
 def _is_ours(row: Json) -> bool:
     without_beta = ("/v1/files", "/v1/models", "/v1/vector_stores")
     return row["beta"] == "assistants=v2" or row["path"].startswith(without_beta)
-
-
-def _feasible(exchanges: Iterator[Json]) -> Iterator[Json]:
-    for exchange in exchanges:
-        runs = [run for run in _objects(exchange["response"]) if run["object"] == "thread.run"]
-        if any(tool["type"] in NOT_BUILT for run in runs for tool in run["tools"]):
-            return
-        yield exchange
 
 
 def _objects(value: Any) -> Iterator[Json]:
@@ -102,11 +94,11 @@ def test_the_page_shows_the_same_deviations() -> None:
 
 @pytest.mark.skipif(RECORDED is None, reason="ASSISTANTS_CONTRACT_DIR is not set")
 def test_most_recordings_can_be_replayed() -> None:
-    """Seventeen conversations and more, four streams among them."""
+    """Seventeen conversations and more, five streams among them."""
     exchanges = [exchange for each in RECORDINGS.values() for exchange in each]
     assert len(RECORDINGS) >= 17
     assert len(exchanges) >= 100
-    assert sum(isinstance(exchange["response"], str) for exchange in exchanges) == 4
+    assert sum(isinstance(exchange["response"], str) for exchange in exchanges) == 5
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
@@ -117,7 +109,13 @@ async def test_what_was_answered_then_is_answered_now(
     exchanges = RECORDINGS[name]
     engine = ScriptedEngine()
     script(engine, exchanges)
-    async with live_server(tmp_path / "data", engine) as server, server.http() as http:
+    sandbox = ScriptedSandbox()
+    for code in codes_in(*(exchange["response"] for exchange in exchanges)):
+        sandbox.gives(code)  # nothing was told of what it printed
+    async with (
+        live_server(tmp_path / "data", engine, sandbox=sandbox) as server,
+        server.http() as http,
+    ):
         gate = Gate(server, monkeypatch)
         replay = Replay(server, http, engine, gate, texts=texts_found(exchanges))
         for exchange in exchanges:
@@ -126,6 +124,7 @@ async def test_what_was_answered_then_is_answered_now(
 
 def script(engine: ScriptedEngine, exchanges: list[Json]) -> None:
     """Queue what the model said then, turn by turn."""
+    said = [each for exchange in exchanges for each in _objects(exchange["response"])]
     for exchange in exchanges:
         answer = exchange["response"]
         if isinstance(answer, str):
@@ -134,11 +133,32 @@ def script(engine: ScriptedEngine, exchanges: list[Json]) -> None:
         elif answer.get("status") == "requires_action" and exchange["method"] == "GET":
             engine.says(_as_calls(answer), pause_after=0)
         elif answer.get("status") == "completed" and answer["object"] == "thread.run":
+            steps = [step for step in said if step.get("run_id") == answer["id"]]
             for _ in {
                 step["id"] for step in _searches(exchanges) if step["run_id"] == answer["id"]
             }:
                 engine.says(A_SEARCH)
+            for code in codes_in(steps):
+                engine.says(f"Let me see.\n{_as_code(code)}")
             engine.says(_said_by(answer["id"], exchanges), pause_after=0)
+
+
+def codes_in(*recorded: Any) -> list[str]:
+    """The code of all steps that ran any, oldest first."""
+    steps = {
+        step["id"]: (step["created_at"], call["code_interpreter"]["input"])
+        for answer in recorded
+        for step in _objects(answer)
+        if step["object"] == "thread.run.step" and step["type"] == "tool_calls"
+        for call in step["step_details"]["tool_calls"]
+        if call["type"] == "code_interpreter"
+    }
+    return [code for _, code in sorted(steps.values())]
+
+
+def _as_code(code: str) -> str:
+    arguments = json.dumps({"code": code})
+    return f'<tool_call>\n{{"name": "code_interpreter", "arguments": {arguments}}}\n</tool_call>'
 
 
 def _searches(exchanges: list[Json]) -> Iterator[Json]:
@@ -172,6 +192,8 @@ def _streamed_turns(events: list[Event]) -> Iterator[list[str]]:
         elif event.name == "thread.message.completed":
             yield pieces
             pieces = []
+        elif event.name == "thread.run.step.completed":
+            yield from ([_as_code(code)] for code in codes_in(event.data))
         elif event.name == "thread.run.requires_action":
             yield [_as_calls(event.data)]
 
@@ -196,7 +218,7 @@ def _said_by(run_id: str, exchanges: list[Json]) -> str:
         for message in _objects(exchange["response"]):
             if message["object"] == "thread.message" and message["run_id"] == run_id:
                 return _as_cited(message["content"][0]["text"]["value"])
-    raise AssertionError(f"no message of {run_id} was recorded")
+    return "What it said was not recorded."
 
 
 def in_progress(value: Any) -> Any:
@@ -377,20 +399,24 @@ def _parts(delta: Json) -> list[Json]:
 
 def _said(deltas: list[Json]) -> str:
     """All text and all arguments of some deltas, put together."""
-    parts = [part for delta in deltas for part in _parts(delta)]
-    return "".join(
-        part["text"]["value"] if part["type"] == "text" else part["function"]["arguments"]
-        for part in parts
-        if part["type"] != "file_search"
-    )
+    parts = [part for delta in deltas for part in _parts(delta) if part["type"] != "file_search"]
+    return "".join(into[key] for into, key in map(_text_of, parts))
+
+
+def _text_of(part: Json) -> tuple[Json, str]:
+    """Where the text of a delta's part is."""
+    if part["type"] == "text":
+        return part["text"], "value"
+    if part["type"] == "code_interpreter":
+        return part["code_interpreter"], "input"
+    return part["function"], "arguments"
 
 
 def _mute(delta: Json) -> Json:
     """A delta without what it says, which may be cut elsewhere."""
     muted: Json = json.loads(json.dumps(delta))
     for part in _parts(muted):
-        if part["type"] == "text":
-            part["text"]["value"] = ""
-        elif part["type"] == "function":
-            part["function"]["arguments"] = ""
+        if part["type"] != "file_search":
+            into, key = _text_of(part)
+            into[key] = ""
     return muted
