@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
@@ -69,6 +69,7 @@ class RunExecution:
         progress: Progress,
         context: ContextBuilder,
         tools: Toolbox,
+        at_rest: Callable[[], AbstractContextManager[None]],
         limits: Limits,
     ) -> None:
         self.run_id: str = run.id
@@ -81,6 +82,7 @@ class RunExecution:
         self._progress = progress
         self._context = context
         self._tools = tools
+        self._at_rest = at_rest
         self._limits = limits
         self._interrupt: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
         self._writing = asyncio.Lock()
@@ -261,8 +263,9 @@ class RunExecution:
 
         Raises ToolFailed, RunMoved.
         """
-        answering = asyncio.create_task(self._answer())
-        await asyncio.wait((answering, self._interrupt), return_when=asyncio.FIRST_COMPLETED)
+        with self._at_rest():
+            answering = asyncio.create_task(self._answer())
+            await asyncio.wait((answering, self._interrupt), return_when=asyncio.FIRST_COMPLETED)
         if self._interrupt.done():
             answering.cancel()
             await asyncio.wait((answering,))

@@ -1,6 +1,7 @@
 """Claims queued runs and drives each in a task of its own; ends those whose time is over.
 
 A run is claimed only when its model is loaded and has a permit: a turn that it can take at once.
+It lends that to others while the server's tools work for it.
 What queued runs wait for is loaded; if that fails, they fail. Deadlines run on the monotonic clock
 while the process lives, so that a jump of the wall clock neither expires nor revives a run.
 Everything here is owned by the event loop.
@@ -11,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -206,6 +208,7 @@ class RunExecutor:
             progress=self._progress,
             context=self._context,
             tools=self._tools,
+            at_rest=partial(self._at_rest, run.model_id),
             limits=Limits(self._settings.worker_deaths),
         )
         self._permits[run.model_id] -= 1
@@ -214,6 +217,16 @@ class RunExecutor:
         task = asyncio.create_task(self._drive(execution, run), name=run.id)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    @contextmanager
+    def _at_rest(self, model_id: str) -> Iterator[None]:
+        """While a run's tools work, its model can take another's turn; two may wait for it then."""
+        self._permits[model_id] += 1
+        self._wake.set()
+        try:
+            yield
+        finally:
+            self._permits[model_id] -= 1
 
     async def _drive(self, execution: RunExecution, run: Record) -> None:
         begun = self._clock.monotonic()

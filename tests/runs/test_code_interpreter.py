@@ -508,6 +508,25 @@ async def test_ended_while_code_runs(
     assert "loop()" not in coding.engine.prompts[-1]
 
 
+async def test_code_that_runs_holds_nobody_up(tmp_path: Path, sandbox: ScriptedSandbox) -> None:
+    """A model that takes one turn at a time takes others' while a run's code runs."""
+    engine = ScriptedEngine(slots=1)
+    sandbox.hangs("loop()")
+    async with (
+        live_server(tmp_path / "data", engine, sandbox=sandbox) as server,
+        begin_story(server, engine, tools=[CODE]) as story,
+    ):
+        other = await story.another({"role": "user", "content": "Hi"})
+        engine.says(running("loop()"))
+        run = await story.start()
+        await asyncio.wait_for(sandbox.hanging.wait(), 10)
+        async with asyncio.timeout(10):
+            assert (await other.run())["status"] == "completed"
+        granted(await story.cancel(run))
+        await story.settled(run)
+        assert (await other.run())["status"] == "completed"
+
+
 async def test_cancelled_while_code_is_written(coding: Coding) -> None:
     """Nothing is run; the step has the code so far."""
     coding.engine.says(running("a = 1\nb = 2"), pause_after=6)
