@@ -65,7 +65,7 @@ from server.metrics import Metrics
 from server.runs.completions import Completions
 from server.runs.events import EventBus
 from server.runs.executor import ExecutorSettings, RunExecutor
-from server.sandbox.unavailable import Unavailable
+from server.sandbox.choice import open_sandbox
 from server.sandbox.values import Sandbox
 from server.search.extraction import Extractor
 from server.search.index import Indexes
@@ -198,7 +198,7 @@ async def running(
         await ingestor.start()
         stack.push_async_callback(ingestor.stop)
         searcher = Searcher(db, indexes)
-        sandbox = sandbox or Unavailable("This server has no sandbox to run code in.")
+        sandbox = sandbox or await open_sandbox(settings.code_interpreter, clock)
         stack.push_async_callback(sandbox.close)
         code = CodeInterpreter(db, blobs, library, sandbox)
         stack.push_async_callback(code.stop)
@@ -221,6 +221,7 @@ async def running(
             Uploads(db, blobs, library, most_bytes=settings.files.max_upload_bytes),
             ingestor,
             searcher,
+            sandbox,
             metrics,
             clock,
             settings.streams,

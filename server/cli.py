@@ -30,16 +30,23 @@ from server.catalog import (
     open_engines,
     reranking_model,
 )
-from server.config import ConfigError, ServerSettings, Settings, load_settings
+from server.config import (
+    ConfigError,
+    ServerSettings,
+    Settings,
+    load_settings,
+)
 from server.db.database import DatabaseBusy
 from server.db.folder import FolderInUse
 from server.db.migrate import WrongVersion
 from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
+from server.sandbox.choice import environment_of
 from server.search import minilm
 
 log = logging.getLogger(__name__)
 
 ON_DEMAND = "loaded when it is first used"
+WITHOUT_PACKAGES = "with Python's standard library alone"
 WITHOUT_MODEL = "by words and pieces of words"
 
 
@@ -181,8 +188,11 @@ async def _start(stack: AsyncExitStack, settings: Settings, engines: dict[str, E
         folder = settings.server.data_dir
         raise Refused(f"the database in {folder} cannot be opened: {reason}") from problem
     except OSError as error:
-        where = error.filename or settings.server.data_dir
-        raise Refused(f"{where} cannot be used: {error.strerror or error}") from error
+        raise Refused(_cannot_use(error, settings.server.data_dir)) from error
+
+
+def _cannot_use(error: OSError, folder: Path) -> str:
+    return f"{error.filename or folder} cannot be used: {error.strerror or error}"
 
 
 def _give_up_on_signals() -> None:
@@ -212,11 +222,13 @@ def banner(settings: Settings, engines: dict[str, Engine], services: Services, u
     search = embedding_model(engines, settings) or WITHOUT_MODEL
     if reranker := reranking_model(engines, settings):
         search += f", the best ranked by {reranker}"
+    code = services.sandbox.problem or _packages(settings)
     return f"""
 assistants {__version__}
   base URL {url}
 {models}
   search   {search}
+  code     {code}
   data     {settings.server.data_dir}
 
 Try it:
@@ -230,6 +242,12 @@ Try it:
 
 Ready. Stop with Ctrl-C.
 """
+
+
+def _packages(settings: Settings) -> str:
+    """What the code of models has at hand."""
+    folder = environment_of(settings.code_interpreter)
+    return f"with the packages in {folder}" if folder else WITHOUT_PACKAGES
 
 
 def size_of(info: ModelInfo) -> str:
@@ -270,13 +288,16 @@ def embeddings_command(settings: Settings) -> int:
     except minilm.Unobtainable as problem:
         raise Refused(str(problem)) from problem
     except OSError as error:
-        where = error.filename or folder
-        raise Refused(f"{where} cannot be used: {error.strerror or error}") from error
+        raise Refused(_cannot_use(error, folder)) from error
     print(f"{path} is made: {path.stat().st_size / 1e6:.1f} MB.")
     return 0
 
 
-COMMANDS = {"serve": serve_command, "models": models_command, "embeddings": embeddings_command}
+COMMANDS = {
+    "serve": serve_command,
+    "models": models_command,
+    "embeddings": embeddings_command,
+}
 
 
 def _refuse_open_door(settings: Settings) -> None:

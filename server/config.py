@@ -73,6 +73,7 @@ CountOrAuto = Annotated[Count | None, BeforeValidator(_none_if_auto)]
 SecondsOrNever = Annotated[float, BeforeValidator(_endless_if_never), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(allow_inf_nan=False)]
+PathOrAuto = Annotated[Path | None, BeforeValidator(_none_if_auto)]
 TextOrAuto = Annotated[str | None, BeforeValidator(_none_if_auto)]
 EndpointUrl = Annotated[str, AfterValidator(_base_url)]
 SplitMode = Literal["none", "layer", "row", "tensor"]
@@ -194,6 +195,31 @@ class SearchSettings(Section):
     index_bytes: Positive = 2 * 2**30
 
 
+class CodeInterpreterSettings(Section):
+    """Where a model's code runs, and what it may take there.
+
+    Without an environment: the one that is made beside the server, if it is there.
+    """
+
+    backend: Literal["auto", "bubblewrap", "landlock", "off"] = "auto"
+    environment: PathOrAuto = None
+    sessions: Positive = 32
+    spare: Count = 1
+    idle_after: Seconds = 3600.0
+    seconds: Seconds = 120.0
+    cpu_seconds: Positive = 600
+    memory: Positive = 2**30
+    process_memory: Positive = 3 * 2**30
+    processes: Positive = 64
+    open_files: Positive = 256
+    disk: Positive = 256 * 2**20
+    file_bytes: Positive = 64 * 2**20
+    inodes: Positive = 20_000
+    output_bytes: Positive = 200_000
+    figures: Positive = 10
+    first_uid: Positive = 59_000
+
+
 class EngineSection(Section):
     """How a model is loaded and decoded; None is chosen from the file and the machine."""
 
@@ -282,6 +308,7 @@ class Settings(Section):
     extraction: ExtractionSettings = ExtractionSettings()
     vector_stores: VectorStoresSettings = VectorStoresSettings()
     search: SearchSettings = SearchSettings()
+    code_interpreter: CodeInterpreterSettings = CodeInterpreterSettings()
     engine: EngineSection = EngineSection()
     models: ModelsSettings = ModelsSettings()
     logging: LoggingSettings = LoggingSettings()

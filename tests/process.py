@@ -27,9 +27,10 @@ READY = "Ready."
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours without the server's settings, and with the code that is tested."""
+    """Ours without the server's settings, and with the code that is tested. No code is run."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSISTANTS_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
+    off = {"ASSISTANTS_CODE_INTERPRETER__BACKEND": "off"}
+    return {**kept, **off, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
 
 
 @dataclass(slots=True)

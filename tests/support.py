@@ -67,7 +67,8 @@ class LiveServer:
 
 
 def settings_for(data_dir: Path, **overrides: object) -> Settings:
-    """The defaults on a data folder; a key is `section__name`."""
+    """The defaults on a data folder, without sessions for code; a key is `section__name`."""
+    overrides = {"code_interpreter__backend": "off", **overrides}
     given = {key.replace("__", "."): value for key, value in overrides.items()}
     return load_settings(None, {}, {"server.data_dir": str(data_dir), **given})
 

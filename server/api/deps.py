@@ -21,6 +21,7 @@ from server.runs.events import EventBus
 from server.runs.executor import RunExecutor
 from server.runs.lifecycle import Lifecycle
 from server.runs.models import Catalog
+from server.sandbox.values import Sandbox
 from server.vector_stores.ingest import Ingestor
 from server.vector_stores.searching import Searcher
 
@@ -39,6 +40,7 @@ class Services:
     uploads: Uploads
     ingestor: Ingestor
     searcher: Searcher
+    sandbox: Sandbox
     metrics: Metrics
     clock: Clock
     streams: StreamsSettings

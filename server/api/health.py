@@ -20,11 +20,15 @@ async def liveness() -> Response:
 
 @router.get("/readyz", operation_id="readiness")
 @router.head("/readyz", include_in_schema=False)
-async def readiness(request: Request) -> Response:
-    """200 while runs are taken; 503 from the moment the server begins to stop."""
-    if request.app.state.ready:
-        return wire({"status": "ready"})
-    return wire({"status": "stopping"}, 503)
+async def readiness(request: Request, server: Server) -> Response:
+    """200 while runs are taken; 503 from the moment the server begins to stop.
+
+    Where no code can be run, it says why; all else works then.
+    """
+    said = {"status": "ready" if request.app.state.ready else "stopping"}
+    if server.sandbox.problem is not None:
+        said["code_interpreter"] = server.sandbox.problem
+    return wire(said, 200 if request.app.state.ready else 503)
 
 
 @router.get("/metrics", operation_id="metrics")

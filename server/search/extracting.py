@@ -12,7 +12,8 @@ import os
 import sys
 from typing import BinaryIO, Final
 
-from server.search.confinement import confine, die_with, limit
+from server.confinement import die_with
+from server.search.confinement import confine, limit
 from server.search.formats import Draft, Read, Unreadable, reader_of, too_much
 
 NO_TEXT: Final = "The file has no text."

@@ -78,7 +78,7 @@ async def test_grace(tmp_path: Path) -> None:
         served(tmp_path, engine, stop, grace=DEADLINE) as server,
         begin_story(server, engine) as story,
     ):
-        assert granted(await story.http.get("/readyz")) == {"status": "ready"}
+        assert granted(await story.http.get("/readyz"))["status"] == "ready"
         async with reading_new(story) as reader:
             told = await reader.take(9)
             stop.set()

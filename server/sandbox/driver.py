@@ -1,0 +1,230 @@
+"""A session from inside: takes requests over one socket, runs code, says what came of it.
+
+Started by the host as `python -c …`, with nothing of the server at hand but this module and those
+that it imports. Whoever's code runs here can change all of it; nobody relies on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import shutil
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+from server.confinement import die_with
+from server.sandbox.frames import CHUNK, LENGTH_BYTES, Head, encode, parse, raw_length
+from server.sandbox.giving_up import give_up, keep
+from server.sandbox.notebook import Notebook
+
+_MOST_NAMES: Final = 1000
+_MOST_LOOKED_AT: Final = 20_000
+_LONGEST_NAME: Final = 240  # bytes
+_TERMINALS: Final = (0, 1, 2)
+
+
+class Channel:
+    """The socket to the host. Ends the process when there is no host any more."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        os.set_inheritable(file, False)
+
+    def read(self) -> tuple[Head, bytes]:
+        length = int.from_bytes(self._exactly(LENGTH_BYTES), "big")
+        head = parse(self._exactly(length))
+        return head, self._exactly(raw_length(head))
+
+    def write(self, head: Head, raw: bytes = b"") -> None:
+        left = memoryview(encode(head, raw))
+        while left:
+            left = left[os.write(self.file, left) :]
+
+    def _exactly(self, size: int) -> bytes:
+        parts = []
+        while size:
+            part = os.read(self.file, min(size, CHUNK))
+            if not part:
+                os._exit(0)
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+class Driver:
+    """Answers requests, each with its number, one after the other."""
+
+    def __init__(self, channel: Channel, start: Head) -> None:
+        self._channel = channel
+        self._data = start["data"]
+        self._notebook = Notebook(
+            self._show,
+            self._data,
+            most_figures=start["figures"],
+            has_packages=start["packages"],
+        )
+        self._pid = os.getpid()
+        self._number = 0
+        self._runs = False
+        self._was_interrupted = False
+        self._is_whole = True  # the file that is being put
+
+    def serve(self) -> None:
+        while True:
+            head, raw = self._channel.read()
+            self._number = head["number"]
+            answer = getattr(self, f"do_{head['do']}")(head, raw)
+            self._channel.write({"number": self._number, "is": "done", **answer})
+
+    def do_warm(self, head: Head, _: bytes) -> Head:
+        """Import what most code imports, and draw once, which is slow the first time."""
+        for name in head["modules"]:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+            drawing: Any = pyplot
+            drawing.figure().savefig(io.BytesIO(), format="png")
+            drawing.close("all")
+        return {}
+
+    def do_run(self, _: Head, code: bytes) -> Head:
+        """Run code; what it has done to files is in the answer."""
+        before = dict(_files(self._data))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.signal(signal.SIGINT, self._interrupted)
+        try:
+            try:
+                self._was_interrupted, self._runs = False, True
+                self._notebook.run(code.decode("utf-8", "surrogatepass"))
+            finally:
+                self._runs = False
+        except KeyboardInterrupt:  # behind the code's last line
+            pass
+        if os.getpid() != self._pid:  # a child of the code's came back out of it
+            os._exit(0)
+        after = dict(_files(self._data))
+        changed = [[name, known[0]] for name, known in after.items() if before.get(name) != known]
+        return {"written": changed[:_MOST_NAMES]}
+
+    def do_put(self, head: Head, _: bytes) -> Head:
+        """Make a file of the frames that follow, in place of what has its name."""
+        part = os.path.join(self._data, f".part-{self._number}")  # noqa: PTH118, as in restrict()
+        problem, self._is_whole = None, False
+        try:
+            with open(part, "xb") as file:  # noqa: PTH123
+                file.writelines(self._chunks())
+            os.replace(part, os.path.join(self._data, head["name"]))  # noqa: PTH105, PTH118
+        except OSError as error:
+            problem = error.strerror or "it was not written"
+            for _chunk in self._chunks():
+                continue
+            with contextlib.suppress(OSError):
+                os.unlink(part)  # noqa: PTH108
+        return {"problem": problem}
+
+    def _chunks(self) -> Iterator[bytes]:
+        """Up to the empty one."""
+        while not self._is_whole:
+            _, raw = self._channel.read()
+            self._is_whole = not raw
+            yield raw
+
+    def do_get(self, head: Head, _: bytes) -> Head:
+        """Send a file; nothing that only looks like one."""
+        path = os.path.join(self._data, head["name"])  # noqa: PTH118
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            file = os.open(path, flags)
+        except (OSError, ValueError):
+            return {"gone": True}
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                return {"gone": True}
+            while chunk := os.read(file, CHUNK):
+                self._channel.write({"number": self._number, "is": "chunk"}, chunk)
+        finally:
+            os.close(file)
+        return {"gone": False}
+
+    def _show(self, picture: bytes) -> None:
+        """Goes on only when the host has read it, and so all that was printed before."""
+        if os.getpid() != self._pid:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        was_running, self._runs = self._runs, False
+        self._channel.write({"number": self._number, "is": "image"}, picture)
+        self._channel.read()
+        self._runs = was_running
+        if self._was_interrupted:
+            self._interrupted()
+
+    def _interrupted(self, *_: object) -> None:
+        """In the middle of a frame it has to wait."""
+        self._was_interrupted = not self._runs
+        if self._runs:
+            raise KeyboardInterrupt
+
+
+def _files(root: str) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """Names of regular files below, with what changes when one does; its size comes first."""
+    folders, looked_at = [""], 0
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(os.path.join(root, folder)))  # noqa: PTH118
+        except OSError:
+            continue
+        for entry in entries:
+            looked_at += 1
+            if looked_at > _MOST_LOOKED_AT:
+                return
+            name = folder + entry.name
+            if entry.name.startswith((".", "__pycache__")) or not _can_be_told(name):
+                continue
+            with contextlib.suppress(OSError):
+                known = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(known.st_mode):
+                    folders.append(name + "/")
+                elif stat.S_ISREG(known.st_mode):
+                    yield name, (known.st_size, known.st_mtime_ns, known.st_ino)
+
+
+def _can_be_told(name: str) -> bool:
+    return name.isprintable() and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
+
+
+def _keep_fonts(source: str) -> None:
+    """Put what matplotlib knows of the fonts where it looks for it: to find out takes a second."""
+    target = os.environ["MPLCONFIGDIR"]
+    with contextlib.suppress(OSError):
+        shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def main(file: int) -> None:
+    channel = Channel(file)
+    start, _ = channel.read()
+    if start["keep"] is not None:
+        keep(**start["keep"], uid=start["uid"], files=(file, *_TERMINALS))
+    keeper = os.getppid()
+    give_up(start)
+    os.chdir(start["data"])
+    if start["keep"] is not None:
+        die_with(keeper)
+    if start["fonts"]:
+        _keep_fonts(start["fonts"])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    sys.argv = [""]
+    sys.path.insert(0, "")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "server"]:
+        del sys.modules[name]
+    driver = Driver(channel, start)
+    channel.write({"number": 0, "is": "done"})
+    driver.serve()

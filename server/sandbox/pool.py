@@ -1,0 +1,272 @@
+"""Every thread's session: found or made, kept for a while, replaced when it is gone.
+
+Owned by one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from server.clock import Clock
+from server.config import CodeInterpreterSettings
+from server.sandbox.backends import Backend, slots
+from server.sandbox.process import Lost, SandboxProcess
+from server.sandbox.session import Session
+from server.sandbox.values import (
+    FileIn,
+    Output,
+    Result,
+    SandboxCrashed,
+    SandboxUnavailable,
+    SessionKey,
+)
+
+log = logging.getLogger(__name__)
+
+_START_PATIENCE: Final = 30.0  # seconds
+_LOOK_AT_BUSY: Final = 0.1
+_LOOK_AT_ALL: Final = 10  # each so many looks
+_MOST_REMEMBERED: Final = 10_000  # threads whose session is gone
+_RESTARTED: Final = (
+    "The session was restarted: variables and files of earlier calls are gone, but for the files "
+    "that were uploaded."
+)
+_DELETED: Final = "The thread was deleted."
+
+
+@dataclass(slots=True)
+class _Place:
+    """A thread's: its session, if it has one now, and whose turn it is."""
+
+    session: Session | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    callers: int = 0  # that are in a call or wait for their turn
+    used: float = 0.0
+    was_lost: bool = False
+    is_closed: bool = False
+
+
+class SessionPool:
+    """A Sandbox on this machine, over a backend that has passed its tests."""
+
+    problem: str | None = None
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: CodeInterpreterSettings,
+        clock: Clock,
+    ) -> None:
+        self.backend = backend
+        self.settings = settings
+        self._clock = clock
+        self._places: OrderedDict[SessionKey, _Place] = OrderedDict()  # the last used one last
+        self._starting = 0
+        self._room = asyncio.Condition()
+        self._spares: list[Session] = []
+        self._filling = 0
+        self._slots = slots(settings)
+        self._free_slots: list[int] = []
+        self._tasks = set[asyncio.Task[None]]()
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Begin to keep spare sessions, and to look after all."""
+        self._go(self._look_after())
+        self._refill()
+
+    async def run(
+        self,
+        session: SessionKey,
+        code: str,
+        files: Sequence[FileIn],
+        emit: Callable[[Output], None],
+    ) -> Result:
+        async with self._turn(session) as place:
+            found = await self._session(place)
+            note = _RESTARTED if place.was_lost else None
+            place.was_lost = False
+            return await found.run(code, files, emit, note)
+
+    async def read(self, session: SessionKey, name: str, into: Path) -> int:
+        if session not in self._places:
+            raise LookupError(name)
+        async with self._turn(session) as place:
+            if place.session is None:
+                raise LookupError(name)
+            return await place.session.read(name, into)
+
+    async def close_session(self, session: SessionKey) -> None:
+        place = self._places.pop(session, None)
+        if place is not None:
+            place.is_closed = True
+            await self._end(place)
+
+    async def close(self) -> None:
+        self._is_closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        held = [place.session for place in self._places.values() if place.session is not None]
+        await asyncio.gather(*(session.end() for session in [*held, *self._spares]))
+
+    async def expire(self) -> None:
+        """End the sessions that nobody used for long."""
+        now = self._clock.monotonic()
+        for place in list(self._places.values()):
+            if not place.callers and now - place.used >= self.settings.idle_after:
+                await self._lose(place)
+
+    def lacks(self, key: SessionKey, file: FileIn) -> bool:
+        """Whether a thread's next call would have to put it there, as things stand."""
+        place = self._places.get(key)
+        return place is None or place.session is None or place.session.lacks(file)
+
+    def pids(self, key: SessionKey) -> list[int]:
+        """The processes of a thread's session."""
+        place = self._places.get(key)
+        return [] if place is None or place.session is None else place.session.pids
+
+    @property
+    def sessions(self) -> int:
+        """How many threads have one."""
+        return sum(place.session is not None for place in self._places.values())
+
+    @property
+    def spares(self) -> int:
+        return len(self._spares)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, key: SessionKey) -> AsyncIterator[_Place]:
+        """A thread's calls queue here."""
+        place = self._places.setdefault(key, _Place())
+        place.callers += 1
+        try:
+            async with place.lock:
+                if place.is_closed:
+                    raise SandboxUnavailable(_DELETED)
+                yield place
+        finally:
+            place.callers -= 1
+            place.used = self._clock.monotonic()
+            if place.session is not None and place.session.is_over:
+                await self._lose(place)
+            if key in self._places:
+                self._places.move_to_end(key)
+            async with self._room:  # somebody may wait for a session that can be ended
+                self._room.notify_all()
+
+    async def _session(self, place: _Place) -> Session:
+        """The place's own, or a new one. Raises SandboxUnavailable."""
+        if place.session is not None and place.session.is_over:
+            await self._lose(place)
+        if place.session is None:
+            async with self._room:
+                await self._room.wait_for(self._can_have_room)
+                self._starting += 1
+            try:
+                await self._make_room()
+                place.session = await self._new_session()
+            finally:
+                self._starting -= 1
+        if place.is_closed:
+            await self._end(place)
+            raise SandboxUnavailable(_DELETED)
+        return place.session
+
+    def _can_have_room(self) -> bool:
+        return self._free > 0 or self._longest_unused() is not None
+
+    @property
+    def _free(self) -> int:
+        return self.settings.sessions - self.sessions - self._starting
+
+    async def _make_room(self) -> None:
+        while self._free < 0 and (place := self._longest_unused()) is not None:
+            await self._lose(place)
+
+    def _longest_unused(self) -> _Place | None:
+        held = (place for place in self._places.values() if place.session is not None)
+        return next((place for place in held if not place.callers), None)
+
+    async def _new_session(self) -> Session:
+        """A spare one, if there is one. Raises SandboxUnavailable."""
+        while self._spares:
+            session = self._spares.pop(0)
+            self._refill()
+            if not session.is_over:
+                return session
+        return await self._started()
+
+    async def _started(self) -> Session:
+        """Raises SandboxUnavailable."""
+        slot = self._free_slots.pop() if self._free_slots else next(self._slots)
+        try:
+            launch = await asyncio.to_thread(self.backend.launch, slot)
+            launch = replace(launch, clear=lambda: self._free_slots.append(slot))
+            process = await SandboxProcess.start(launch, _START_PATIENCE)
+        except (Lost, OSError) as error:
+            raise SandboxUnavailable(f"No session could be started: {error}.") from error
+        return Session(process, self.settings)
+
+    async def _lose(self, place: _Place) -> None:
+        """End a place's session; its thread is told when it comes back."""
+        place.was_lost = True
+        await self._end(place)
+        self._forget()
+
+    async def _end(self, place: _Place) -> None:
+        session, place.session = place.session, None
+        if session is not None:
+            await session.end()
+
+    def _forget(self) -> None:
+        """Threads that have been without a session for longest, where there are very many."""
+        gone = [k for k, p in self._places.items() if p.session is None and not p.callers]
+        for key in gone[: max(0, len(gone) - _MOST_REMEMBERED)]:
+            del self._places[key]
+
+    def _refill(self) -> None:
+        while not self._is_closed and len(self._spares) + self._filling < self.settings.spare:
+            self._filling += 1
+            self._go(self._add_spare())
+
+    async def _add_spare(self) -> None:
+        try:
+            session = await self._started()
+            try:
+                await session.warm_up()
+            except BaseException:
+                await session.end()
+                raise
+            self._spares.append(session)
+        except (SandboxUnavailable, SandboxCrashed) as problem:  # whoever needs one is told
+            log.warning("sandbox.no_spare", extra={"reason": str(problem)})
+        finally:
+            self._filling -= 1
+
+    async def _look_after(self) -> None:
+        """The limits that only a look from outside finds, and expiry."""
+        looks = 0
+        while True:
+            await asyncio.sleep(_LOOK_AT_BUSY)
+            looks += 1
+            everybody = looks % _LOOK_AT_ALL == 0
+            held = [place.session for place in self._places.values() if place.session is not None]
+            for session in held:
+                if session.is_busy or everybody:
+                    await session.check()
+            if everybody:
+                await self.expire()
+
+    def _go(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

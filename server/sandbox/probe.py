@@ -1,0 +1,103 @@
+"""Whether a backend keeps code in: tried at each start, with code that wants out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from server.config import CodeInterpreterSettings
+from server.sandbox import attempts
+from server.sandbox.backends import Backend
+from server.sandbox.process import Lost, SandboxProcess
+from server.sandbox.session import Session
+from server.sandbox.values import Logs, SandboxCrashed
+
+_PATIENCE: Final = 20.0  # seconds for a session to start
+_SECRET: Final = "a secret of the server's"
+
+
+async def why_not(backend: Backend, settings: CodeInterpreterSettings) -> str | None:
+    """Why code would not be kept in; None: it is. Costs a third of a second."""
+    try:
+        launch = await asyncio.to_thread(backend.launch, 0)
+        process = await SandboxProcess.start(launch, _PATIENCE)
+    except (Lost, OSError) as error:
+        return f"no session could be started: {error}"
+    session = Session(process, settings)
+    text = await asyncio.to_thread(Path(attempts.__file__).read_text)
+    try:
+        async with _victim() as victim, _target() as target:
+            more = {
+                "pid": victim.pid,
+                "processes": settings.processes,
+                "unix": launch.start["unix"],
+                "secret": _SECRET,
+            }
+            code = f"{text}\ntry_all({target | more!r})"
+            result = await session.run(code, (), lambda _: None, None)
+            if launch.folder is None:
+                await asyncio.to_thread(session.files)
+            said = "".join(each.text for each in result.outputs if isinstance(each, Logs))
+            return _judged(said, victim_lives=victim.returncode is None)
+    except OSError as error:
+        return f"its files cannot be counted from outside: {error.strerror}"
+    except SandboxCrashed as error:
+        return f"its tests could not be run: {error}"
+    finally:
+        await session.end()
+
+
+def _judged(said: str, *, victim_lives: bool) -> str | None:
+    lines = said.splitlines()
+    reached = [line[len(attempts.REACHED) :] for line in lines if line.startswith(attempts.REACHED)]
+    if reached or not victim_lives:
+        return f"code in it could {', '.join(reached or ['kill a process of the server'])}"
+    if lines[-1:] != [attempts.END]:
+        return f"its tests did not end: {said[-200:]}"
+    return None
+
+
+@contextlib.asynccontextmanager
+async def _victim() -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process of the server's with a secret, which nobody would miss."""
+    victim = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", "-c", "input()"),
+        stdin=asyncio.subprocess.PIPE,
+        env={"SECRET": _SECRET},
+    )
+    try:
+        yield victim
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            victim.kill()
+        await victim.wait()
+
+
+@contextlib.asynccontextmanager
+async def _target() -> AsyncIterator[dict[str, object]]:
+    """A file that everybody may read, a port, a socket in no folder."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.create_server(("127.0.0.1", 0)) as port,
+        socket.socket(socket.AF_UNIX) as local,
+    ):
+        name = f"assistants-{os.getpid()}"
+        local.bind(f"\0{name}")
+        local.listen(1)
+        file = await asyncio.to_thread(_readable_file, Path(folder))
+        yield {"file": str(file), "port": port.getsockname()[1], "socket": name}
+
+
+def _readable_file(folder: Path) -> Path:
+    folder.chmod(0o755)
+    file = folder / "data"
+    file.write_text(_SECRET)
+    file.chmod(0o644)
+    return file

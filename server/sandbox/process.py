@@ -1,0 +1,305 @@
+"""The host's side of one session's processes: its socket, its output, its end.
+
+Believes nothing of what it reads, and holds little of it. Owned by the event loop that started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from server.sandbox.frames import Forged, Frame, FrameReader, Head, encode
+from server.sandbox.usage import children, processes
+
+BOOT: Final = """
+import sys, types
+for name in ("server", "server.sandbox"):
+    package = types.ModuleType(name)
+    package.__path__ = [sys.argv[1] + "/" + name.replace(".", "/")]
+    sys.modules[name] = package
+from server.sandbox.driver import main
+main(int(sys.argv[2]))
+"""
+_READ_SIZE: Final = 2**16
+_MOST_UNREAD: Final = 2**20  # bytes that a pipe can hold
+_MOST_FRAMES: Final = 8  # that nobody has looked at
+_PATIENCE: Final = 2.0  # seconds, for what is killed to be gone
+_MOST_LAST_WORDS: Final = 2000  # bytes
+
+
+class Lost(Exception):
+    """The session's processes ended, or are no session any more; the text says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a session is started. Of `command` the socket's number is the missing end.
+
+    `start` is what it is told first. Without a `folder` the command's child is the first process of
+    a namespace, which ends with it, and the session is that one's child. With one, which is all
+    that the session can write in, the command stays behind as the session's keeper, and ends it
+    when it is told to. `clear` is called when nothing is left of it.
+    """
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    start: Head
+    folder: Path | None = None
+    clear: Callable[[], None] = field(default=lambda: None)
+
+
+class SandboxProcess:
+    """One session's processes. What they print goes to `heard`, frames to whoever awaits them."""
+
+    def __init__(self, launch: Launch, process: asyncio.subprocess.Process) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._launch = launch
+        self.folder = launch.folder
+        self._process = process
+        self._reader = FrameReader()
+        self._frames: asyncio.Queue[Frame] = asyncio.Queue()
+        self._is_full = False
+        self._over: asyncio.Future[str] = self._loop.create_future()
+        self._killing: asyncio.Task[None] | None = None
+        self._first_words = bytearray()
+        self._session: int | None = None  # pidfd of the process that runs the code
+        self._socket: socket.socket
+        self._output: int
+        self.root = process.pid  # whose descendants are the session's processes
+        self.heard: Callable[[bytes], None] = self._keep_first_words
+
+    @classmethod
+    async def start(cls, launch: Launch, seconds: float) -> SandboxProcess:
+        """Raises Lost, OSError."""
+        ours, theirs = socket.socketpair()
+        read, write = os.pipe()
+        started = None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *launch.command,
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=write,
+                stderr=write,
+                env=launch.environment,
+                start_new_session=True,
+                cwd="/",
+            )
+            started = cls(launch, process)
+            started._open(ours, read)
+        finally:
+            theirs.close()
+            os.close(write)
+            if started is None:
+                ours.close()
+                os.close(read)
+                launch.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await started.send(launch.start)
+                await started.next()
+            started._find_session()
+        except TimeoutError:
+            await started.kill(f"it did not start within {seconds:g} seconds")
+            raise Lost(started.cause) from None
+        except BaseException:
+            await started.kill("it did not start")
+            raise
+        return started
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, heard of or not."""
+        if self._over.done() or self._session is None:
+            return self._over.done()
+        looking = select.poll()
+        looking.register(self._session, select.POLLIN)
+        return bool(looking.poll(0))
+
+    @property
+    def cause(self) -> str:
+        """What it ended of."""
+        return self._over.result()
+
+    async def send(self, head: Head, raw: bytes = b"") -> None:
+        """Raises Lost."""
+        sending = asyncio.ensure_future(self._loop.sock_sendall(self._socket, encode(head, raw)))
+        try:
+            await asyncio.wait((sending, self._over), return_when=asyncio.FIRST_COMPLETED)
+            if self._over.done():
+                raise Lost(self.cause)
+            sending.result()
+        except OSError as error:
+            raise Lost(await self._how_it_ended()) from error
+        finally:
+            sending.cancel()
+
+    async def next(self) -> Frame:
+        """Raises Lost."""
+        if self._frames.empty():
+            coming = asyncio.ensure_future(self._frames.get())
+            await asyncio.wait((coming, self._over), return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                raise Lost(self.cause)
+            frame = coming.result()
+        else:
+            frame = self._frames.get_nowait()
+        if self._is_full and self._frames.empty():
+            self.listen()
+        return frame
+
+    def listen(self) -> None:
+        """Take what comes. What came while nobody listened comes first."""
+        self._is_full = False
+        if not self._over.done():
+            self._loop.add_reader(self._socket.fileno(), self._read_frames)
+            self._loop.add_reader(self._output, self._read_output)
+
+    def rest(self) -> None:
+        """Take nothing: whoever goes on writing is stopped by it."""
+        if not self._over.done():
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_reader(self._output)
+
+    def interrupt(self) -> None:
+        """Ask the code to stop, as Ctrl-C does: it and whatever it has started."""
+        if self._session is None or self.is_over:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._session, signal.SIGINT)
+        _send(signal.SIGINT, *processes(self.root)[2:])  # os.system() waits deaf for its child
+
+    def pids(self) -> list[int]:
+        return [] if self.is_over else processes(self.root)
+
+    async def kill(self, cause: str) -> None:
+        """End all of it. Returns when nothing is left, cancelled or not."""
+        if self._killing is None:
+            self._killing = asyncio.create_task(self._kill(cause))
+        await asyncio.shield(self._killing)
+
+    def _open(self, ours: socket.socket, output: int) -> None:
+        self._socket, self._output = ours, output
+        ours.setblocking(False)
+        os.set_blocking(output, False)
+        self.listen()
+
+    def _find_session(self) -> None:
+        """Raises Lost if it is gone already."""
+        try:
+            if self.folder is None:
+                self.root = children(self.root)[0]
+            self._session = os.pidfd_open(children(self.root)[0])
+        except (IndexError, ProcessLookupError) as error:
+            raise Lost("its process cannot be found") from error
+
+    def _read_frames(self) -> None:
+        try:
+            data = self._socket.recv(_READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._socket.fileno())
+            self._frames_end()
+            return
+        try:
+            for frame in self._reader.feed(data):
+                self._read_all_output()
+                self._frames.put_nowait(frame)
+            self._is_full = self._frames.qsize() >= _MOST_FRAMES
+            if self._is_full:
+                self._loop.remove_reader(self._socket.fileno())
+        except Forged as error:
+            self._loop.remove_reader(self._socket.fileno())
+            self._kill_soon(f"it broke the protocol: {error}")
+
+    def _frames_end(self) -> None:
+        self._read_all_output()
+        self._kill_soon(None)
+
+    def _kill_soon(self, cause: str | None) -> None:
+        if self._killing is None:
+            self._killing = asyncio.create_task(self._kill(cause))
+
+    def _read_output(self) -> None:
+        """Some of what was printed; nothing more is to come when it ends."""
+        try:
+            data = os.read(self._output, _READ_SIZE)
+        except BlockingIOError:
+            return
+        if data:
+            self.heard(data)
+        else:
+            self._loop.remove_reader(self._output)
+
+    def _read_all_output(self) -> None:
+        """What was printed before a frame was written, and no more than a pipe can hold."""
+        size = 0
+        while size < _MOST_UNREAD:
+            try:
+                data = os.read(self._output, _READ_SIZE)
+            except BlockingIOError:
+                return
+            if not data:
+                return
+            size += len(data)
+            self.heard(data)
+
+    def _keep_first_words(self, data: bytes) -> None:
+        """Of who never says that it is ready: they tell why."""
+        self._first_words += data[: _MOST_LAST_WORDS - len(self._first_words)]
+
+    async def _kill(self, cause: str | None) -> None:
+        if cause is None:  # it closed its socket, so it is about to end by itself
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _PATIENCE / 4)
+        await self._end()
+        self._read_all_output()
+        self.rest()
+        self._over.set_result(cause or self._told())
+        self._socket.close()
+        os.close(self._output)
+        if self._session is not None:
+            os.close(self._session)
+        self._launch.clear()
+
+    async def _end(self) -> None:
+        if self._process.returncode is not None:
+            return
+        if self.folder is None:
+            # A namespace ends with its first process, and bubblewrap when all that is over.
+            first = children(self._process.pid)[:1]
+            _send(signal.SIGKILL, *(first or [self._process.pid]))
+        else:
+            _send(signal.SIGTERM, self._process.pid)
+        try:
+            await asyncio.wait_for(self._process.wait(), _PATIENCE)
+        except TimeoutError:
+            _send(signal.SIGKILL, *processes(self._process.pid))
+            await self._process.wait()
+
+    async def _how_it_ended(self) -> str:
+        self._kill_soon(None)
+        return await asyncio.shield(self._over)
+
+    def _told(self) -> str:
+        lines = bytes(self._first_words).decode("utf-8", "replace").splitlines()
+        return lines[-1] if lines else f"its process ended with status {self._process.returncode}"
+
+
+def _send(number: int, *pids: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,0 +1,400 @@
+"""One thread's session: its calls, one after the other, and the limits that they may hit.
+
+Owned by one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from server.config import CodeInterpreterSettings
+from server.sandbox.frames import CHUNK, Frame, Head
+from server.sandbox.notebook import DATA
+from server.sandbox.process import Lost, SandboxProcess
+from server.sandbox.usage import contents, files_seen_by, usage, without_shared
+from server.sandbox.values import FileIn, Image, Logs, Output, Result, SandboxCrashed, Written
+
+_MODULES: Final = ("numpy", "pandas", "matplotlib.pyplot")
+_GRACE: Final = 2.0  # seconds for code to end when it is interrupted at a limit
+GRACE_ON_CANCEL: Final = 0.3
+_PATIENCE: Final = 60.0  # seconds, for what takes none: files in and out, imports
+_BATCH: Final = 0.05  # seconds that printed text waits for more
+_BATCH_BYTES: Final = 2**14
+_ANSWERS: Final = ("done", "image", "chunk")
+_FLOOD: Final = 250  # times what is kept of the output
+_MOST_IMAGE: Final = 2**23  # bytes
+_PLACES: Final = (DATA, "/tmp", "/dev/shm")
+_OURS: Final = 2  # processes that are there before the code starts any
+_KEPT: Final = "Variables and files are kept."
+_GONE: Final = "The session was ended: its variables and files are gone."
+
+
+class Session:
+    """A Python that remembers. One call at a time is the caller's to see to."""
+
+    def __init__(self, process: SandboxProcess, settings: CodeInterpreterSettings) -> None:
+        self._process = process
+        self._settings = settings
+        self._number = 0
+        self._call: _Call | None = None
+        self._put = dict[str, str]()
+        self._owes = False  # an answer
+        self._ending: str | None = None  # the limit that it is ended for
+        process.heard = self._hear
+
+    @property
+    def is_over(self) -> bool:
+        return self._process.is_over
+
+    @property
+    def is_busy(self) -> bool:
+        return self._call is not None
+
+    def lacks(self, file: FileIn) -> bool:
+        """Whether the next call would have to put it there."""
+        return self._put.get(file.name) != file.key
+
+    @property
+    def pids(self) -> list[int]:
+        """Its processes; none if it is over."""
+        return self._process.pids()
+
+    async def warm_up(self) -> None:
+        """Import what most code needs. Raises SandboxCrashed."""
+        async with self._talking(_Call(0, 0, lambda _: None)):
+            await self._ask({"do": "warm", "modules": _MODULES})
+
+    async def run(
+        self, code: str, files: Iterable[FileIn], emit: Callable[[Output], None], note: str | None
+    ) -> Result:
+        """As Sandbox.run; `note` is said first. Raises SandboxCrashed."""
+        settings = self._settings
+        call = _Call(settings.output_bytes, settings.figures, emit)
+        async with self._talking(call):
+            if note is not None:
+                call.say(note)
+            for file in files:
+                if self.lacks(file):
+                    await self._put_file(file, call)
+            try:
+                written = await self._run(code, call)
+            except SandboxCrashed:
+                if self._ending is None:
+                    raise
+                call.problem = f"{self._ending} {_GONE}"
+                written = []
+            if call.problem is not None:
+                call.say(call.problem)
+            call.flush(last=True)
+            return Result(call.outputs, written, call.problem)
+
+    async def read(self, name: str, into: Path) -> int:
+        """As Sandbox.read."""
+        async with self._talking(_Call(0, 0, lambda _: None)), asyncio.timeout(_PATIENCE):
+            number = await self._send({"do": "get", "name": name})
+            with await asyncio.to_thread(into.open, "wb") as file:
+                size = 0
+                while self._owes:
+                    head, raw = await self._next(number)
+                    await asyncio.to_thread(file.write, raw)
+                    size += len(raw)
+                    if size > self._settings.file_bytes:
+                        raise SandboxCrashed(f"{name} is larger than a file can be.")
+            if head.get("gone"):
+                raise LookupError(name)
+            return size
+
+    async def check(self) -> None:
+        """End it if it takes more than it may. Called often while it is busy."""
+        pids = self.pids
+        if not pids:
+            return
+        try:
+            problem = await asyncio.to_thread(self._excess, pids)
+        except OSError:  # it has just ended
+            return
+        if problem is not None:
+            await self.end(problem)
+
+    async def end(self, problem: str | None = None) -> None:
+        """Returns when nothing of it is left."""
+        self._ending = self._ending or problem
+        await self._process.kill(problem or "it was ended")
+
+    def files(self) -> int:
+        """In its own file systems. Raises OSError if nobody may look there, or it is over."""
+        return files_seen_by(self._process.root, _PLACES)
+
+    def _excess(self, pids: list[int]) -> str | None:
+        """The limit that it is past."""
+        settings = self._settings
+        taken = usage(pids)
+        if taken.memory > settings.memory and without_shared(pids) > settings.memory:
+            return f"The code took more memory than {_size(settings.memory)}."
+        if taken.seconds > settings.cpu_seconds:
+            return f"The session took more than {settings.cpu_seconds} seconds of processor time."
+        if taken.processes > settings.processes + _OURS:
+            return f"The code had more than {settings.processes} processes."
+        return self._excess_of_files()
+
+    def _excess_of_files(self) -> str | None:
+        settings, folder = self._settings, self._process.folder
+        if folder is None:
+            files, size = self.files(), 0
+        else:
+            found = contents(folder, settings.inodes)
+            files, size = found.files, found.size
+        if files > settings.inodes:
+            return f"The code made more than {settings.inodes:,} files."
+        if size > settings.disk:
+            return f"The code wrote more than {_size(settings.disk)}."
+        return None
+
+    async def _run(self, code: str, call: _Call) -> list[Written]:
+        """Raises SandboxCrashed."""
+        limit = f"The code ran for more than {self._settings.seconds:g} seconds."
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._settings.seconds, self._interrupt, call, limit)
+        flood = f"The code printed more than {_size(call.flood)}."
+        call.flooded = lambda: self._interrupt(call, flood)
+        asking = asyncio.ensure_future(self._ask({"do": "run"}, _encoded(code)))
+        try:
+            answer = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            await self._stop(asking)
+            raise
+        finally:
+            timer.cancel()
+        return _written(answer)
+
+    def _interrupt(self, call: _Call, problem: str) -> None:
+        """At a limit: ask the code to end, and see to it."""
+        if call is not self._call or call.problem is not None:
+            return
+        call.problem = f"{problem} {_KEPT}"
+        self._process.interrupt()
+
+        def insist() -> None:
+            if call is self._call:
+                self._ending = f"{problem} It did not stop when it was interrupted."
+                call.killing = asyncio.ensure_future(self.end(self._ending))
+
+        asyncio.get_running_loop().call_later(_GRACE, insist)
+
+    async def _stop(self, asking: asyncio.Future[Head]) -> None:
+        """After a cancel: returns when the session is idle, or over; whoever cancels again."""
+        stopping = asyncio.ensure_future(self._stopped(asking))
+        while not stopping.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(stopping)
+
+    async def _stopped(self, asking: asyncio.Future[Head]) -> None:
+        self._process.interrupt()
+        await asyncio.wait((asking,), timeout=GRACE_ON_CANCEL)
+        if not asking.done():
+            await self.end()
+            await asyncio.wait((asking,))
+        asking.exception()  # whatever it is, nobody asks any more
+
+    async def _put_file(self, file: FileIn, call: _Call) -> None:
+        """Raises SandboxCrashed."""
+        try:
+            with await asyncio.to_thread(file.path.open, "rb") as source:
+                async with asyncio.timeout(_PATIENCE):
+                    problem = await self._put_bytes(file.name, source)
+        except OSError as error:  # the host has it no more
+            problem = error.strerror or "it cannot be read"
+        if problem is None:
+            self._put[file.name] = file.key
+        else:
+            call.say(f"{file.name} could not be put into {DATA}: {problem[:200]}.")
+
+    async def _put_bytes(self, name: str, source: BinaryIO) -> str | None:
+        """Returns why it cannot be there. Raises SandboxCrashed, OSError."""
+        if os.fstat(source.fileno()).st_size > self._settings.file_bytes:
+            return f"it is larger than {_size(self._settings.file_bytes)}"
+        number = await self._send({"do": "put", "name": name})
+        while chunk := await asyncio.to_thread(source.read, CHUNK):
+            await self._send_on({}, chunk)
+        await self._send_on({})
+        problem = (await self._answer(number)).get("problem")
+        return None if problem is None else str(problem)
+
+    async def _ask(self, head: Head, raw: bytes = b"") -> Head:
+        return await self._answer(await self._send(head, raw))
+
+    async def _send(self, head: Head, raw: bytes = b"") -> int:
+        self._number += 1
+        self._owes = True
+        await self._send_on({**head, "number": self._number}, raw)
+        return self._number
+
+    async def _send_on(self, head: Head, raw: bytes = b"") -> None:
+        try:
+            await self._process.send(head, raw)
+        except Lost as lost:
+            raise SandboxCrashed(f"The session ended: {lost}.") from lost
+
+    async def _answer(self, number: int) -> Head:
+        """Raises SandboxCrashed."""
+        while True:
+            head, _ = await self._next(number)
+            if not self._owes:
+                return head
+
+    async def _next(self, number: int) -> Frame:
+        """A part of an answer, or its end; figures are the call's. Raises SandboxCrashed."""
+        while True:
+            try:
+                head, raw = await self._process.next()
+            except Lost as lost:
+                raise SandboxCrashed(f"The session ended: {lost}.") from lost
+            if head.get("number") != number or head.get("is") not in _ANSWERS:
+                raise SandboxCrashed("The session broke the protocol.")
+            if head["is"] == "image":
+                self._show(raw)
+                await self._send_on({"do": "go on"})
+            else:
+                self._owes = head["is"] != "done"
+                return head, raw
+
+    def _show(self, picture: bytes) -> None:
+        if self._call is not None and picture.startswith(b"\x89PNG") and len(picture) < _MOST_IMAGE:
+            self._call.show(picture)
+
+    def _hear(self, data: bytes) -> None:
+        if self._call is not None:
+            self._call.hear(data)
+
+    @contextlib.asynccontextmanager
+    async def _talking(self, call: _Call) -> AsyncIterator[None]:
+        """While it is in use what it says is heard; else it is stopped by saying too much.
+
+        Ends it if it is left in the middle of an exchange.
+        """
+        self._call = call
+        self._process.listen()
+        try:
+            yield
+        except TimeoutError as error:
+            raise SandboxCrashed("The session did not answer.") from error
+        finally:
+            self._call = None
+            call.flush()
+            self._process.rest()
+            if self._owes:
+                await self.end()
+
+
+class _Call:
+    """What comes of one call: kept within limits, told in pieces."""
+
+    def __init__(self, most_bytes: int, most_images: int, emit: Callable[[Output], None]) -> None:
+        self.outputs: list[Output] = []
+        self.problem: str | None = None
+        self.killing: asyncio.Future[None] | None = None
+        self.flood = most_bytes * _FLOOD
+        self.flooded: Callable[[], None] = lambda: None
+        self._emit = emit
+        self._room = most_bytes
+        self._images = most_images
+        self._dropped = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def hear(self, data: bytes) -> None:
+        """Something was printed."""
+        kept = data[: self._room]
+        self._room -= len(kept)
+        if len(kept) < len(data):
+            self._drop(len(data) - len(kept))
+        self._add(self._decoder.decode(kept))
+
+    def say(self, text: str) -> None:
+        """Something of our own, in lines of its own."""
+        before = self._text or (self.outputs and _text_of(self.outputs[-1])) or "\n"
+        self._add(f"{'' if before.endswith(chr(10)) else chr(10)}[{text}]\n")
+
+    def show(self, picture: bytes) -> None:
+        if self._images > 0:
+            self._images -= 1
+            self.flush()
+            self._tell(Image(picture, "png"))
+
+    def flush(self, *, last: bool = False) -> None:
+        """Tell the text that waits."""
+        if last:
+            self._text += self._decoder.decode(b"", True)
+            if self._dropped:
+                self._text += f"\n[{self._dropped:,} more bytes were printed and are left out.]\n"
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._text:
+            text, self._text = self._text, ""
+            self._tell(Logs(text))
+
+    def _add(self, text: str) -> None:
+        self._text += text.replace("\0", "\ufffd")
+        if len(self._text) >= _BATCH_BYTES:
+            self.flush()
+        elif self._timer is None and self._text:
+            self._timer = asyncio.get_running_loop().call_later(_BATCH, self.flush)
+
+    def _tell(self, output: Output) -> None:
+        self._emit(output)
+        add(self.outputs, output)
+
+    def _drop(self, size: int) -> None:
+        self._dropped += size
+        if self._dropped > self.flood:
+            self.flooded()
+
+
+def add(outputs: list[Output], output: Output) -> None:
+    """Text that follows text is one output with it."""
+    last = outputs[-1] if outputs else None
+    if isinstance(output, Logs) and isinstance(last, Logs):
+        outputs[-1] = Logs(last.text + output.text)
+    else:
+        outputs.append(output)
+
+
+def _text_of(output: Output) -> str:
+    return output.text if isinstance(output, Logs) else ""
+
+
+def _written(answer: Head) -> list[Written]:
+    """What the session says that it wrote, as far as it can be so."""
+    found: Any = answer.get("written")
+    if not isinstance(found, list):
+        return []
+    return [
+        Written(name, size)
+        for name, size in (each for each in found if isinstance(each, list) and len(each) == 2)
+        if isinstance(name, str) and _is_inside(name) and isinstance(size, int) and size >= 0
+    ]
+
+
+def _is_inside(name: str) -> bool:
+    parts = name.split("/")
+    return name.isprintable() and not {"", ".", ".."} & {*parts}
+
+
+def _encoded(code: str) -> bytes:
+    return code.encode("utf-8", "surrogatepass")
+
+
+def _size(size: int) -> str:
+    """As people say it: 64 MiB."""
+    for unit, bytes_of in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= bytes_of:
+            return f"{size / bytes_of:.3g} {unit}"
+    return f"{size} bytes"

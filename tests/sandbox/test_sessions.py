@@ -1,0 +1,317 @@
+"""Sessions: what they remember, show and are told, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from server.sandbox.pool import SessionPool
+from server.sandbox.session import GRACE_ON_CANCEL
+from server.sandbox.values import FileIn, Logs, SandboxCrashed, SandboxUnavailable, Written
+from tests.sandbox.conftest import make_backend
+from tests.sandbox.support import KEY, SETTINGS, Calls, alive, text_of, until
+from tests.support import ManualClock
+
+RESTARTED = "The session was restarted"
+
+
+async def test_a_session_remembers(calls: Calls) -> None:
+    """Variables, imports, functions and files stay for the next call."""
+    await calls.run("import math\nx = 2\ndef f(): return x * 21\nopen('a.txt', 'w').write('there')")
+    assert await calls.text("print(f(), math.pi > 3, open('/mnt/data/a.txt').read())") == (
+        "42 True there\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("6 * 7", "42\n"),
+        ("x = 1\nx", "1\n"),
+        ("None", ""),
+        ("6 * 7;", ""),
+        ("x = 1", ""),
+        ("'a'\n'b'", "'b'\n"),
+        ("print('é', end='')", "é"),
+        ("", ""),
+        ("import subprocess; _ = subprocess.run(['echo', 'from a child'])", "from a child\n"),
+        ("import sys; print('a'); print('b', file=sys.stderr); print('c')", "a\nb\nc\n"),
+        ("import os; os.write(1, b'\\xff\\0'); None", "\ufffd\ufffd"),
+        ("print('\\ud800')", "\\ud800\n"),
+    ],
+)
+async def test_what_a_notebook_shows_is_shown(calls: Calls, code: str, shown: str) -> None:
+    """The last expression's value, and what was printed, in order, also by children."""
+    assert await calls.text(code) == shown
+
+
+async def test_a_traceback_is_the_code_s_own(calls: Calls) -> None:
+    """Nothing of what runs the code is in it, and its lines are quoted."""
+    await calls.run("def f():\n    return 1 / 0")
+    told = await calls.text("f()")
+    assert told.startswith('Traceback (most recent call last):\n  File "<cell 2>", line 1')
+    assert "return 1 / 0" in told
+    assert told.endswith("ZeroDivisionError: division by zero\n")
+    assert "driver" not in told
+    assert "notebook" not in told
+    assert "SyntaxError" in await calls.text("x = ")
+    assert await calls.text("1 + 1") == "2\n"
+
+
+async def test_output_is_told_as_it_comes(calls: Calls) -> None:
+    """What is printed before a pause is told before its end; the result has it as one."""
+    code = "import time\nprint('first'); time.sleep(0.4); print('second')"
+    running = asyncio.create_task(calls.run(code))
+    await until(lambda: bool(calls.told))
+    assert not running.done()
+    result = await running
+    assert calls.told == [Logs("first\n"), Logs("second\n")]
+    assert result.outputs == [Logs("first\nsecond\n")]
+
+
+async def test_files_come_in_once_and_go_out(calls: Calls, tmp_path: Path) -> None:
+    """A file is there under its name; what code has done to it stays until its key changes."""
+    path = tmp_path / "stored"
+    path.write_bytes(b"a,b\n1,2\n" * 100_000)
+    first = FileIn("in.csv", path, "file-1")
+    assert await calls.text("len(open('/mnt/data/in.csv').read())", first) == "800000\n"
+    assert await calls.text("open('in.csv', 'w').write('mine'); None", first) == ""
+    assert await calls.text("open('in.csv').read()", first) == "'mine'\n"
+    again = FileIn("in.csv", path, "file-2")
+    assert await calls.text("len(open('in.csv').read())", again) == "800000\n"
+
+
+async def test_what_a_call_wrote_is_told_and_can_be_read(calls: Calls, tmp_path: Path) -> None:
+    """Files that were made or changed, in folders, too; nothing that was there before."""
+    path = tmp_path / "stored"
+    path.write_text("x")
+    code = "import os\nos.makedirs('out')\nopen('out/b.bin', 'wb').write(b'z' * 600_000)\nNone"
+    result = await calls.run(code, FileIn("in.csv", path, "file-1"))
+    assert result.written == [Written("out/b.bin", 600_000)]
+    assert await calls.pool.read(KEY, "out/b.bin", tmp_path / "b") == 600_000
+    assert (tmp_path / "b").read_bytes() == b"z" * 600_000
+    assert (await calls.run("open('in.csv', 'a').write('y')")).written == [Written("in.csv", 2)]
+    with pytest.raises(LookupError):
+        await calls.pool.read(KEY, "nothing", tmp_path / "c")
+    with pytest.raises(LookupError):
+        await calls.pool.read(("default", "other"), "in.csv", tmp_path / "c")
+
+
+async def test_a_file_that_is_too_large_is_told_of(calls: Calls, tmp_path: Path) -> None:
+    """It is not put there, and the code runs all the same."""
+    path = tmp_path / "stored"
+    with path.open("wb") as file:
+        file.truncate(SETTINGS.file_bytes + 1)
+    told = await calls.text("print('ran')", FileIn("big.bin", path, "file-1"))
+    assert "big.bin could not be put into /mnt/data: it is larger than 16 MiB" in told
+    assert told.endswith("ran\n")
+
+
+async def test_code_that_takes_too_long_is_interrupted(calls: Calls) -> None:
+    """It is told, and its session keeps what it has."""
+    result = await calls.run("x = 7\nprint('begun')\nwhile True: pass")
+    assert result.problem == (
+        "The code ran for more than 1.5 seconds. Variables and files are kept."
+    )
+    told = text_of(result)
+    assert told.startswith("begun\n")
+    assert told.endswith(f"KeyboardInterrupt\n[{result.problem}]\n")
+    assert await calls.text("x") == "7\n"
+
+
+async def test_a_session_has_its_processor_time(
+    backend: str, clock: ManualClock, folder: Path
+) -> None:
+    """Over all its calls and processes, also those that are gone; then it is ended."""
+    settings = SETTINGS.model_copy(update={"cpu_seconds": 1, "seconds": 20.0})
+    pool = SessionPool(make_backend(backend, settings), settings, clock)
+    pool.start()
+    calls = Calls(pool)
+    child = "while time.process_time() < 0.6: pass\n  os._exit(0)"
+    code = f"import os, time\nif os.fork() == 0:\n  {child}\nos.wait()"
+    assert (await calls.run(code)).problem is None
+    result = await calls.run("while True: pass")
+    assert result.problem == (
+        "The session took more than 1 seconds of processor time. "
+        "The session was ended: its variables and files are gone."
+    )
+    await pool.close()
+
+
+async def test_a_cancelled_call_leaves_an_idle_session(calls: Calls) -> None:
+    """Within half a second; with its state, if it stopped at once, as on an idle machine."""
+    for code in (
+        "while True: pass",
+        "import time; time.sleep(60)",
+        "import os; os.system('sleep 60')",
+    ):
+        await calls.run("x = 3")
+        running = asyncio.create_task(calls.run(f"print('begun')\n{code}"))
+        calls.told.clear()
+        await until(lambda: bool(calls.told))
+        began = time.monotonic()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        took = time.monotonic() - began
+        assert took < 0.5
+        told = await calls.text("x")
+        assert told == "3\n" if took < GRACE_ON_CANCEL else RESTARTED in told
+
+
+async def test_a_cancelled_call_that_will_not_stop_is_ended(calls: Calls) -> None:
+    """Within half a second, too; nothing is left of it, and the next call is told."""
+    code = "import signal\nsignal.signal(2, signal.SIG_IGN)\nprint('begun')\nwhile True: pass"
+    running = asyncio.create_task(calls.run(code))
+    await until(lambda: bool(calls.told))
+    pids, began = calls.pids, time.monotonic()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert time.monotonic() - began < 0.5
+    assert len(pids) >= 2
+    assert not alive(pids)
+    assert RESTARTED in await calls.text("1")
+
+
+async def test_calls_of_a_session_queue(calls: Calls) -> None:
+    """Each begins when the one before it ended, in their order."""
+    codes = [f"import time; print('in {n}'); time.sleep(0.05); print('out {n}')" for n in range(4)]
+    await asyncio.gather(*map(calls.run, codes))
+    whole = "".join(each.text for each in calls.told if isinstance(each, Logs))
+    assert whole == "".join(f"in {n}\nout {n}\n" for n in range(4))
+
+
+async def test_a_crash_is_one_call_s_own(calls: Calls, tmp_path: Path) -> None:
+    """The next call has a new session, is told so, and finds the files that were uploaded."""
+    path = tmp_path / "stored"
+    path.write_text("data")
+    file = FileIn("in.txt", path, "file-1")
+    await calls.run("x = 1", file)
+    with pytest.raises(SandboxCrashed, match="ended"):
+        await calls.run("print('last words'); import os; os._exit(3)", file)
+    assert Logs("last words\n") in calls.told
+    told = await calls.text("print(open('in.txt').read(), 'x' in globals())", file)
+    assert RESTARTED in told
+    assert told.endswith("data False\n")
+    assert await calls.text("1", file) == "1\n"
+
+
+async def test_a_session_that_died_unused_is_replaced(calls: Calls) -> None:
+    """Its next call is told so, and runs."""
+    await calls.run("import os, threading\nthreading.Timer(0.05, os._exit, [0]).start()")
+    pids = calls.pids
+    await until(lambda: not alive(pids))
+    assert RESTARTED in await calls.text("1")
+
+
+async def test_twenty_threads_at_once(pool: SessionPool) -> None:
+    """Each has its own state and its own files."""
+
+    async def use(number: int) -> None:
+        calls = Calls(pool, ("default", f"thread_{number}"))
+        await calls.run(f"x = {number}\nopen('/mnt/data/me', 'w').write(str(x))")
+        await calls.run("import time; time.sleep(0.05)")
+        assert await calls.text("print(x, open('me').read())") == f"{number} {number}\n"
+
+    await asyncio.gather(*map(use, range(20)))
+    assert pool.sessions == 20
+
+
+async def test_an_unused_session_expires(calls: Calls, clock: ManualClock) -> None:
+    """After the time that the settings give it; its thread is told when it comes back."""
+    await calls.run("x = 1")
+    pids = calls.pids
+    clock.advance(SETTINGS.idle_after - 1)
+    await calls.pool.expire()
+    assert await calls.text("x") == "1\n"
+    clock.advance(SETTINGS.idle_after)
+    await calls.pool.expire()
+    assert calls.pool.sessions == 0
+    assert not alive(pids)
+    assert RESTARTED in await calls.text("1")
+
+
+async def test_a_deleted_thread_s_session_ends(calls: Calls, tmp_path: Path) -> None:
+    """With its processes, at once, also in the middle of a call; nothing is said of it later."""
+    running = asyncio.create_task(calls.run("print('begun')\nwhile True: pass"))
+    await until(lambda: bool(calls.told))
+    pids = calls.pids
+    await calls.pool.close_session(KEY)
+    with pytest.raises(SandboxCrashed):
+        await running
+    assert not alive(pids)
+    assert await calls.text("1") == "1\n"
+
+
+async def test_the_longest_unused_makes_room(backend: str, clock: ManualClock) -> None:
+    """With all sessions taken, the one that is idle for longest goes; busy ones are waited for."""
+    settings = SETTINGS.model_copy(update={"sessions": 2})
+    pool = SessionPool(make_backend(backend, settings), settings, clock)
+    first, second, third = (Calls(pool, ("p", str(n))) for n in range(3))
+    try:
+        await first.run("x = 1")
+        await second.run("x = 2")
+        await first.run("x")
+        await third.run("x = 3")
+        assert await first.text("x") == "1\n"
+        assert RESTARTED in await second.text("1")
+        slow = [asyncio.create_task(c.run("import time; time.sleep(0.3)")) for c in (first, second)]
+        await asyncio.sleep(0.05)
+        assert RESTARTED in await third.text("1")
+        await asyncio.gather(*slow)
+        assert pool.sessions == 2
+    finally:
+        await pool.close()
+
+
+async def test_a_spare_session_is_ready(backend: str, clock: ManualClock) -> None:
+    """It is taken by the first thread that has none, and another one is made."""
+    settings = SETTINGS.model_copy(update={"spare": 1})
+    pool = SessionPool(make_backend(backend, settings), settings, clock)
+    pool.start()
+    try:
+        await until(lambda: bool(pool.spares))
+        assert await Calls(pool).text("1") == "1\n"
+        await until(lambda: bool(pool.spares))
+    finally:
+        await pool.close()
+
+
+async def test_closing_ends_everything(backend: str, clock: ManualClock) -> None:
+    """Sessions in use, idle ones, spare ones."""
+    settings = SETTINGS.model_copy(update={"spare": 1})
+    pool = SessionPool(make_backend(backend, settings), settings, clock)
+    pool.start()
+    calls = Calls(pool)
+    await calls.run("import os\nif os.fork() == 0:\n    os.setsid(); __import__('time').sleep(100)")
+    pids = calls.pids
+    assert len(pids) >= 3
+    await until(lambda: bool(pool.spares))
+    pids += pool._spares[0].pids
+    await pool.close()
+    assert not alive(pids)
+
+
+async def test_a_backend_that_starts_nothing_says_why(clock: ManualClock) -> None:
+    """As SandboxUnavailable, to the caller."""
+
+    class Broken:
+        name = "broken"
+
+        def launch(self, slot: int) -> None:
+            raise OSError("there is no room")
+
+    pool = SessionPool(Broken(), SETTINGS, clock)  # type: ignore[arg-type]
+    with pytest.raises(SandboxUnavailable, match="there is no room"):
+        await Calls(pool).run("1")
+    await pool.close()
+
+
+async def test_whoever_is_too_slow_is_not_signalled_later(calls: Calls) -> None:
+    """The next call is not interrupted for what the one before it did."""
+    await calls.run("while True: pass")
+    assert (await calls.run("import time; time.sleep(1)")).problem is None
