@@ -2,6 +2,7 @@
 # docker build --target cuda .           NVIDIA GPU
 # docker build --build-arg NATIVE=ON .   faster, for processors like the building machine's only
 # docker build --build-arg EMBEDDINGS=ON .   with an embedding model (docs/file-search.md)
+# docker build --build-arg PACKAGES=OFF .   without the packages of models' code (docs/code-interpreter.md)
 #
 # With NATIVE=OFF llama.cpp is built for any x86-64 processor with AVX2 (x86-64-v3), or any arm64.
 
@@ -18,7 +19,8 @@ WORKDIR /source
 COPY . .
 ARG NATIVE=OFF
 ARG EMBEDDINGS=OFF
-RUN tools/install_image.sh cuda "${NATIVE}" "${EMBEDDINGS}" /opt/assistants
+ARG PACKAGES=ON
+RUN tools/install_image.sh cuda "${NATIVE}" "${EMBEDDINGS}" "${PACKAGES}" /opt/assistants
 
 FROM ${CUDA_IMAGE} AS cuda
 # hadolint ignore=DL3008
@@ -51,7 +53,8 @@ WORKDIR /source
 COPY . .
 ARG NATIVE=OFF
 ARG EMBEDDINGS=OFF
-RUN tools/install_image.sh cpu "${NATIVE}" "${EMBEDDINGS}" /opt/assistants
+ARG PACKAGES=ON
+RUN tools/install_image.sh cpu "${NATIVE}" "${EMBEDDINGS}" "${PACKAGES}" /opt/assistants
 
 FROM ${PYTHON_IMAGE} AS cpu
 # hadolint ignore=DL3008

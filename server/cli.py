@@ -1,4 +1,4 @@
-"""The command `assistants`: serve, list models, make the embedding model, say the version."""
+"""The command `assistants`: serve, list models, make what is fetched once, say the version."""
 
 from __future__ import annotations
 
@@ -40,13 +40,14 @@ from server.db.database import DatabaseBusy
 from server.db.folder import FolderInUse
 from server.db.migrate import WrongVersion
 from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
-from server.sandbox.choice import environment_of
+from server.sandbox import packages
+from server.sandbox.choice import environment_of, usual_environment
 from server.search import minilm
 
 log = logging.getLogger(__name__)
 
 ON_DEMAND = "loaded when it is first used"
-WITHOUT_PACKAGES = "with Python's standard library alone"
+WITHOUT_PACKAGES = "with Python's standard library; `assistants packages` adds some"
 WITHOUT_MODEL = "by words and pieces of words"
 
 
@@ -100,6 +101,14 @@ def parser() -> argparse.ArgumentParser:
         "Files are searched by it from the server's next start on.",
     )
     _config(making)
+    packing = commands.add_parser(
+        "packages",
+        help="make the environment of models' code",
+        description="Make the environment that the code of models runs in, once: numpy, pandas, "
+        "matplotlib, scipy, pillow, openpyxl and sympy, fetched by pip. More can be installed into "
+        "it. It is in use from the server's next start on.",
+    )
+    _config(packing)
     return top
 
 
@@ -293,10 +302,27 @@ def embeddings_command(settings: Settings) -> int:
     return 0
 
 
+def packages_command(settings: Settings) -> int:
+    """Make the environment of models' code, unless it is there."""
+    folder = settings.code_interpreter.environment or usual_environment()
+    if packages.is_made(folder):
+        print(f"{folder} is there.")
+        return 0
+    try:
+        packages.make(folder)
+    except packages.Unobtainable as problem:
+        raise Refused(str(problem)) from problem
+    except OSError as error:
+        raise Refused(_cannot_use(error, folder)) from error
+    print(f"{folder} is made.")
+    return 0
+
+
 COMMANDS = {
     "serve": serve_command,
     "models": models_command,
     "embeddings": embeddings_command,
+    "packages": packages_command,
 }
 
 

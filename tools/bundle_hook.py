@@ -8,7 +8,13 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-BUNDLED = ("LICENSE", "config.toml", "migrations", "models/tiny-assistant.gguf")
+BUNDLED = (
+    "LICENSE",
+    "config.toml",
+    "migrations",
+    "models/tiny-assistant.gguf",
+    "requirements/code-interpreter.lock",
+)
 
 
 class BundleHook(BuildHookInterface):  # type: ignore[type-arg]

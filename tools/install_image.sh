@@ -1,12 +1,14 @@
 #!/bin/sh
 # Installs the server into a virtual environment of a container image: what is locked, llama.cpp
-# for the given GPU (or cpu), this project's wheel and, if it is to be, the embedding model.
+# for the given GPU (or cpu), this project's wheel and, if they are to be, the embedding model and
+# the packages of models' code.
 set -eu
 
 gpu=$1
 native=$2
 embeddings=$3
-target=$4
+packages=$4
+target=$5
 
 portable=--portable
 if [ "$native" = ON ]; then
@@ -22,11 +24,15 @@ $install --require-hashes --target /tmp/build -r requirements/build.lock
 PYTHONPATH=/tmp/build $install --no-deps --no-index --no-build-isolation .
 
 # The package carries its libraries twice and loads these from its own folder.
-packages=$("$target/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-rm -rf "$packages/lib" "$packages/include" "$packages/bin"
+libraries=$("$target/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+rm -rf "$libraries/lib" "$libraries/include" "$libraries/bin"
 
 if [ "$embeddings" = ON ]; then
-    ASSISTANTS_MODELS__DIRECTORY="$packages/server/_bundled/models" "$target/bin/assistants" embeddings
+    ASSISTANTS_MODELS__DIRECTORY="$libraries/server/_bundled/models" "$target/bin/assistants" embeddings
+fi
+
+if [ "$packages" = ON ]; then
+    "$target/bin/assistants" packages
 fi
 
 # pip has done its work.

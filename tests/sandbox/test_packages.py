@@ -1,0 +1,139 @@
+"""What code does with the packages of `assistants packages`; skipped where these were not made."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from server.sandbox import packages
+from server.sandbox.backends import Bubblewrap, CannotStart, Landlock, Python
+from server.sandbox.choice import usual_environment
+from server.sandbox.pool import SessionPool
+from server.sandbox.values import Image, Logs, Written
+from tests.sandbox.support import KEY, SETTINGS, Calls, images_of, text_of, until
+from tests.support import ManualClock
+
+ROOMY = SETTINGS.model_copy(update={"memory": 2**30, "seconds": 60.0, "spare": 1})
+
+
+@pytest.fixture
+async def stocked(backend: str) -> AsyncIterator[Calls]:
+    """A session with packages, which was a spare one."""
+    if not packages.is_made(usual_environment()):
+        pytest.skip("MODELS' CODE IS NOT TESTED WITH PACKAGES: run make packages")
+    kind = {"bubblewrap": Bubblewrap, "landlock": Landlock}[backend]
+    try:
+        made = kind(ROOMY, Python.of(usual_environment()))
+    except CannotStart as problem:
+        pytest.skip(f"{backend.upper()} IS NOT TESTED WITH PACKAGES: {problem}")
+    pool = SessionPool(made, ROOMY, ManualClock())
+    pool.start()
+    await until(lambda: bool(pool.spares))
+    yield Calls(pool)
+    await pool.close()
+
+
+def size_of(image: Image) -> tuple[int, int]:
+    """Width and height, as the PNG's header has them."""
+    assert image.data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", image.data[16:24])
+    return width, height
+
+
+async def test_figures_come_where_they_were_shown(stocked: Calls) -> None:
+    """At `plt.show()`, between what was printed, and at the end of the call; each once."""
+    code = """
+import matplotlib.pyplot as plt
+print("before")
+plt.plot([1, 2, 3])
+plt.show()
+print("between")
+fig, ax = plt.subplots(figsize=(2, 2))
+ax.bar([1, 2], [3, 4])
+print("after")
+"""
+    result = await stocked.run(code)
+    first, picture, second, other = result.outputs
+    assert (first, second) == (Logs("before\n"), Logs("between\nafter\n"))
+    assert isinstance(picture, Image)
+    assert isinstance(other, Image)
+    assert size_of(picture) > size_of(other) > (50, 50)
+    assert (await stocked.run("1")).outputs == [Logs("1\n")]
+
+
+async def test_figures_beyond_the_limit_are_told_of(stocked: Calls) -> None:
+    """They are not shown, and the next call has figures again."""
+    result = await stocked.run(
+        "import matplotlib.pyplot as plt\nfor n in range(5): plt.figure()\nplt.show()"
+    )
+    assert len(images_of(result)) == ROOMY.figures
+    assert "[Only the first 3 figures are shown.]" in text_of(result)
+    assert len(images_of(await stocked.run("plt.figure(); None"))) == 1
+
+
+async def test_a_broken_figure_is_a_traceback(stocked: Calls) -> None:
+    """And the session lives."""
+    told = await stocked.text("import matplotlib.pyplot as plt\nplt.title('$\\\\frac{$'); None")
+    assert "ValueError" in told
+    assert await stocked.text("1") == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("import numpy as np\nnp.arange(3) * 2", "array([0, 2, 4])"),
+        ("import pandas as pd\npd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})", "   a  b\n0  1  x"),
+        ("import scipy.optimize as o\nround(o.brentq(lambda x: x * x - 2, 0, 2), 6)", "1.414214"),
+        ("import sympy\nsympy.integrate(sympy.Symbol('x') ** 2)", "x**3/3"),
+        ("from PIL import Image\nImage.new('RGB', (4, 5)).size", "(4, 5)"),
+        (
+            "import pandas as pd\npd.DataFrame({'a': [1]}).to_excel('t.xlsx')\n"
+            "pd.read_excel('t.xlsx')['a'].sum()",
+            "1",
+        ),
+        ("import multiprocessing as m\nm.get_context('fork').Pool(2).map(abs, [-1, -2])", "[1, 2]"),
+        ("import numpy as np\n(np.ones((500, 500)) @ np.ones((500, 500))).sum()", "125000000.0"),
+    ],
+)
+async def test_packages_do_their_work(stocked: Calls, code: str, shown: str) -> None:
+    """Nothing that they need of the system is refused, and they warn of nothing."""
+    told = await stocked.text(code)
+    assert shown in told
+    assert "Warning" not in told
+    assert "Traceback" not in told
+
+
+async def test_a_picture_that_is_saved_is_a_file(stocked: Calls, tmp_path: Path) -> None:
+    """It can be read, and is shown only if its figure stays open."""
+    code = "import matplotlib.pyplot as plt\nplt.plot([1])\nplt.savefig('p.png')\nplt.close()"
+    result = await stocked.run(code)
+    assert result.outputs == []
+    assert [each.name for each in result.written] == ["p.png"]
+    assert isinstance(result.written[0], Written)
+    await stocked.pool.read(KEY, "p.png", tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+async def test_without_packages_an_import_says_so(calls: Calls) -> None:
+    """So that the model does without."""
+    told = await calls.text("import numpy")
+    assert "ModuleNotFoundError: No module named 'numpy'\n" in told
+    assert "No packages are installed here" in told
+
+
+def test_what_is_made_is_known_by_its_lock(tmp_path: Path) -> None:
+    """Another version of the lock has it made again."""
+    assert not packages.is_made(tmp_path)
+    (tmp_path / "code-interpreter.lock").write_text("numpy==1.0")
+    assert not packages.is_made(tmp_path)
+
+
+def test_without_pip_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is made."""
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(packages.Unobtainable, match="pip is not there"):
+        packages.make(tmp_path / "environment")
+    assert not list(tmp_path.iterdir())
