@@ -28,7 +28,10 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 libstdc++6 python3 \
     && rm -rf /var/lib/apt/lists/* \
     && mkdir -m 0755 /data /models \
-    && chown 10001:10001 /data
+    && mkdir /run/sandbox \
+    && chown 10001:10001 /data \
+    && chown 0:10001 /run/sandbox \
+    && chmod 2750 /run/sandbox
 COPY --from=cuda-build /opt/assistants /opt/assistants
 ENV PATH=/opt/assistants/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
@@ -62,7 +65,10 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
     && mkdir -m 0755 /data /models \
-    && chown 10001:10001 /data
+    && mkdir /run/sandbox \
+    && chown 10001:10001 /data \
+    && chown 0:10001 /run/sandbox \
+    && chmod 2750 /run/sandbox
 COPY --from=cpu-build /opt/assistants /opt/assistants
 ENV PATH=/opt/assistants/bin:${PATH} \
     PYTHONUNBUFFERED=1 \

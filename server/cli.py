@@ -30,7 +30,9 @@ from server.catalog import (
     open_engines,
     reranking_model,
 )
+from server.clock import SystemClock
 from server.config import (
+    CodeInterpreterSettings,
     ConfigError,
     ServerSettings,
     Settings,
@@ -41,7 +43,9 @@ from server.db.folder import FolderInUse
 from server.db.migrate import WrongVersion
 from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
 from server.sandbox import packages
-from server.sandbox.choice import environment_of, usual_environment
+from server.sandbox.choice import environment_of, open_sandbox, usual_environment
+from server.sandbox.pool import SessionPool
+from server.sandbox.remote import SandboxServer
 from server.search import minilm
 
 log = logging.getLogger(__name__)
@@ -101,6 +105,13 @@ def parser() -> argparse.ArgumentParser:
         "Files are searched by it from the server's next start on.",
     )
     _config(making)
+    boxing = commands.add_parser(
+        "sandbox",
+        help="run models' code for a server elsewhere",
+        description="Run the code of models for a server whose code_interpreter.backend is "
+        '"remote", as in a container beside it, at the socket that both have in their settings.',
+    )
+    _config(boxing)
     packing = commands.add_parser(
         "packages",
         help="make the environment of models' code",
@@ -318,11 +329,39 @@ def packages_command(settings: Settings) -> int:
     return 0
 
 
+def sandbox_command(settings: Settings) -> int:
+    """Run code for whoever connects, until a signal."""
+    logs.configure(settings.logging.level, settings.logging.format)
+    try:
+        uvloop.run(_run_code(settings.code_interpreter))
+    except asyncio.CancelledError:
+        log.info("stopped while starting")
+    return 0
+
+
+async def _run_code(settings: CodeInterpreterSettings) -> None:
+    _give_up_on_signals()
+    sandbox = await open_sandbox(settings, SystemClock())
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(sandbox.close)
+        if not isinstance(sandbox, SessionPool):
+            raise Refused(sandbox.problem or "a sandbox elsewhere cannot be passed on")
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        try:
+            async with SandboxServer(sandbox).listening(settings.socket):
+                print(f"Ready at {settings.socket}.", flush=True)
+                await stop.wait()
+        except OSError as error:
+            raise Refused(_cannot_use(error, settings.socket)) from error
+
+
 COMMANDS = {
     "serve": serve_command,
     "models": models_command,
     "embeddings": embeddings_command,
     "packages": packages_command,
+    "sandbox": sandbox_command,
 }
 
 

@@ -201,7 +201,8 @@ class CodeInterpreterSettings(Section):
     Without an environment: the one that is made beside the server, if it is there.
     """
 
-    backend: Literal["auto", "bubblewrap", "landlock", "off"] = "auto"
+    backend: Literal["auto", "bubblewrap", "landlock", "remote", "off"] = "auto"
+    socket: Path = Path("/run/sandbox/socket")
     environment: PathOrAuto = None
     sessions: Positive = 32
     spare: Count = 1

@@ -13,6 +13,7 @@ from server.config import CodeInterpreterSettings
 from server.sandbox.backends import Backend, Bubblewrap, CannotStart, Landlock, Python
 from server.sandbox.pool import SessionPool
 from server.sandbox.probe import why_not
+from server.sandbox.remote import RemoteSandbox
 from server.sandbox.unavailable import Unavailable
 from server.sandbox.values import Sandbox
 
@@ -38,6 +39,10 @@ async def open_sandbox(settings: CodeInterpreterSettings, clock: Clock) -> Sandb
     """A sandbox that was tried. Nothing is run where nothing passes."""
     if settings.backend == "off":
         return Unavailable(_OFF)
+    if settings.backend == "remote":
+        remote = RemoteSandbox(settings.socket)
+        await remote.start()
+        return remote
     reasons = []
     for name in _wanted(settings):
         try:

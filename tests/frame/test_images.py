@@ -57,6 +57,30 @@ def test_compose_opens_the_server_to_this_machine_only(name: str) -> None:
     assert service["build"]["target"] in stages()
 
 
+@pytest.mark.parametrize(
+    ("name", "sandbox"), [("cpu", "code-sandbox"), ("gpu", "code-sandbox-gpu")]
+)
+def test_code_runs_in_a_container_without_anything(name: str, sandbox: str) -> None:
+    """No network, no data, no secrets, few of root's powers; the server finds it by its socket."""
+    server, service = services()[name], services()[sandbox]
+    variables = {**service["environment"], **server["environment"]}
+    settings = load_settings(environ=variables).code_interpreter
+    assert settings.backend == "remote"
+    assert load_settings(environ=service["environment"]).code_interpreter.backend == "landlock"
+    assert service["volumes"] == [f"sandbox:{settings.socket.parent}"]
+    assert service["volumes"][0] in server["volumes"]
+    assert server["depends_on"] == [sandbox]
+    assert service["network_mode"] == "none"
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["image"] == server["image"]
+    assert service.get("profiles") == server.get("profiles")
+    assert service["command"] == ["sandbox"]
+    assert set(service["environment"]) == {"ASSISTANTS_CODE_INTERPRETER__BACKEND"}
+    assert f"mkdir {settings.socket.parent} " in (ROOT / "Dockerfile").read_text()
+
+
 def environment(service: dict[str, Any]) -> str:
     """What a service says about being open."""
     return service["environment"]["ASSISTANTS_SERVER__ALLOW_OPEN"]
