@@ -30,7 +30,13 @@ _MODULES: Final = (
     "sandbox/notebook.py",
 )
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
-_SETTINGS: Final = ("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime")
+_SETTINGS: Final = (
+    "/etc/alternatives",
+    "/etc/fonts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/mime.types",
+)
 _DEVICES: Final = ("/dev/null", "/dev/random", "/dev/urandom")  # to map /dev/zero is free memory
 _TMP_BYTES: Final = 64 * 2**20
 _SHARED_BYTES: Final = 8 * 2**20
