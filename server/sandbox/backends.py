@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -217,7 +218,14 @@ class Landlock:
             str(Path(server.__file__).parents[1]),
         )
         environment = _environment(self._python, str(tmp))
-        return Launch(command, environment, start, folder)
+        return Launch(command, environment, start, folder, lambda: _remove(data, tmp, folder))
+
+
+def _remove(*folders: Path) -> None:
+    """Of a session that had no keeper yet, so that nothing is in them; a keeper has done it."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _is_open(folder: Path) -> bool:

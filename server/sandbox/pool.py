@@ -11,6 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -209,12 +210,17 @@ class SessionPool:
         """Raises SandboxUnavailable."""
         slot = self._free_slots.pop() if self._free_slots else next(self._slots)
         try:
-            launch = await asyncio.to_thread(self.backend.launch, slot)
-            launch = replace(launch, clear=lambda: self._free_slots.append(slot))
+            launch = self.backend.launch(slot)
+            launch = replace(launch, clear=partial(self._clear, launch.clear, slot))
             process = await SandboxProcess.start(launch, _START_PATIENCE)
         except (Lost, OSError) as error:
             raise SandboxUnavailable(f"No session could be started: {error}.") from error
         return Session(process, self.settings)
+
+    def _clear(self, clear: Callable[[], None], slot: int) -> None:
+        """When nothing is left of a session."""
+        clear()
+        self._free_slots.append(slot)
 
     async def _lose(self, place: _Place) -> None:
         """End a place's session; its thread is told when it comes back."""

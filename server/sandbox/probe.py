@@ -26,7 +26,7 @@ _SECRET: Final = "a secret of the server's"
 async def why_not(backend: Backend, settings: CodeInterpreterSettings) -> str | None:
     """Why code would not be kept in; None: it is. Costs a third of a second."""
     try:
-        launch = await asyncio.to_thread(backend.launch, 0)
+        launch = backend.launch(0)
         process = await SandboxProcess.start(launch, _PATIENCE)
     except (Lost, OSError) as error:
         return f"no session could be started: {error}"

@@ -69,6 +69,14 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if lives(pid)]
 
 
+def command_of(pid: int) -> bytes:
+    """How it was started; nothing if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 async def until(happened: Callable[[], bool]) -> None:
     """Wait for what has no event: other processes do it."""
     async with asyncio.timeout(DEADLINE):

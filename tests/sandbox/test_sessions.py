@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from server.sandbox.pool import SessionPool
 from server.sandbox.session import GRACE_ON_CANCEL
+from server.sandbox.usage import processes
 from server.sandbox.values import FileIn, Logs, SandboxCrashed, SandboxUnavailable, Written
 from tests.sandbox.conftest import make_backend
-from tests.sandbox.support import KEY, SETTINGS, Calls, alive, text_of, until
+from tests.sandbox.support import KEY, SETTINGS, Calls, alive, command_of, text_of, until
 from tests.support import ManualClock
 
 RESTARTED = "The session was restarted"
@@ -294,6 +296,20 @@ async def test_closing_ends_everything(backend: str, clock: ManualClock) -> None
     pids += pool._spares[0].pids
     await pool.close()
     assert not alive(pids)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.01, 0.03, 0.06, 0.1])
+async def test_closing_in_the_middle_of_a_start(
+    backend: str, clock: ManualClock, folder: Path, after: float
+) -> None:
+    """However far it is, no process is left, and no folder."""
+    settings = SETTINGS.model_copy(update={"spare": 2})
+    pool = SessionPool(make_backend(backend, settings), settings, clock)
+    pool.start()
+    await asyncio.sleep(after)
+    await pool.close()
+    await until(lambda: not list(folder.iterdir()))
+    assert not [pid for pid in processes(os.getpid()) if b"driver" in command_of(pid)]
 
 
 async def test_a_backend_that_starts_nothing_says_why(clock: ManualClock) -> None:
