@@ -296,7 +296,7 @@ HOSTILE = {
     ),
     "an answer from the keyboard": Hostile("input()", r"EOFError"),
     "its open files": Hostile(
-        "import os\nfor f in range(3, 64):\n  try: print(os.readlink(f'/proc/self/fd/{f}'))\n"
+        "import os\nfor f in range(3, 4096):\n  try: print(os.readlink(f'/proc/self/fd/{f}'))\n"
         "  except OSError: pass\nprint('all')",
         r"^(socket:.*\n)?all\n$",
     ),
@@ -304,9 +304,9 @@ HOSTILE = {
     "an end": Hostile("import sys; sys.exit(3)", r"SystemExit: 3"),
     "a hard end": Hostile("import os; os._exit(0)", r"", "crashes"),
     "a crash": Hostile("import ctypes; ctypes.string_at(0)", r"", "crashes"),
-    "no more socket": Hostile("import os; os.closerange(3, 64)", r"", "crashes"),
+    "no more socket": Hostile("import os; os.closerange(3, 4096)", r"", "crashes"),
     "bytes that are no frame": Hostile(
-        "import os\nfor f in range(3, 64):\n  try: os.write(f, b'\\x7f\\xff\\xff\\xff garbage')\n"
+        "import os\nfor f in range(3, 4096):\n  try: os.write(f, b'\\x7f\\xff\\xff\\xff garbage')\n"
         "  except OSError: pass",
         r"",
         "crashes",
@@ -336,7 +336,7 @@ HOSTILE = {
 FORGE = """
 import json, os
 def forge_text(text, raw=b""):
-    for f in range(3, 64):
+    for f in range(3, 4096):
         try:
             if os.readlink(f"/proc/self/fd/{f}").startswith("socket:"): break
         except FileNotFoundError: continue
