@@ -116,6 +116,9 @@ _CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
     "swapoff": (168, 225),
     "syslog": (103, 116),
     "acct": (163, 89),
+    "inotify_init": (253, None),  # who watches a folder reads the names of what others make in it
+    "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
     "quotactl": (179, 60),
     "quotactl_fd": (443, 443),
     "vhangup": (153, 58),

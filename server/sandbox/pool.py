@@ -258,6 +258,14 @@ class SessionPool:
         finally:
             self._filling -= 1
 
+    async def _check(self, session: Session) -> None:
+        """A session that cannot be looked at is ended: all others have to be looked at, too."""
+        try:
+            await session.check()
+        except Exception:
+            log.exception("sandbox.check_failed")
+            await session.end("The session could not be looked after.")
+
     async def _look_after(self) -> None:
         """The limits that only a look from outside finds, and expiry."""
         looks = 0
@@ -268,7 +276,7 @@ class SessionPool:
             held = [place.session for place in self._places.values() if place.session is not None]
             for session in held:
                 if session.is_busy or everybody:
-                    await session.check()
+                    await self._check(session)
             if everybody:
                 await self.expire()
 

@@ -46,7 +46,8 @@ def usage(pids: Sequence[int]) -> Usage:
     memory, ticks, seen = 0, 0, 0
     for pid in pids:
         with suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            # A process names itself as it likes, also in bytes that are no text.
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
             memory += int(fields[_RESIDENT]) * _PAGE
             ticks += sum(map(int, fields[_TIMES]))
             seen += 1

@@ -132,6 +132,7 @@ HOSTILE = {
     ),
     "type into the terminal": Hostile("import fcntl; fcntl.ioctl(0, 0x5412, b'x')", DENIED),
     # rights
+    "watch what others do in a folder": Hostile(refused("l.inotify_init1(0)"), EPERM),
     "a namespace": Hostile(refused("l.unshare(0x10000000)"), EPERM),
     "a namespace by a program": Hostile(
         "import subprocess; print(subprocess.run(['unshare', '-Ur', 'id'],"
@@ -180,6 +181,11 @@ HOSTILE = {
         r"stopped True",
     ),
     "memory without end": Hostile(f"x = []\n{BOMB}", r"took more memory than 256 MiB", "is ended"),
+    "memory without end under a name that is no text": Hostile(
+        f"import ctypes; ctypes.CDLL(None).prctl(15, b'\\xff\\xfe', 0, 0, 0); x = []\n{BOMB}",
+        r"took more memory than 256 MiB",
+        "is ended",
+    ),
     "memory without end in children": Hostile(
         "import os, time\nfor i in range(10):\n  if os.fork() == 0:\n"
         "    x = bytearray(b'x' * (60 << 20)); time.sleep(100)\ntime.sleep(100)",
