@@ -336,7 +336,8 @@ class Indexes:
     async def _using(self, store_id: str) -> AsyncIterator[StoreIndex]:
         held = self._open.get(store_id)
         if held is None:
-            opening = self._opened(store_id, self._path(store_id))
+            # A close that begins later waits for this opening, and not this for that.
+            opening = self._opened(store_id, self._path(store_id), self._closing.get(store_id))
             held = _Open(asyncio.create_task(opening, name=f"open {store_id}"))
             self._open[store_id] = held
         self._open.move_to_end(store_id)
@@ -349,9 +350,12 @@ class Indexes:
             held.users -= 1
             self._make_room()
 
-    async def _opened(self, store_id: str, path: Path) -> StoreIndex:
+    async def _opened(
+        self, store_id: str, path: Path, closing: asyncio.Task[None] | None
+    ) -> StoreIndex:
         """Open it when it is closed, if it was open before."""
-        await self._closed(store_id)
+        if closing is not None:
+            await asyncio.wait([closing])
         embedder = self._embedder
         make = partial(StoreIndex, store_id, path, embedder.fingerprint, embedder.dimensions)
         try:

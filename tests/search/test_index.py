@@ -375,6 +375,19 @@ async def test_whoever_looks_makes_no_dropped_store_anew(indexes: Indexes, tmp_p
         assert not (tmp_path / "search" / "vs").exists()
 
 
+async def test_a_store_that_is_dropped_when_it_has_just_begun_to_open(tmp_path: Path) -> None:
+    """Neither waits for the other."""
+    async with opened(tmp_path) as first:
+        await put_lines(first, "vs", fruit=FRUIT)
+    async with opened(tmp_path) as second, asyncio.timeout(5):
+
+        async def use() -> None:
+            async with second._using("vs"):  # what is public reads something before it
+                pass
+
+        await asyncio.gather(use(), second.drop("vs"))
+
+
 async def test_overlapping_chunks_are_embedded_again_as_they_were(tmp_path: Path) -> None:
     """Windows are cut from the file's text, put together out of its chunks."""
     text = "".join(f"Sentence number {number} of it. " for number in range(200))
