@@ -6,7 +6,7 @@ may not have both members. Where its own schema speaks of both, nothing can be c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -70,6 +70,13 @@ def _all_declared(schema: Schema) -> bool:
 
 
 def _declared(schema: Schema) -> set[str]:
-    """The properties that the value itself may have by any of its schemas."""
-    parts = of_same_value(schema)
-    return {name for part in parts for name in part.get("properties", ())}
+    """The properties that the value itself may have by name, by any of its schemas."""
+    return {name for part in of_same_value(schema) for name in _named(part)}
+
+
+def _named(part: Schema) -> Iterator[str]:
+    yield from part.get("properties", ())
+    yield from part.get("required", ())
+    for value in (part.get("const"), *part.get("enum", ())):
+        if isinstance(value, dict):
+            yield from value

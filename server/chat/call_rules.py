@@ -152,7 +152,7 @@ class CallRules:
 
     def _object_but_no_call(self) -> str:
         rules = self._rules
-        add, value = rules.add, rules.add("value", "%json {}")
+        add, value = rules.add, rules.add("value", rules.json({}, strict=True))
         other = add("other_value", rules.json({"type": _NO_STRINGS}, strict=True))
         add("STRING", _STRING)
         names = " | ".join(quoted(quoted(name)) for name in self._names)

@@ -5,7 +5,8 @@ For schemas that nobody promised to keep to the letter. Knows no grammar.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
@@ -40,6 +41,7 @@ from server.schemas.schema_tree import LISTED, NAMED, circular, deepest, resolve
 JsonObject = dict[str, Any]
 
 LARGEST: Final = 500_000  # bytes; beyond that nothing of a schema is enforced
+MOST_COMBINATIONS: Final = 64  # of choices that meet; a request may have 128 functions
 REMEMBERED: Final = 16  # a function's is asked for by the grammar of a turn, and by its reader
 
 
@@ -69,6 +71,7 @@ def _usable(text: bytes) -> JsonObject:
     if deepest(loosened) > MOST_STEPS_DOWN or circular(loosened):
         return _type_alone(schema)
     _let_go_of_factors(nodes)
+    _let_go_of_combinations(loosened, nodes)
     if not any(map(is_composed, nodes)):
         for node in filter(_declares_all, nodes):
             node.setdefault("additionalProperties", False)
@@ -94,6 +97,49 @@ def _let_go_of_factors(nodes: list[JsonObject]) -> None:
     if not are_small_multiples(nodes):
         for node in nodes:
             node.pop("multipleOf", None)
+
+
+def _let_go_of_combinations(root: JsonObject, nodes: list[JsonObject]) -> None:
+    """Of choices that meet each is looked at with each: all but one, if that is too much."""
+    choices = _Choices(root)
+    if sum(map(choices.combinations, nodes)) <= MOST_COMBINATIONS:
+        return
+    for node in nodes:
+        meeting = [key for key in ("anyOf", "oneOf", "$ref", "allOf") if key in node]
+        for key in meeting[1:]:
+            del node[key]
+        if "allOf" in node:
+            del node["allOf"][1:]
+
+
+class _Choices:
+    """How many there are in the schemas of one, whose references lead somewhere and in no ring."""
+
+    def __init__(self, root: JsonObject) -> None:
+        self._root = root
+        self._ways: dict[int, int] = {}
+
+    def combinations(self, node: JsonObject) -> int:
+        """Of its own choices, where several meet."""
+        several = [ways for ways in self._meeting(node) if ways > 1]
+        return math.prod(several) if len(several) > 1 else 0
+
+    def _meeting(self, node: JsonObject) -> Iterator[int]:
+        for key in ("anyOf", "oneOf"):
+            if key in node:
+                yield sum(map(self._ways_of, node[key]))
+        yield from map(self._ways_of, node.get("allOf", ()))
+        if "$ref" in node:
+            yield self._ways_of(resolve(self._root, node["$ref"]))
+
+    def _ways_of(self, node: Any) -> int:
+        """More than is of interest is not counted."""
+        if not isinstance(node, dict):
+            return 1
+        if id(node) not in self._ways:
+            ways = math.prod(self._meeting(node))
+            self._ways[id(node)] = min(ways, MOST_SCHEMAS)
+        return self._ways[id(node)]
 
 
 def _loosen(node: JsonObject) -> None:

@@ -241,6 +241,7 @@ OPEN: dict[str, Any] = {"type": "object", "additionalProperties": True}
         {**OPEN, "properties": {"name": {"type": "string"}}},
         {**OPEN, "properties": {"parameters": {"type": "object"}}},
         {**OPEN, "patternProperties": {"^(name|p)": {}}},
+        {**OPEN, "required": []},
     ],
     ids=str,
 )
@@ -269,6 +270,36 @@ def test_nothing_is_called_beside_a_form_that_is_a_call(vocabulary: GrammarVocab
     assert not callable_beside(form, LLAMA, TOOLS)
     grammar = turn_grammar(LLAMA, (), form=form, tags=vocabulary.tags)
     assert vocabulary.accepts(grammar, '{"name": "weather", "parameters": {"city": "London"}}')
+
+
+@pytest.mark.parametrize("key", ["arguments", "parameters"])
+def test_a_form_may_be_a_call_in_other_ways(vocabulary: GrammarVocabulary, key: str) -> None:
+    """Whatever names its members; it is enforced then, and nothing can be called beside it."""
+    answer = {"name": "weather", key: {"city": "London"}}
+    for schema in (
+        {"const": answer},
+        {"type": "object", "enum": [answer, {}]},
+        {"type": "object", "required": ["name", key]},
+        {"anyOf": [{"const": answer}, {"type": "null"}]},
+        {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name", key]},
+    ):
+        form = AnswerForm(schema)
+        assert not callable_beside(form, LLAMA, TOOLS)
+        grammar = turn_grammar(LLAMA, (), form=form, tags=vocabulary.tags)
+        assert vocabulary.accepts(grammar, json.dumps(answer))
+        assert not vocabulary.accepts(grammar, '{"name": 1}')
+
+
+@pytest.mark.parametrize("dialect", [HERMES, LLAMA, JSON], ids=lambda dialect: dialect.name)
+def test_an_object_has_no_space_without_end(
+    vocabulary: GrammarVocabulary, dialect: Dialect
+) -> None:
+    """A weak model would write on in it."""
+    form = AnswerForm({"type": "object"})
+    grammar = turn_grammar(dialect, TOOLS, form=form, tags=vocabulary.tags)
+    assert vocabulary.accepts(grammar, '{"a": {"b": 5}}')
+    for text in ('{"a": {"b":  ', '{"a": {  ', '{"a": {"b": 5,  '):
+        assert not vocabulary.begins(grammar, text), text
 
 
 def test_a_block_may_lack_its_wrapper(vocabulary: GrammarVocabulary) -> None:
@@ -602,7 +633,18 @@ def factors(number: int) -> dict[str, Any]:
     return {"properties": {"a": {"multipleOf": number, "allOf": [{"multipleOf": number + 1}]}}}
 
 
+def meeting(number: int, choices: int) -> dict[str, Any]:
+    """So many choices of patterns that a text has to fit, each with each."""
+    alike = [
+        {"anyOf": [{"type": "string", "pattern": f"[a-z]{{{n}}}{number}{k}"} for n in range(1, 11)]}
+        for k in range(choices)
+    ]
+    return {"properties": {"a": {"allOf": alike}}}
+
+
 MANY: dict[str, list[dict[str, Any]]] = {
+    "choices that meet": [meeting(number, 4) for number in range(128)],
+    "few choices that meet": [meeting(number, 2) for number in range(128)],
     "factors": [factor(9_000 + number) for number in range(128)],
     "factors that meet": [factors(number) for number in range(2, 99)],
     "properties": [
