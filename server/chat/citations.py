@@ -184,7 +184,13 @@ class CitationWriter:
             and found[0].startswith("[")
             and _INDEXED.match(self._sentence[-1:]) is not None
         )
-        return None if is_index or self._held.startswith(_LINKS, found.end()) else found
+        is_link = self._held.startswith(_LINKS, found.end())
+        return None if is_index or is_link or self._is_list(found) else found
+
+    def _is_list(self, found: re.Match[str]) -> bool:
+        """Of numbers that are no passages': an interval, coordinates, a list of anything."""
+        numbers = _numbers_in(found)
+        return 0 in numbers or (len(numbers) > 1 and not self._sources.keys() >= {*numbers})
 
     def _is_slip(self, found: re.Match[str], numbers: Sequence[int]) -> bool:
         """Whether one that names no passage was meant to, unlike `[2024]`."""

@@ -96,6 +96,7 @@ def test_a_number_that_names_no_passage_is_left_out(text: str, said: str) -> Non
         "See [1](https://example.org/1), [[2]](https://example.org/2) or [text][1].",
         "Where $x \\in [1, 2]$ or $[1, 2]$, \\([1]\\), and",
         "$$\n[1, 2]\n$$ as well as \\[\n[1]\n\\]",
+        "It lies in [0, 1], at [1, 99], and element [0] is none.",
         "In [2024] and [0x1f] and [ ] and [x] and [a, b].",
         "Use `row[1]` or ``x [2]``.",
         "```\nprint(row [1])\n```\n",
