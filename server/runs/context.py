@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from server.tools.toolbox import KINDS, name_of, own_tools
 NO_TOOLS: Final[Mapping[str, ToolSpec]] = {}
 NO_NOTES: Final[Mapping[str, str]] = {}
 
+Recollection = Mapping[str, Recalled]  # stored calls of the server's own tools, by their ids
 Placed = tuple[int, Unit]  # with the `seq` of the message that it is, or came after
 
 
@@ -69,7 +70,8 @@ class ContextBuilder:
             tool["type"]: KINDS[tool["type"]].offer(tx, run, name, messages)
             for name, tool in own_tools(run.tools).items()
         }
-        placed = _merged(messages, steps, run, model.id, _notes(offers.values()))
+        recalled = _recalled(steps)
+        placed = _merged(messages, steps, run, model.id, recalled, _notes(offers.values()))
         # What an endpoint is sent is text.
         written = [] if model.local is None else written_turns(tx, run.thread_id, placed, budget)
         assistant = tx.assistants.by_id(run.assistant_id)
@@ -95,9 +97,9 @@ class ContextBuilder:
         offered = [name for offer in offers.values() for name in offer.files]
         return Asked(
             request,
-            _citable(tx, run, own) or _citable(tx, run, steps),
-            [*offered, *(name for call in _recalled(steps) for name in call.files)],
-            _not_shown(tx, run, messages, own),
+            _citable(tx, run, own, recalled) or _citable(tx, run, steps, recalled),
+            [*offered, *(name for call in recalled.values() for name in call.files)],
+            _not_shown(tx, run, messages, own, recalled),
             sum(step.status == "failed" for step in own),
         )
 
@@ -120,7 +122,8 @@ class ContextBuilder:
 
 def placed_units(tx: Tx, run: Record, model_id: str, *, limit: int) -> list[Placed]:
     """The thread as the run sees it, oldest first. At most `limit` messages can fit a context."""
-    return _merged(*_spoken(tx, run, limit=limit), run, model_id)
+    messages, steps = _spoken(tx, run, limit=limit)
+    return _merged(messages, steps, run, model_id, _recalled(steps))
 
 
 def _spoken(tx: Tx, run: Record, *, limit: int) -> tuple[Sequence[Record], Sequence[Record]]:
@@ -155,6 +158,7 @@ def _merged(
     steps: Sequence[Record],
     run: Record,
     model_id: str,
+    recalled: Recollection,
     notes: Mapping[str, str] = NO_NOTES,
 ) -> list[Placed]:
     """Messages and answered calls as they came; text and calls of one turn are one unit."""
@@ -165,7 +169,7 @@ def _merged(
     for (seq, *_), row in sorted(places, key=lambda place: place[0]):
         if hasattr(row, "step_details"):
             words = units.pop()[1][0].content if _same_turn(before, row) else ""
-            units.append((seq, _call_unit(row, run, words)))
+            units.append((seq, _call_unit(row, run, words, recalled)))
         else:
             said = [message_text(row, model_id), notes.get(row.id, "")]
             units.append((seq, (ChatMessage(row.role, "\n\n".join(filter(None, said))),)))
@@ -180,8 +184,10 @@ def _same_turn(before: Record | None, step: Record) -> bool:
     )
 
 
-def _call_unit(step: Record, run: Record, said: str) -> Unit:
-    answered = [_answered(call, run) for call in step.step_details["tool_calls"]]
+def _call_unit(step: Record, run: Record, said: str, recalled: Recollection) -> Unit:
+    answered = [
+        _answered(call, run, recalled.get(call["id"])) for call in step.step_details["tool_calls"]
+    ]
     asked = tuple(call for call, _ in answered)
     answers = (
         ChatMessage("tool", output, tool_call_id=call.id, name=call.name)
@@ -190,35 +196,48 @@ def _call_unit(step: Record, run: Record, said: str) -> Unit:
     return (ChatMessage("assistant", said, tool_calls=asked), *answers)
 
 
-def _answered(call: JsonObject, run: Record) -> tuple[ToolCall, str]:
+def _answered(call: JsonObject, run: Record, recalled: Recalled | None) -> tuple[ToolCall, str]:
     """A call as the model wrote it, and what it was told."""
-    if call["type"] == "function":
+    if recalled is None:
         function = call["function"]
         asked = ToolCall(call["id"], function["name"], function["arguments"])
         return asked, function["output"] or ""
-    kind = call["type"]
-    recalled = KINDS[kind].recalled(call)
-    return ToolCall(call["id"], name_of(kind, run.tools), recalled.arguments), recalled.output
+    name = name_of(call["type"], run.tools)
+    return ToolCall(call["id"], name, recalled.arguments), recalled.output
 
 
-def _recalled(steps: Sequence[Record]) -> list[Recalled]:
-    """The calls of the server's own tools."""
+def _recalled(steps: Sequence[Record]) -> Recollection:
+    """Of all calls of these steps, in order."""
     calls = (call for step in steps for call in step.step_details["tool_calls"])
-    return [KINDS[call["type"]].recalled(call) for call in calls if call["type"] in KINDS]
+    return {
+        call["id"]: KINDS[call["type"]].recalled(call) for call in calls if call["type"] in KINDS
+    }
 
 
-def _citable(tx: Tx, run: Record, steps: Sequence[Record]) -> list[Source]:
+def _calls_of(steps: Sequence[Record], recalled: Recollection) -> Iterator[Recalled]:
+    """Of these steps, the calls of the server's own tools."""
+    calls = (call for step in steps for call in step.step_details["tool_calls"])
+    return (recalled[call["id"]] for call in calls if call["id"] in recalled)
+
+
+def _citable(tx: Tx, run: Record, steps: Sequence[Record], recalled: Recollection) -> list[Source]:
     """The passages of these steps whose files are still there."""
-    sources = [source for call in _recalled(steps) for source in call.sources]
+    sources = [source for call in _calls_of(steps, recalled) for source in call.sources]
     there = tx.files.among(run.project_id, {source.file_id for source in sources}, tx.now)
     return [source for source in sources if source.file_id in there]
 
 
-def _not_shown(tx: Tx, run: Record, messages: Sequence[Record], own: Sequence[Record]) -> list[str]:
+def _not_shown(
+    tx: Tx,
+    run: Record,
+    messages: Sequence[Record],
+    own: Sequence[Record],
+    recalled: Recollection,
+) -> list[str]:
     """The figures of the run's steps that none of its messages has followed, if still there."""
     said = max((message.seq for message in messages if message.run_id == run.id), default=0)
     since = [step for step in own if step.after_message >= said]
-    figures = [figure for call in _recalled(since) for figure in call.figures]
+    figures = [figure for call in _calls_of(since, recalled) for figure in call.figures]
     there = tx.files.among(run.project_id, figures, tx.now)
     return [figure for figure in figures if figure in there]
 
