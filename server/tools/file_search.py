@@ -22,7 +22,7 @@ from server.schemas import JsonObject
 from server.search.index import Ranker
 from server.tools.tool import Answer, Count, Offer, Recalled, Scene, ToolFailed
 from server.vector_stores.ingest import Ingestor
-from server.vector_stores.resources import searched_by
+from server.vector_stores.resources import at_hand
 from server.vector_stores.searching import Found, Ranking, Searcher
 
 NAME = "file_search"
@@ -183,7 +183,8 @@ class FileSearch:
 def _scope(tx: Tx, run: Record) -> Scope:
     """Where its passages are, and how far its thread's numbers and its own searches have come."""
     assistant = tx.assistants.by_id(run.assistant_id)
-    shared, own = searched_by(run, assistant, tx.threads.by_id(run.thread_id))
+    thread = tx.threads.by_id(run.thread_id)
+    shared, own = at_hand("file_search", run, assistant, thread)
     before = [call for step in tx.steps.of_run(run.id) for call in _searches(step)]
     return Scope(shared, own, _first_number(tx, run), len(before))
 

@@ -7,6 +7,7 @@ from itertools import count
 from server.chat.links import FOLDER
 from server.db.database import Tx
 from server.db.stores import Record
+from server.vector_stores.resources import at_hand
 
 MOST_BYTES = 200  # of a name; file systems take 255
 
@@ -23,17 +24,13 @@ def in_folder(tx: Tx, run: Record) -> dict[str, Record]:
     """
     assistant = tx.assistants.by_id(run.assistant_id)
     thread = tx.threads.by_id(run.thread_id)
-    wanted = dict.fromkeys([*(_ids_of(run) or _ids_of(assistant)), *_ids_of(thread)])
+    shared, own = at_hand("code_interpreter", run, assistant, thread)
+    wanted = dict.fromkeys([*shared, *own])
     there = tx.files.among(run.project_id, wanted, tx.now)
     named: dict[str, Record] = {}
     for file in (there[file_id] for file_id in wanted if file_id in there):
         named[_free(plain(file.filename) or file.id, named)] = file
     return named
-
-
-def _ids_of(owner: Record | None) -> list[str]:
-    resources = {} if owner is None else owner.tool_resources
-    return list(resources.get("code_interpreter", {}).get("file_ids", ()))
 
 
 def plain(filename: str) -> str:

@@ -23,6 +23,7 @@ from server.vector_stores.rows import (
 
 OF_THREAD = schemas.StoreExpiry(anchor="last_active_at", days=7)
 MOST_CODE_FILES = 20
+_LISTS = {"file_search": "vector_store_ids", "code_interpreter": "file_ids"}  # by tool
 
 
 def require_resources(tx: Tx, project: str, wanted: schemas.ToolResources | None) -> None:
@@ -83,25 +84,30 @@ def attach(tx: Tx, project: str, thread_id: str, messages: Sequence[schemas.Crea
         tx.threads.update(thread.seq, {"tool_resources": resources})
 
 
-def searched_by(
-    run: Record, assistant: Record | None, thread: Record | None
+def at_hand(
+    tool: str, run: Record, assistant: Record | None, thread: Record | None
 ) -> tuple[Sequence[str], Sequence[str]]:
-    """Where a run searches: in its own vector stores, else its assistant's; and in its thread's."""
-    return _stores_of(run) or _stores_of(assistant), _stores_of(thread)
+    """What a tool of a run works with: the run's own or else its assistant's; and its thread's.
+
+    Ids, of vector stores or of files.
+    """
+    return _ids_of(run, tool) or _ids_of(assistant, tool), _ids_of(thread, tool)
 
 
 def note_use(tx: Tx, run: Record, assistant: Record) -> None:
     """The vector stores that a new run can search are in use: they expire later."""
     if any(tool["type"] == "file_search" for tool in run.tools):
-        shared, own = searched_by(run, assistant, tx.threads.by_id(run.thread_id))
+        thread = tx.threads.by_id(run.thread_id)
+        shared, own = at_hand("file_search", run, assistant, thread)
         tx.vector_stores.touch(run.project_id, [*shared, *own], tx.now)
 
 
-def _stores_of(owner: Record | None) -> Sequence[str]:
+def _ids_of(owner: Record | None, tool: str) -> Sequence[str]:
+    """Those that the owner's resources have for a tool."""
     if owner is None:
         return ()
-    stores: Sequence[str] = owner.tool_resources.get("file_search", {}).get("vector_store_ids", ())
-    return stores
+    ids: Sequence[str] = owner.tool_resources.get(tool, {}).get(_LISTS[tool], ())
+    return ids
 
 
 def _attached_for(attached: Sequence[schemas.Attachment], tool: str) -> list[str]:
@@ -109,7 +115,7 @@ def _attached_for(attached: Sequence[schemas.Attachment], tool: str) -> list[str
 
 
 def _with_code_files(thread: Record, more: Sequence[str]) -> list[str]:
-    before = thread.tool_resources.get("code_interpreter", {}).get("file_ids", ())
+    before = _ids_of(thread, "code_interpreter")
     file_ids = list(dict.fromkeys([*before, *more]))
     if len(file_ids) > MOST_CODE_FILES:
         raise errors.too_many_files_of_thread(MOST_CODE_FILES)
@@ -118,7 +124,7 @@ def _with_code_files(thread: Record, more: Sequence[str]) -> list[str]:
 
 def _store_of(tx: Tx, thread: Record) -> Record:
     """The thread's own store, or a new one where it has none or its time is over."""
-    for store_id in _stores_of(thread):
+    for store_id in _ids_of(thread, "file_search"):
         store = tx.vector_stores.get(thread.project_id, store_id)
         if store is not None and not is_over(tx, store):
             return store
