@@ -57,11 +57,11 @@ def callable_beside(
 def without_call(schema: Schema) -> Schema:
     """The same schema, less the objects that would be read as calls.
 
-    Of what makes one, that is left out which the schema does not speak of. What was open stays so.
+    Of what makes one, that is left out which the schema does not speak of.
     """
     barred = _NAME if _declared(schema) & _ARGUMENTS else _ARGUMENTS
     properties = {**schema.get("properties", {}), **dict.fromkeys(sorted(barred), False)}
-    return {"additionalProperties": True, **schema, "properties": properties}
+    return {**schema, "properties": properties}
 
 
 def _all_declared(schema: Schema) -> bool:

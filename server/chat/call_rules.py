@@ -102,13 +102,15 @@ class CallRules:
 
     def answer_beside(self, form: AnswerForm) -> str:
         """The rule for an answer, where there may be calls instead: none that is read as a call."""
-        rules, schema = self._rules, form.schema
-        if self._has_objects:
-            schema = schema if form.strict else rules.held_to(schema)
-            if schema == ANY_OBJECT:
-                return self._object_but_no_call()
-            schema = without_call(schema)
-        return rules.add("answer", rules.json(schema, strict=form.strict))
+        rules = self._rules
+        if not self._has_objects:
+            return rules.add("answer", rules.json(form.schema, strict=form.strict))
+        if form.strict:
+            return rules.add("answer", rules.json(without_call(form.schema), strict=True))
+        kept = rules.held_to(form.schema)
+        if kept == ANY_OBJECT:
+            return self._object_but_no_call()
+        return rules.add("answer", rules.json_of(without_call(kept)))
 
     def _one_of(self, first: Sequence[str]) -> str:
         return f"({' | '.join(first)}) {self._more}"

@@ -91,7 +91,11 @@ class Rules:
         """JSON of this schema, or of what can be enforced of it."""
         if strict:
             return f"%json {json.dumps({**enforced(schema), 'x-guidance': _COMPACT})}"
-        kept = enforced(self.held_to(schema))
+        return self.json_of(self.held_to(schema))
+
+    def json_of(self, kept: Schema) -> str:
+        """JSON of what `held_to` gives."""
+        kept = enforced(kept)
         self._let_go_of_factors(kept)
         return f"%json {json.dumps({**kept, 'x-guidance': _LENIENT})}"
 
