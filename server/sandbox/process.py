@@ -184,9 +184,7 @@ class SandboxProcess:
 
     async def kill(self, cause: str) -> None:
         """End all of it. Returns when nothing is left, cancelled or not."""
-        if self._killing is None:
-            self._killing = asyncio.create_task(self._kill(cause))
-        await asyncio.shield(self._killing)
+        await asyncio.shield(self._kill_soon(cause))
 
     def _open(self, ours: socket.socket, output: int) -> None:
         self._socket, self._output = ours, output
@@ -229,9 +227,10 @@ class SandboxProcess:
         self._read_all_output()
         self._kill_soon(None)
 
-    def _kill_soon(self, cause: str | None) -> None:
+    def _kill_soon(self, cause: str | None) -> asyncio.Task[None]:
         if self._killing is None:
             self._killing = asyncio.create_task(self._kill(cause))
+        return self._killing
 
     def _read_output(self) -> None:
         """Some of what was printed; nothing more is to come when it ends."""

@@ -28,7 +28,7 @@ from server.sandbox.frames import (
     raw_length,
 )
 from server.sandbox.pool import SessionPool
-from server.sandbox.session import add
+from server.sandbox.session import add, to_its_end
 from server.sandbox.values import (
     FileIn,
     Image,
@@ -128,10 +128,7 @@ class RemoteSandbox:
         except (OSError, EOFError, Forged) as error:
             raise SandboxCrashed(_LOST) from error
         finally:
-            ending = asyncio.ensure_future(wire.hang_up())
-            while not ending.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.shield(ending)
+            await to_its_end(wire.hang_up())
 
 
 class _Wire:

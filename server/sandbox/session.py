@@ -9,12 +9,12 @@ import asyncio
 import codecs
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from server.config import CodeInterpreterSettings
-from server.sandbox.frames import CHUNK, Frame, Head
+from server.sandbox.frames import CHUNK, MOST_RAW, Frame, Head
 from server.sandbox.notebook import DATA
 from server.sandbox.process import Lost, SandboxProcess
 from server.sandbox.usage import contents, files_seen_by, usage, without_shared
@@ -28,7 +28,6 @@ _BATCH: Final = 0.05  # seconds that printed text waits for more
 _BATCH_BYTES: Final = 2**14
 _ANSWERS: Final = ("done", "image", "chunk")
 _FLOOD: Final = 250  # times what is kept of the output
-_MOST_IMAGE: Final = 2**23  # bytes
 _PLACES: Final = (DATA, "/tmp", "/dev/shm")
 _OURS: Final = 2  # processes that are there before the code starts any
 _KEPT: Final = "Variables and files are kept."
@@ -189,10 +188,7 @@ class Session:
 
     async def _stop(self, asking: asyncio.Future[Head]) -> None:
         """After a cancel: returns when the session is idle, or over; whoever cancels again."""
-        stopping = asyncio.ensure_future(self._stopped(asking))
-        while not stopping.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(stopping)
+        await to_its_end(self._stopped(asking))
 
     async def _stopped(self, asking: asyncio.Future[Head]) -> None:
         self._process.interrupt()
@@ -265,7 +261,7 @@ class Session:
                 return head, raw
 
     def _show(self, picture: bytes) -> None:
-        if self._call is not None and picture.startswith(b"\x89PNG") and len(picture) < _MOST_IMAGE:
+        if self._call is not None and picture.startswith(b"\x89PNG") and len(picture) < MOST_RAW:
             self._call.show(picture)
 
     def _hear(self, data: bytes) -> None:
@@ -356,6 +352,14 @@ class _Call:
         self._dropped += size
         if self._dropped > self.flood:
             self.flooded()
+
+
+async def to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Return when it is done, however often that is cancelled."""
+    ending = asyncio.ensure_future(work)
+    while not ending.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(ending)
 
 
 def add(outputs: list[Output], output: Output) -> None:

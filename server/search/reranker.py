@@ -6,13 +6,11 @@ Knows nothing of files, of indexes, and of where a model is from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
+from server.engine.pairs import LONGEST_TOKEN
 from server.engine.pool import ModelPool
 from server.engine.protocol import Engine
 from server.search.embedder import PATIENCE_OF_QUERIES
-
-LONGEST_TOKEN: Final = 32  # characters; hardly any token has so many
 
 
 class Reranker:

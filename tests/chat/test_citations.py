@@ -14,6 +14,7 @@ from server.chat.citations import (
     as_written,
     passages,
 )
+from tests.chat.parts import joined
 
 RETURNS = Source(
     1, 0, "file-a", "returns.md", "You can return things within 30 days. Keep the box."
@@ -28,17 +29,6 @@ def written(text: str, *, at: int = 0, sources: tuple[Source, ...] = SOURCES) ->
     """What becomes of a text that is written in two pieces."""
     writer = CitationWriter(sources)
     return joined([*writer.feed(text[:at]), *writer.feed(text[at:]), *writer.finish()])
-
-
-def joined(parts: list[Part]) -> list[Part]:
-    """With neighbouring texts put together."""
-    said: list[Part] = []
-    for part in parts:
-        if isinstance(part, str) and said and isinstance(said[-1], str):
-            said[-1] += part
-        else:
-            said.append(part)
-    return said
 
 
 def told(parts: list[Part]) -> str:

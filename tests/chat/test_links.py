@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from server.chat.citations import Citation, CitationWriter, Part, Source
 from server.chat.links import Link, Links
+from tests.chat.parts import joined
 
 NAMES = ("plot.png", "plot.png.gz", "my file.csv", "a", "sandbox", "größe (1).csv", "x [1].txt")
 SOURCE = Source(1, 0, "file-a", "a.md", "Orders are shipped within two days.")
@@ -21,17 +22,6 @@ def written(text: str, *ends: int, sources: tuple[Source, ...] = ()) -> list[Par
     places = [0, *sorted(ends), len(text)]
     parts = [p for a, b in pairwise(places) for p in writer.feed(text[a:b])]
     return joined([*parts, *writer.finish()])
-
-
-def joined(parts: list[Part]) -> list[Part]:
-    """With neighbouring texts put together."""
-    said: list[Part] = []
-    for part in parts:
-        if isinstance(part, str) and said and isinstance(said[-1], str):
-            said[-1] += part
-        else:
-            said.append(part)
-    return said
 
 
 def link(name: str, spelled: str = "") -> Link:
