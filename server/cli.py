@@ -11,8 +11,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -42,6 +43,7 @@ from server.db.database import DatabaseBusy
 from server.db.folder import FolderInUse
 from server.db.migrate import WrongVersion
 from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
+from server.fetching import Unobtainable
 from server.sandbox import packages
 from server.sandbox.choice import environment_of, open_sandbox, usual_environment
 from server.sandbox.pool import SessionPool
@@ -303,12 +305,7 @@ def embeddings_command(settings: Settings) -> int:
     if minilm.is_made(folder, minilm.MINILM):
         print(f"{path} is there.")
         return 0
-    try:
-        minilm.make(folder, minilm.MINILM)
-    except minilm.Unobtainable as problem:
-        raise Refused(str(problem)) from problem
-    except OSError as error:
-        raise Refused(_cannot_use(error, folder)) from error
+    _make(partial(minilm.make, folder, minilm.MINILM), folder)
     print(f"{path} is made: {path.stat().st_size / 1e6:.1f} MB.")
     return 0
 
@@ -319,14 +316,19 @@ def packages_command(settings: Settings) -> int:
     if packages.is_made(folder):
         print(f"{folder} is there.")
         return 0
+    _make(partial(packages.make, folder), folder)
+    print(f"{folder} is made.")
+    return 0
+
+
+def _make(work: Callable[[], None], folder: Path) -> None:
+    """What is fetched goes into the folder. Raises Refused."""
     try:
-        packages.make(folder)
-    except packages.Unobtainable as problem:
+        work()
+    except Unobtainable as problem:
         raise Refused(str(problem)) from problem
     except OSError as error:
         raise Refused(_cannot_use(error, folder)) from error
-    print(f"{folder} is made.")
-    return 0
 
 
 def sandbox_command(settings: Settings) -> int:

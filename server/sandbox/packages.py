@@ -5,7 +5,6 @@ pip fetches what is locked, from wherever it is set up to fetch.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,14 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from server.bundled import bundled_path
+from server.fetching import Unobtainable, pip_for
 from server.sandbox.backends import FONTS
 
 _LOCK: Final = "requirements/code-interpreter.lock"
 _FIND_FONTS: Final = "import matplotlib.font_manager"
-
-
-class Unobtainable(Exception):
-    """There is no environment; the text says why, for the user."""
 
 
 def is_made(environment: Path) -> bool:
@@ -31,15 +27,13 @@ def is_made(environment: Path) -> bool:
 
 def make(environment: Path) -> None:
     """Make it, or bring it up to date. Raises Unobtainable, OSError."""
-    if importlib.util.find_spec("pip") is None:
-        raise Unobtainable(f"pip is not there to fetch packages: {sys.executable} -m pip")
+    pip = pip_for("packages")
     python = environment / "bin" / "python"
     base = getattr(sys, "_base_executable", sys.executable)
     if not python.exists():
         _run(base, "-m", "venv", "--without-pip", str(environment))
-    options = ("--disable-pip-version-check", "--no-input", "--quiet")
     _run(
-        *(sys.executable, "-m", "pip", "--python", str(python), "install", *options),
+        *(*pip, "--python", str(python), "install", "--quiet"),
         *("--require-hashes", "--only-binary=:all:", "-r", str(bundled_path(_LOCK))),
     )
     # What matplotlib finds out of the fonts takes it a second, each time, if it cannot keep it.
@@ -51,4 +45,4 @@ def _run(*command: str, **environment: str) -> None:
     """Its progress and troubles it tells itself."""
     given = {**os.environ, **environment} if environment else None
     if subprocess.run(command, env=given, check=False).returncode != 0:
-        raise Unobtainable(f"{' '.join(command[:4])} failed; why is said above")
+        raise Unobtainable(f"{' '.join(command[:3])} failed; why is said above")

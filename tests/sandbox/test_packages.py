@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from server import fetching
+from server.fetching import Unobtainable
 from server.sandbox import packages
 from server.sandbox.backends import Bubblewrap, CannotStart, Landlock, Python
 from server.sandbox.choice import usual_environment
@@ -139,7 +141,7 @@ def test_what_is_made_is_known_by_its_lock(tmp_path: Path) -> None:
 
 def test_without_pip_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing is made."""
-    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(packages.Unobtainable, match="pip is not there"):
+    monkeypatch.setattr(fetching.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(Unobtainable, match="pip is not there"):
         packages.make(tmp_path / "environment")
     assert not list(tmp_path.iterdir())

