@@ -3,6 +3,9 @@
 `python -m benchmarks.weights 0.5b` prints the file's path, made once into the cache. The vocabulary
 is the real one, from llama.cpp's source. A row of the output is zero unless its token is a plain
 word, so that an answer never ends by itself and each of its tokens is one whole piece of text.
+
+llama.cpp quantizes a sample: the same model, with few rows in all matrices but the output. Rows of
+the sample, drawn at random, then fill the model: to quantize 8B would take minutes.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +29,7 @@ from benchmarks.source import gguf_package, llama_cpp_source
 from tools.build_llama import locked, say
 
 if TYPE_CHECKING:
-    from gguf import GGUFReader, GGUFWriter
+    from gguf import GGUFReader, GGUFWriter, ReaderTensor
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
@@ -42,7 +45,9 @@ LLAMA_3 = (
 SPREAD = 0.02  # of the weights, as models are initialised
 # With this, the best logits stand out about as much as a trained model's.
 OUTPUT_GAIN = 4.0
-ROWS_AT_ONCE = 8192
+SAMPLE_ROWS = 256  # of a matrix
+NOISE = 1 << 24  # values; a row is a piece of them
+NOT_COPIED = ("GGUF.", "general.architecture")  # the writer has its own
 WORD = re.compile("Ġ[a-z]{2,12}")  # Ġ is how byte-level vocabularies write a space
 QUANTIZATIONS = {
     "q4_k_m": llama.LLAMA_FTYPE_MOSTLY_Q4_K_M,
@@ -117,6 +122,12 @@ class Tensor:
     words_only: bool = False  # rows of tokens that are no words are zero
 
     @property
+    def sample(self) -> Tensor:
+        """With as many rows as are quantized. No two words may be alike: they would tie."""
+        whole = len(self.shape) == 1 or self.words_only
+        return self if whole else replace(self, shape=(SAMPLE_ROWS, *self.shape[1:]))
+
+    @property
     def dtype(self) -> type[np.float16 | np.float32]:
         return np.float32 if len(self.shape) == 1 else np.float16
 
@@ -137,38 +148,76 @@ def model_file(shape: str, quantization: str) -> Path:
 
 
 def vocabulary_words(shape: str) -> list[str]:
-    """Words that are one token each when a space stands before them."""
-    tokens = _tokens(_vocabulary(SHAPES[shape]))
-    return [token[1:] for token in tokens if WORD.fullmatch(token)]
+    """Words that are one token each when a space stands before them.
+
+    llama.cpp reads a vocabulary in no time, its own Python package in many seconds.
+    """
+    _be_silent()
+    parameters = llama.llama_model_default_params()
+    parameters.vocab_only = True
+    model = llama.llama_model_load_from_file(str(_path(SHAPES[shape])).encode(), parameters)
+    vocabulary = llama.llama_model_get_vocab(model)
+    count = llama.llama_vocab_n_tokens(vocabulary)
+    texts = [llama.llama_vocab_get_text(vocabulary, token).decode() for token in range(count)]
+    llama.llama_model_free(model)
+    return [text[1:] for text in texts if WORD.fullmatch(text)]
 
 
 def _make(shape: Shape, quantization: str, path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent) as work:
-        full, small = Path(work) / "f16.gguf", Path(work) / path.name
-        _write(shape, full)
-        _quantize(full, small, QUANTIZATIONS[quantization])
-        small.rename(path)
-
-
-def _write(shape: Shape, path: Path) -> None:
-    """A file of 16 bit weights, a piece at a time: an 8B model is larger than most memories."""
     vocabulary = _vocabulary(shape)
     words = np.array([bool(WORD.fullmatch(token)) for token in _tokens(vocabulary)])
+    with tempfile.TemporaryDirectory(dir=path.parent) as work:
+        plain, sample, whole = (
+            Path(work) / name for name in ("f16.gguf", "sample.gguf", path.name)
+        )
+        _write_sample(shape, words, plain)
+        _quantize(plain, sample, QUANTIZATIONS[quantization])
+        _write_whole(shape, vocabulary, sample, whole)
+        whole.rename(path)
+
+
+def _write_sample(shape: Shape, words: npt.NDArray[np.bool_], path: Path) -> None:
+    """Without the vocabulary, which takes long to read."""
     writer = gguf_package().GGUFWriter(path, shape.architecture)
     _describe(writer, shape)
-    _copy_vocabulary(writer, vocabulary)
-    tensors = list(_tensors(shape, len(words)))
+    tensors = [tensor.sample for tensor in _tensors(shape, len(words))]
     for tensor in tensors:
         writer.add_tensor_info(
             tensor.name, tensor.shape, np.dtype(tensor.dtype), tensor.size, raw_dtype=None
         )
+    _begin(writer)
+    random = np.random.default_rng(0)
+    noise = (random.standard_normal(NOISE, np.float32) * SPREAD).astype(np.float16)
+    for tensor in tensors:
+        writer.write_tensor_data(_values(tensor, words, noise, random))
+    writer.close()
+
+
+def _write_whole(shape: Shape, vocabulary: GGUFReader, sample: Path, path: Path) -> None:
+    """A tensor at a time: an 8B model is larger than many memories."""
+    reader = gguf_package().GGUFReader(sample)
+    writer = gguf_package().GGUFWriter(path, shape.architecture)
+    _copy_fields(reader, writer)
+    _copy_fields(vocabulary, writer, "tokenizer.ggml.")
+    sampled = {tensor.name: tensor for tensor in reader.tensors}
+    tensors = list(_tensors(shape, len(_tokens(vocabulary))))
+    for tensor in tensors:
+        data, rows = sampled[tensor.name].data, tensor.shape[0]
+        size = (rows, *data.shape[1:])  # of a matrix in bytes
+        length = data[0].nbytes * rows
+        kind = sampled[tensor.name].tensor_type
+        writer.add_tensor_info(tensor.name, size, data.dtype, length, kind)
+    _begin(writer)
+    random = np.random.default_rng(1)
+    for tensor in tensors:
+        writer.write_tensor_data(_spread(sampled[tensor.name], tensor.shape[0], random))
+    writer.close()
+
+
+def _begin(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    noise = np.random.default_rng(0)
-    for tensor in tensors:
-        writer.write_tensor_data(_values(tensor, words, noise))
-    writer.close()
 
 
 def _describe(writer: GGUFWriter, shape: Shape) -> None:
@@ -186,15 +235,21 @@ def _describe(writer: GGUFWriter, shape: Shape) -> None:
     writer.add_chat_template(shape.template)
 
 
-def _copy_vocabulary(writer: GGUFWriter, vocabulary: GGUFReader) -> None:
-    for field in vocabulary.fields.values():
-        if field.name.startswith("tokenizer.ggml."):
+def _copy_fields(reader: GGUFReader, writer: GGUFWriter, prefix: str = "") -> None:
+    """What a file says of its model, as far as the name begins so and is not the format's own."""
+    for field in reader.fields.values():
+        if field.name.startswith(prefix) and not field.name.startswith(NOT_COPIED):
             kind, *inner = field.types
             writer.add_key_value(field.name, field.contents(), kind, inner[0] if inner else None)
 
 
 def _vocabulary(shape: Shape) -> GGUFReader:
-    return gguf_package().GGUFReader(llama_cpp_source() / "models" / shape.vocabulary)
+    reader: GGUFReader = gguf_package().GGUFReader(_path(shape))
+    return reader
+
+
+def _path(shape: Shape) -> Path:
+    return llama_cpp_source() / "models" / shape.vocabulary
 
 
 def _tokens(vocabulary: GGUFReader) -> list[str]:
@@ -230,29 +285,46 @@ def _block_tensor(
 
 
 def _values(
-    tensor: Tensor, words: npt.NDArray[np.bool_], noise: np.random.Generator
+    tensor: Tensor,
+    words: npt.NDArray[np.bool_],
+    noise: npt.NDArray[np.float16],
+    random: np.random.Generator,
 ) -> npt.NDArray[np.float16 | np.float32]:
     if tensor.fill is not None:
         return np.full(tensor.shape, tensor.fill, tensor.dtype)
-    values = np.empty(tensor.shape, tensor.dtype)
-    for row in range(0, len(values), ROWS_AT_ONCE):
-        some = values[row : row + ROWS_AT_ONCE]
-        some[:] = noise.standard_normal(some.shape, np.float32) * SPREAD
+    rows, width = tensor.shape
+    pieces = np.lib.stride_tricks.sliding_window_view(noise, width)
+    values: npt.NDArray[np.float16] = pieces[random.integers(0, len(pieces), rows)]
     if tensor.words_only:
         values[~words] = 0
     return values
 
 
+def _spread(
+    sample: ReaderTensor, rows: int, random: np.random.Generator
+) -> npt.NDArray[np.uint8 | np.float32]:
+    """As many rows, of the sample's."""
+    data: npt.NDArray[np.uint8 | np.float32] = sample.data
+    return data if len(data) == rows else data[random.integers(0, len(data), rows)]
+
+
 def _quantize(source: Path, target: Path, kind: int) -> None:
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype = kind
-    silent = llama.llama_log_callback(lambda level, text, data: None)
-    llama.llama_log_set(silent, None)
+    _be_silent()
     code = llama.llama_model_quantize(
         str(source).encode(), str(target).encode(), ctypes.byref(parameters)
     )
     if code:
         raise SystemExit(f"llama.cpp could not quantize {source}: {code}")
+
+
+@cache
+def _be_silent() -> object:
+    """What C calls is kept alive by being returned once."""
+    silent = llama.llama_log_callback(lambda level, text, data: None)
+    llama.llama_log_set(silent, None)
+    return silent
 
 
 def main() -> None:
