@@ -151,7 +151,7 @@ class Decoder:
 
     def tend(self) -> None:
         """Do what can wait until there is nothing better to do."""
-        self._cache.thin_out()
+        self._cache.thin_out_gently()
         self._cache.save_due()
 
     def save_all(self) -> None:

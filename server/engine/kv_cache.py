@@ -24,6 +24,9 @@ SHORTEST_SNAPSHOT = 64
 WORTH_LOADING = 32
 # An idle slot is saved after so many seconds, while nobody waits for it.
 SAVE_AFTER = 5.0
+# Beside live sequences, nothing is saved ahead of need for so many times what the last one took: a
+# GPU's states are large and have to come over a bus.
+REST = 9
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +86,7 @@ class KVCache:
         self._slots = [Slot(index) for index in range(backend.slots)]
         self._cells = CellCount(backend.slots)
         self._uses = count(1)
+        self._rests_until = 0.0  # by the clock
 
     @property
     def held_cells(self) -> int:
@@ -198,6 +202,8 @@ class KVCache:
 
     def save_due(self) -> None:
         """Save the idle slot whose time has come, if there is one."""
+        if self._rests:
+            return
         unsaved = [slot for slot in self._idle_slots() if not slot.saved]
         if unsaved:
             first = min(unsaved, key=lambda slot: slot.idle_since)
@@ -223,9 +229,25 @@ class KVCache:
 
         To save what is in them takes a while: not for when somebody waits to hear of a step.
         """
-        if any(slot.busy for slot in self._slots):
-            while self.idle_cells > self._idle_limit and self.evict():
-                pass
+        while self._is_too_full and self.evict():
+            pass
+
+    def thin_out_gently(self) -> None:
+        """The same, as far as saving leaves most of the time to decoding."""
+        while self._is_too_full and not self._rests and self.evict():
+            pass
+
+    @property
+    def _is_too_full(self) -> bool:
+        return self._is_busy and self.idle_cells > self._idle_limit
+
+    @property
+    def _is_busy(self) -> bool:
+        return any(slot.busy for slot in self._slots)
+
+    @property
+    def _rests(self) -> bool:
+        return self._clock() < self._rests_until and self._is_busy
 
     def _idle_slots(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.tokens and not slot.busy]
@@ -294,7 +316,10 @@ class KVCache:
         if length < SHORTEST_SNAPSHOT or not self._store.keeps:
             return
         if not self._store.holds(slot.scope, owner, tokens):
+            started = self._clock()
             state = self._backend.save(slot.index, length)
+            ended = self._clock()
+            self._rests_until = ended + REST * (ended - started)
             self._store.keep(slot.scope, owner, tokens, state)
 
 

@@ -58,6 +58,7 @@ class ArithmeticBackend:
         self.interrupts = 0  # how many of the next decodes are interrupted in their middle
         self.now = 0.0
         self.seconds_per_token = 0.0
+        self.seconds_per_save = 0.0
         self._rows: dict[int, list[int]] = {}
 
     def decode(self, batch: Batch) -> Outcome:
@@ -116,6 +117,7 @@ class ArithmeticBackend:
     def save(self, slot: int, length: int) -> State:
         assert self.rolls_back or length == len(self.held[slot])
         self.saves += 1
+        self.now += self.seconds_per_save
         return np.array(self.held[slot][:length], np.uint8)
 
     def load(self, slot: int, state: State) -> bool:

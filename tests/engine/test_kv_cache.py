@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 from server.engine.batch import Batch, Part
-from server.engine.kv_cache import SAVE_AFTER, KVCache, Slot
+from server.engine.kv_cache import REST, SAVE_AFTER, KVCache, Slot
 from server.engine.snapshots import SHARED, SnapshotStore
 from tests.engine.arithmetic import ArithmeticBackend
 from tests.engine.serving import prompt_of
@@ -86,6 +86,41 @@ def test_a_thread_that_ends_beside_others_makes_room() -> None:
     assert not cached.saved()
     cached.cache.thin_out()
     assert cached.saved() == {"x": 70}
+    assert cached.backend.cells_held == 70
+
+
+def test_saving_ahead_of_need_leaves_most_of_the_time_to_others() -> None:
+    """One that took a second is the last for nine, but for when there is nobody to wait for it."""
+    cached = Cached(idle=0)
+    cached.backend.seconds_per_save = 1.0
+    for number, owner in enumerate("xyz"):
+        cached.take(owner, prompt_of(number, 70))
+    live = cached.begin("live", prompt_of(3, 70))
+    cached.cache.thin_out_gently()
+    assert cached.saved() == {"x": 70}
+    cached.backend.now += REST - 0.5
+    cached.cache.thin_out_gently()
+    cached.cache.save_due()
+    assert cached.saved() == {"x": 70}
+    cached.backend.now += 0.5
+    cached.cache.thin_out_gently()
+    assert cached.saved() == {"x": 70, "y": 70}
+    cached.cache.release(live)
+    cached.cache.save_due()
+    assert cached.saved() == {"x": 70, "y": 70, "z": 70}
+
+
+def test_who_has_to_go_goes_at_once() -> None:
+    """For those who start, and for cells that are needed, nothing waits."""
+    cached = Cached(idle=0, cells=280)
+    cached.backend.seconds_per_save = 1.0
+    for number, owner in enumerate("xyz"):
+        cached.take(owner, prompt_of(number, 70))
+    cached.begin("live", prompt_of(3, 70))
+    cached.cache.thin_out_gently()
+    assert cached.cache.make_room(140)
+    assert cached.saved() == {"x": 70, "y": 70}
+    cached.cache.thin_out()
     assert cached.backend.cells_held == 70
 
 
