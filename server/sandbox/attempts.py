@@ -24,6 +24,7 @@ def try_all(target: dict[str, Any]) -> None:
     """Print what can be reached of the host; `target` says where that is."""
     library = ctypes.CDLL(None)
     file, pid, secret = target["file"], target["pid"], target["secret"]
+    above = f"/proc/{os.getppid()}/mem"
     local = socket.socket(socket.AF_UNIX) if target["unix"] else None
     attempts: dict[str, Callable[[], object]] = {
         "read a file of the server's": lambda: open(file).read(),  # noqa: PTH123, SIM115
@@ -36,6 +37,7 @@ def try_all(target: dict[str, Any]) -> None:
         "have the server's environment": lambda: secret in os.environ.values(),
         "make a namespace": lambda: library.unshare(_NEW_USER) == 0,
         "trace a process": lambda: library.ptrace(_ATTACH, pid, 0, 0) == 0,
+        "write into the process above": lambda: open(above, "r+b"),  # noqa: PTH123, SIM115
         "have memory that nobody counts": lambda: os.memfd_create("x"),
         "start processes without end": lambda: _forks(target["processes"]),
     }

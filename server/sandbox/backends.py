@@ -137,7 +137,7 @@ class Bubblewrap:
         command = (
             *(self._program, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
             *(_ROOTS_WAY if is_root else _USERS_WAY),
-            *("--die-with-parent", "--new-session", "--hostname", "sandbox"),
+            *("--as-pid-1", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
             *("--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"),
             *self._visible(),
             *("--proc", "/proc", "--tmpfs", "/dev"),

@@ -113,7 +113,7 @@ HOSTILE = {
     "kill the server": Hostile("import os; os.kill(@VICTIM@, 9)", DENIED),
     "kill everybody": Hostile("import os; os.kill(-1, 9)", DENIED + r"|^$"),
     "kill its parent": Hostile(
-        "import os, signal\nfor s in (9, 15):\n  try: os.kill(os.getppid(), s)\n"
+        "import os, signal\nfor s in (2, 9, 15):\n  try: os.kill(os.getppid(), s)\n"
         "  except OSError as e: print(e)",
         r"(permitted|^$)",
     ),
@@ -125,6 +125,9 @@ HOSTILE = {
     "trace the server": Hostile(refused("l.ptrace(16, @VICTIM@, 0, 0)"), EPERM),
     "read the server's memory": Hostile(
         refused("l.process_vm_readv(@VICTIM@, 0, 0, 0, 0, 0)"), EPERM
+    ),
+    "write into the process above": Hostile(
+        "import os; open(f'/proc/{os.getppid()}/mem', 'r+b')", DENIED
     ),
     "open the server's process": Hostile(refused("l.syscall(434, @VICTIM@, 0)"), EPERM),
     "signals by way of a file": Hostile(
