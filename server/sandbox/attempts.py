@@ -32,6 +32,8 @@ def try_all(target: dict[str, Any]) -> None:
         "write to the system": lambda: open("/usr/written", "w"),  # noqa: PTH123, SIM115
         "connect to a port": lambda: socket.create_connection(("127.0.0.1", target["port"]), 1),
         "connect to a socket": lambda: local and local.connect_ex("\0" + target["socket"]) == 0,
+        "send to a socket": lambda: any(map(_sends, target["datagrams"])),
+        "change a file of the server's": lambda: _changes(file),
         "kill a process of the server's": lambda: _kills(pid),
         "read the server's environment": lambda: any(map(_tells(secret), _environments())),
         "have the server's environment": lambda: secret in os.environ.values(),
@@ -59,6 +61,19 @@ def _tells(secret: str) -> Callable[[str], bool]:
         return False
 
     return tells
+
+
+def _sends(address: str) -> bool:
+    with contextlib.suppress(OSError):
+        ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.connect(address)
+        return ours.send(b"x") > 0
+    return False
+
+
+def _changes(path: str) -> bool:
+    os.chmod(path, 0o604)  # noqa: PTH101
+    return os.stat(path).st_mode & 0o777 == 0o604  # noqa: PTH116
 
 
 def _kills(pid: int) -> bool:

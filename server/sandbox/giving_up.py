@@ -38,7 +38,8 @@ _KILLED: Final = 128  # and the signal: how shells tell it
 _NICE: Final = 10  # the decoding engine goes first
 
 # System calls by their numbers on x86-64 and on arm64; None: there is no such call there.
-_CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
+_Calls = dict[str, tuple[int | None, int | None]]
+_REFUSED: Final[_Calls] = {
     # namespaces and mounts
     "unshare": (272, 97),
     "setns": (308, 268),
@@ -72,7 +73,7 @@ _CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
     "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118),
     "sched_setattr": (314, 274),
-    # memory that nobody counts
+    # memory that nobody counts, and that of others
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
@@ -80,6 +81,14 @@ _CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
     "msgget": (68, 186),
     "semget": (64, 190),
     "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "shmctl": (31, 195),
+    "msgctl": (71, 187),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "semctl": (66, 191),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
     "vmsplice": (278, 75),
     "mbind": (237, 235),
     "set_mempolicy": (238, 237),
@@ -132,9 +141,33 @@ _CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
 }
+# What Landlock lets everybody do to files that he owns, or may write to as far as the file system
+# goes. They do nothing, and say that they did: many programs do not go on otherwise.
+_OF_OWNERS: Final[_Calls] = {
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+}
+_OF_WRITERS: Final[_Calls] = {
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+}
 _CLONE: Final = (56, 220)
 _CLONE3: Final = (435, 435)
 _SOCKET: Final = (41, 198)
+_SOCKET_PAIR: Final = (53, 199)
 _IOCTL: Final = (16, 29)
 _FCNTL: Final = (72, 25)
 _MMAP: Final = (9, 222)
@@ -142,10 +175,13 @@ _PRLIMIT: Final = (302, 261)
 _SET_AFFINITY: Final = (203, 122)
 _FIRST_UNKNOWN: Final = 451  # calls from here on came after this was written
 
+_SUCCESS: Final = 0  # as an error
 _NEW_NAMESPACES: Final = 0x7E020000  # the flags CLONE_NEW…
 _UNIX: Final = 1
+_CONNECTED: Final = (1, 5)  # SOCK_STREAM, SOCK_SEQPACKET: a pair of others can turn to anybody
+_KIND: Final = 0xF  # of a socket, without its flags
 _TERMINAL_INPUT: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: type into somebody's terminal
-_OWNERS: Final = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: have a signal sent
+_SIGNALS: Final = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY
 _SHARED_ANONYMOUS: Final = 0x21  # can be left behind uncounted
 
 _RULESET, _RULE, _RESTRICT = 444, 445, 446  # landlock's system calls
@@ -178,32 +214,47 @@ def give_up(given: dict[str, Any]) -> None:
         raise OSError(errno.ENOSYS, "this system cannot forbid to gain rights")
     if given["write"] is not None:
         restrict(given["read"], given["write"])
-    if not install(_checks(unix=given["unix"]), ALLOW):
+    idle = _idle(is_landlocked=given["write"] is not None, is_owner=given["uid"] is None)
+    if not install(_checks(idle, unix=given["unix"]), ALLOW):
         raise OSError(errno.ENOSYS, "this system cannot filter system calls")
 
 
-def _checks(*, unix: bool) -> Iterator[Instructions]:
+def _idle(*, is_landlocked: bool, is_owner: bool) -> _Calls:
+    """The calls that do nothing."""
+    if not is_landlocked:
+        return {}
+    return _OF_WRITERS | _OF_OWNERS if is_owner else _OF_WRITERS
+
+
+def _checks(idle: _Calls, *, unix: bool) -> Iterator[Instructions]:
     here = column()
     if here is None:
         return
     yield if_at_least(_FIRST_UNKNOWN, [refuse(errno.ENOSYS)])  # x32's calls as well
-    for numbers in _CALLS.values():
+    for numbers in _REFUSED.values():
         if (number := numbers[here]) is not None:
             yield if_equal(number, [refuse()])
+    for numbers in idle.values():
+        if (number := numbers[here]) is not None:
+            yield if_equal(number, [refuse(_SUCCESS)])
     yield if_equal(_CLONE3[here], [refuse(errno.ENOSYS)])  # its flags cannot be seen; clone's can
-    yield _unless(_CLONE[here], argument(0, mask=_NEW_NAMESPACES), 0, refuse())
-    yield _unless(_SOCKET[here], argument(0), _UNIX if unix else -1, refuse(errno.EAFNOSUPPORT))
-    yield _unless(_PRLIMIT[here], argument(0), 0, refuse())
-    yield _unless(_SET_AFFINITY[here], argument(0), 0, refuse())
+    yield _unless(_CLONE[here], argument(0, mask=_NEW_NAMESPACES), [0], refuse())
+    yield _unless(_SOCKET[here], argument(0), [_UNIX] if unix else [], refuse(errno.EAFNOSUPPORT))
+    if not unix:
+        yield _unless(_SOCKET_PAIR[here], argument(1, mask=_KIND), _CONNECTED, refuse())
+    yield _unless(_PRLIMIT[here], argument(0), [0], refuse())
+    yield _unless(_SET_AFFINITY[here], argument(0), [0], refuse())
     yield _if_any(_IOCTL[here], argument(1), _TERMINAL_INPUT)
-    yield _if_any(_FCNTL[here], argument(1), _OWNERS)
+    yield _if_any(_FCNTL[here], argument(1), _SIGNALS)
     shared = argument(3, mask=_SHARED_ANONYMOUS)
     yield _if_any(_MMAP[here], shared, [_SHARED_ANONYMOUS])
 
 
-def _unless(call: int, looked_at: Instructions, value: int, refused: bytes) -> Instructions:
-    """Refuse the call for all but one value."""
-    allowed = if_equal(value & 0xFFFFFFFF, [ALLOW])
+def _unless(
+    call: int, looked_at: Instructions, values: Iterable[int], refused: bytes
+) -> Instructions:
+    """Refuse the call for all but some values."""
+    allowed = [each for value in values for each in if_equal(value, [ALLOW])]
     return if_equal(call, [*looked_at, *allowed, refused])
 
 

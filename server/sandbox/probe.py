@@ -82,17 +82,28 @@ async def _victim() -> AsyncIterator[asyncio.subprocess.Process]:
 
 @contextlib.asynccontextmanager
 async def _target() -> AsyncIterator[dict[str, object]]:
-    """A file that everybody may read, a port, a socket in no folder."""
+    """A file that everybody may read, a port, sockets with and without a folder."""
     with (
         tempfile.TemporaryDirectory() as folder,
         socket.create_server(("127.0.0.1", 0)) as port,
         socket.socket(socket.AF_UNIX) as local,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as near,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far,
     ):
         name = f"assistants-{os.getpid()}"
         local.bind(f"\0{name}")
         local.listen(1)
         file = await asyncio.to_thread(_readable_file, Path(folder))
-        yield {"file": str(file), "port": port.getsockname()[1], "socket": name}
+        datagrams = [f"\0{name}-datagrams", str(file.with_name("socket"))]
+        for bound, address in zip((near, far), datagrams, strict=True):
+            bound.bind(address)
+        await asyncio.to_thread(file.with_name("socket").chmod, 0o666)
+        yield {
+            "file": str(file),
+            "port": port.getsockname()[1],
+            "socket": name,
+            "datagrams": datagrams,
+        }
 
 
 def _readable_file(folder: Path) -> Path:

@@ -65,6 +65,12 @@ HOSTILE = {
     "a socket in a folder of the host's": Hostile(
         "import socket; socket.socket(socket.AF_UNIX).connect('@LOCAL@')", DENIED
     ),
+    "a message to a socket of the host's": Hostile(
+        "import socket\nfor a in ('\\0@ABSTRACT@-datagrams', '@LOCAL@-datagrams'):\n"
+        "  try:\n    s, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "    s.connect(a); s.send(b'x'); print('SENT')\n  except OSError as e: print('kept')",
+        r"^kept\nkept\n$",
+    ),
     "a socket of the hypervisor's": Hostile(
         "import socket; socket.socket(40, 1).connect((2, 1))", NO_NETWORK
     ),
@@ -73,6 +79,13 @@ HOSTILE = {
     "a file of the server's": Hostile("print(open('@FILE@').read())", DENIED),
     "a file of the server's by another way": Hostile(
         "print(open('/proc/self/root@FILE@').read())", DENIED
+    ),
+    "the modes, times and owners of the server's files": Hostile(
+        "import os\nfor change in (lambda f: os.chmod(f, 0), lambda f: os.utime(f, (1, 1)),"
+        " lambda f: os.chown(f, -1, os.getgid()), lambda f: os.setxattr(f, 'user.x', b'1')):\n"
+        "  for path in ('@FILE@', os.path.dirname('@FILE@')):\n"
+        "    try: change(path)\n    except OSError: pass\nprint('tried')",
+        r"^tried\n$",
     ),
     "what is at the top": Hostile(
         "import os; print(os.path.exists('/work'), os.path.exists('/home'))\nos.listdir('/boot')",
@@ -198,6 +211,7 @@ HOSTILE = {
     "a piece of memory that is too large": Hostile("x = bytearray(8 << 30)", r"MemoryError"),
     "a file in memory": Hostile("import os; os.memfd_create('x')", DENIED),
     "shared memory that stays": Hostile(refused("l.shmget(0, 1 << 30, 0o1600)"), EPERM),
+    "messages between processes": Hostile(refused("l.msgsnd(0, 0, 0, 0)"), EPERM),
     "shared memory that nobody counts": Hostile("import mmap; mmap.mmap(-1, 1 << 20)", DENIED),
     "zeros that nobody counts": Hostile(
         "import mmap; mmap.mmap(open('/dev/zero', 'r+b').fileno(), 1 << 20)", DENIED
@@ -368,6 +382,8 @@ class Host:
     port: socket.socket
     abstract: socket.socket
     local: socket.socket
+    datagrams: tuple[socket.socket, socket.socket]
+    stats: list[tuple[int, int, int]]
     victim: subprocess.Popen[bytes]
 
     @property
@@ -384,13 +400,24 @@ class Host:
 
     def check(self) -> None:
         """Nobody was here."""
-        assert sorted(each.name for each in self.folder.iterdir()) == ["local", "secret"]
+        names = ["local", "local-datagrams", "secret"]
+        assert sorted(each.name for each in self.folder.iterdir()) == names
+        assert stats_of(self.folder) == self.stats
         assert (self.folder / "secret").read_text() == SECRET
         assert self.victim.poll() is None
         for listening in (self.port, self.abstract, self.local):
             listening.setblocking(False)
             with pytest.raises(BlockingIOError):
                 listening.accept()
+        for bound in self.datagrams:
+            with pytest.raises(BlockingIOError):
+                bound.recv(1)
+
+
+def stats_of(folder: Path) -> list[tuple[int, int, int]]:
+    """Of it and what is in it: what only the owner may change."""
+    found = [path.stat() for path in (folder, *sorted(folder.iterdir()))]
+    return [(each.st_mode, each.st_ctime_ns, each.st_mtime_ns) for each in found]
 
 
 @pytest.fixture
@@ -403,16 +430,22 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         socket.create_server(("127.0.0.1", 0)) as port,
         socket.socket(socket.AF_UNIX) as abstract,
         socket.socket(socket.AF_UNIX) as local,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as near,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far,
     ):
         folder = Path(name)
         (folder / "secret").write_text(SECRET)
         abstract.bind(f"\0host-{os.getpid()}")
         local.bind(str(folder / "local"))
+        near.bind(f"\0host-{os.getpid()}-datagrams")
+        far.bind(str(folder / "local-datagrams"))
+        for bound in (near, far):
+            bound.setblocking(False)
         for path in (folder, *folder.iterdir()):
             path.chmod(0o777)
         abstract.listen(1)
         local.listen(1)
-        yield Host(folder, port, abstract, local, victim)
+        yield Host(folder, port, abstract, local, (near, far), stats_of(folder), victim)
     victim.kill()
     victim.wait()
 
