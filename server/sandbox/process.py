@@ -179,6 +179,11 @@ class SandboxProcess:
             signal.pidfd_send_signal(self._session, signal.SIGINT)
         _send(signal.SIGINT, *processes(self.root)[2:])  # os.system() waits deaf for its child
 
+    def kill_children(self) -> None:
+        """End whatever the code has started; the process that runs it stays."""
+        if not self.is_over:
+            _send(signal.SIGKILL, *processes(self.root)[2:])
+
     def pids(self) -> list[int]:
         return [] if self.is_over else processes(self.root)
 

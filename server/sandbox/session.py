@@ -17,7 +17,7 @@ from server.config import CodeInterpreterSettings
 from server.sandbox.frames import CHUNK, MOST_RAW, Frame, Head
 from server.sandbox.notebook import DATA
 from server.sandbox.process import Lost, SandboxProcess
-from server.sandbox.usage import contents, files_seen_by, usage, without_shared
+from server.sandbox.usage import at_work, contents, files_seen_by, usage, without_shared
 from server.sandbox.values import FileIn, Image, Logs, Output, Result, SandboxCrashed, Written
 
 _MODULES: Final = ("numpy", "pandas", "matplotlib.pyplot")
@@ -30,6 +30,10 @@ _ANSWERS: Final = ("done", "image", "chunk")
 _FLOOD: Final = 250  # times what is kept of the output
 _PLACES: Final = (DATA, "/tmp", "/dev/shm")
 _OURS: Final = 2  # processes that are there before the code starts any
+_LOOKS: Final = 10  # at most, at whether it is at rest after an interrupt
+_LOOKS_AT_REST: Final = 2  # in a row
+_BETWEEN_LOOKS: Final = 0.01  # seconds
+_DEAF: Final = "It did not stop when it was interrupted."
 _KEPT: Final = "Variables and files are kept."
 _GONE: Final = "The session was ended: its variables and files are gone."
 
@@ -165,6 +169,9 @@ class Session:
         asking = asyncio.ensure_future(self._ask({"do": "run"}, _encoded(code)))
         try:
             answer = await asyncio.shield(asking)
+            if call.limit is not None and not await self._comes_to_rest():
+                await self.end(f"{call.limit} {_DEAF}")
+                raise SandboxCrashed(_DEAF)
         except asyncio.CancelledError:
             await self._stop(asking)
             raise
@@ -174,15 +181,15 @@ class Session:
 
     def _interrupt(self, call: _Call, problem: str) -> None:
         """At a limit: ask the code to end, and see to it."""
-        if call is not self._call or call.problem is not None:
+        if call is not self._call or call.limit is not None:
             return
+        call.limit = problem
         call.problem = f"{problem} {_KEPT}"
         self._process.interrupt()
 
         def insist() -> None:
             if call is self._call:
-                self._ending = f"{problem} It did not stop when it was interrupted."
-                call.killing = asyncio.ensure_future(self.end(self._ending))
+                call.killing = asyncio.ensure_future(self.end(f"{problem} {_DEAF}"))
 
         asyncio.get_running_loop().call_later(_GRACE, insist)
 
@@ -193,10 +200,21 @@ class Session:
     async def _stopped(self, asking: asyncio.Future[Head]) -> None:
         self._process.interrupt()
         await asyncio.wait((asking,), timeout=GRACE_ON_CANCEL)
-        if not asking.done():
+        if not asking.done() or not await self._comes_to_rest():
             await self.end()
             await asyncio.wait((asking,))
         asking.exception()  # whatever it is, nobody asks any more
+
+    async def _comes_to_rest(self) -> bool:
+        """After an interrupt: whether nothing works on. What the code has started is killed."""
+        still = 0
+        for _ in range(_LOOKS):
+            self._process.kill_children()
+            still = 0 if await asyncio.to_thread(at_work, self.pids) else still + 1
+            if still == _LOOKS_AT_REST:
+                return True
+            await asyncio.sleep(_BETWEEN_LOOKS)
+        return False
 
     async def _put_file(self, file: FileIn, call: _Call) -> None:
         """Raises SandboxCrashed."""
@@ -293,6 +311,7 @@ class _Call:
 
     def __init__(self, most_bytes: int, most_images: int, emit: Callable[[Output], None]) -> None:
         self.outputs: list[Output] = []
+        self.limit: str | None = None  # at which it was interrupted
         self.problem: str | None = None
         self.killing: asyncio.Future[None] | None = None
         self.flood = most_bytes * _FLOOD

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _TIMES: Final = slice(11, 15)  # fields of stat behind the name: its own and its dead children's
 _RESIDENT: Final = 21
+_AT_WORK: Final = (b"R", b"D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,18 @@ def usage(pids: Sequence[int]) -> Usage:
             ticks += sum(map(int, fields[_TIMES]))
             seen += 1
     return Usage(memory, ticks / _TICKS, seen)
+
+
+def at_work(pids: Iterable[int]) -> bool:
+    """Whether a thread of theirs runs, or waits for a processor or a disk."""
+    return any(state in _AT_WORK for pid in pids for state in _states(pid))
+
+
+def _states(pid: int) -> Iterator[bytes]:
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                yield (task / "stat").read_bytes().rpartition(b")")[2].split()[0]
 
 
 def processes_of(uid: int) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from server.sandbox.pool import SessionPool
 from server.sandbox.session import GRACE_ON_CANCEL
-from server.sandbox.usage import processes
+from server.sandbox.usage import at_work, processes
 from server.sandbox.values import FileIn, Logs, SandboxCrashed, SandboxUnavailable, Written
 from tests.sandbox.conftest import make_backend
 from tests.sandbox.support import KEY, SETTINGS, Calls, alive, command_of, text_of, until
@@ -177,6 +177,51 @@ async def test_a_cancelled_call_that_will_not_stop_is_ended(calls: Calls) -> Non
     assert len(pids) >= 2
     assert not alive(pids)
     assert RESTARTED in await calls.text("1")
+
+
+DEAF_CHILD = """
+import os, signal, time
+if (child := os.fork()) == 0:
+    signal.signal(2, signal.SIG_IGN)
+    while True: pass
+print('begun')
+time.sleep(60)
+"""
+DEAF_THREAD = """
+import threading
+def work():
+    while True: pass
+threading.Thread(target=work, daemon=True).start()
+print('begun')
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize(("code", "stays"), [(DEAF_CHILD, True), (DEAF_THREAD, False)])
+async def test_nothing_works_on_after_a_cancel(calls: Calls, code: str, stays: bool) -> None:
+    """Children that did not hear the interrupt are killed; a thread's session ends."""
+    await calls.run("x = 3")
+    running = asyncio.create_task(calls.run(code))
+    await until(lambda: Logs("begun\n") in calls.told)
+    pids, began = calls.pids, time.monotonic()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    took = time.monotonic() - began
+    assert took < 0.5
+    assert not at_work(alive(pids))
+    if took < GRACE_ON_CANCEL:
+        assert len(alive(pids)) == (2 if stays else 0)
+        told = await calls.text("x")
+        assert told == "3\n" if stays else RESTARTED in told
+
+
+@pytest.mark.parametrize(("code", "stays"), [(DEAF_CHILD, True), (DEAF_THREAD, False)])
+async def test_nothing_works_on_after_a_limit(calls: Calls, code: str, stays: bool) -> None:
+    """It is the same there, and is told."""
+    result = await calls.run(code)
+    assert ("are kept" if stays else "did not stop when it was interrupted") in text_of(result)
+    assert len(alive(calls.pids)) == (2 if stays else 0)
 
 
 async def test_calls_of_a_session_queue(calls: Calls) -> None:
