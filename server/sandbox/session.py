@@ -17,7 +17,7 @@ from server.config import CodeInterpreterSettings
 from server.sandbox.frames import CHUNK, MOST_RAW, Frame, Head
 from server.sandbox.notebook import DATA
 from server.sandbox.process import Lost, SandboxProcess
-from server.sandbox.usage import at_work, contents, files_seen_by, usage, without_shared
+from server.sandbox.usage import Meter, at_work, contents, files_seen_by, without_shared
 from server.sandbox.values import FileIn, Image, Logs, Output, Result, SandboxCrashed, Written
 
 _MODULES: Final = ("numpy", "pandas", "matplotlib.pyplot")
@@ -46,6 +46,7 @@ class Session:
         self._settings = settings
         self._number = 0
         self._call: _Call | None = None
+        self._meter = Meter()
         self._put = dict[str, str]()
         self._owes = False  # an answer
         self._ending: str | None = None  # the limit that it is ended for
@@ -137,7 +138,7 @@ class Session:
     def _excess(self, pids: list[int]) -> str | None:
         """The limit that it is past."""
         settings = self._settings
-        taken = usage(pids)
+        taken = self._meter.read(pids)
         if taken.memory > settings.memory and without_shared(pids) > settings.memory:
             return f"The code took more memory than {_size(settings.memory)}."
         if taken.seconds > settings.cpu_seconds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,14 @@ from typing import Final
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
-_TIMES: Final = slice(11, 15)  # fields of stat behind the name: its own and its dead children's
+_STATE: Final = 0  # fields of stat behind the name
+_OWN_TIMES: Final = slice(11, 13)
+_TIMES_OF_DEAD: Final = slice(13, 15)  # children that it waited for
+_STARTED: Final = 19
 _RESIDENT: Final = 21
 _AT_WORK: Final = (b"R", b"D")
+
+_Who = tuple[int, bytes]  # its pid and when it was started: pids are used again
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +48,39 @@ def processes(root: int) -> list[int]:
     return found
 
 
-def usage(pids: Sequence[int]) -> Usage:
-    memory, ticks, seen = 0, 0, 0
-    for pid in pids:
-        with suppress(OSError):
-            # A process names itself as it likes, also in bytes that are no text.
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+class Meter:
+    """What one session takes, those of its processes included that ended between two readings."""
+
+    def __init__(self) -> None:
+        self._alive: dict[_Who, int] = {}  # their ticks
+        self._gone = 0  # ticks of those that were seen, and are no more
+
+    def read(self, pids: Iterable[int]) -> Usage:
+        alive: dict[_Who, int] = {}
+        memory = waited_for = 0
+        for who, fields in self._found(set(pids)):
+            alive[who] = sum(map(int, fields[_OWN_TIMES]))
             memory += int(fields[_RESIDENT]) * _PAGE
-            ticks += sum(map(int, fields[_TIMES]))
-            seen += 1
-    return Usage(memory, ticks / _TICKS, seen)
+            waited_for += sum(map(int, fields[_TIMES_OF_DEAD]))
+        self._gone += sum(ticks for who, ticks in self._alive.items() if who not in alive)
+        self._alive = alive
+        # Whoever was waited for is in both; a child whose parent ignores its end is seen only.
+        ticks = sum(alive.values()) + max(waited_for, self._gone)
+        return Usage(memory, ticks / _TICKS, len(alive))
+
+    def _found(self, pids: set[int]) -> Iterator[tuple[_Who, list[bytes]]]:
+        """Those, and whoever left his parents while they were looked for."""
+        for pid in pids.union(pid for pid, _ in self._alive):
+            with suppress(OSError):
+                fields = _stat(Path(f"/proc/{pid}"))
+                who = (pid, fields[_STARTED])
+                if pid in pids or who in self._alive:
+                    yield who, fields
+
+
+def _stat(process: Path) -> list[bytes]:
+    """The fields behind its name, which may be any bytes. Raises OSError."""
+    return (process / "stat").read_bytes().rpartition(b")")[2].split()
 
 
 def at_work(pids: Iterable[int]) -> bool:
@@ -64,7 +92,7 @@ def _states(pid: int) -> Iterator[bytes]:
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with suppress(OSError):
-                yield (task / "stat").read_bytes().rpartition(b")")[2].split()[0]
+                yield _stat(task)[_STATE]
 
 
 def processes_of(uid: int) -> int:
@@ -90,7 +118,9 @@ def _share_of(pid: int) -> int:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
-    return usage([pid]).memory
+    with suppress(OSError):
+        return int(_stat(Path(f"/proc/{pid}"))[_RESIDENT]) * _PAGE
+    return 0
 
 
 def files_seen_by(pid: int, folders: Iterable[str]) -> int:

@@ -143,6 +143,31 @@ async def test_a_session_has_its_processor_time(
     await pool.close()
 
 
+async def test_children_that_nobody_waits_for_have_processor_time(
+    backend: str, clock: ManualClock, folder: Path
+) -> None:
+    """As far as they were seen; one that was waited for as well counts once."""
+    settings = SETTINGS.model_copy(update={"cpu_seconds": 1, "seconds": 20.0})
+    pool = SessionPool(make_backend(backend, settings), settings, clock)
+    pool.start()
+    code = """
+import os, signal, time
+def child():
+    if os.fork() == 0:
+        while time.process_time() < 0.4: pass
+        os._exit(0)
+    try: os.wait()
+    except ChildProcessError: pass
+child()
+"""
+    calls = Calls(pool)
+    assert (await calls.run(code)).problem is None
+    result = await calls.run("signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: child()")
+    assert result.problem is not None
+    assert "more than 1 seconds of processor time" in result.problem
+    await pool.close()
+
+
 async def test_a_cancelled_call_leaves_an_idle_session(calls: Calls) -> None:
     """Within half a second; with its state, if it stopped at once, as on an idle machine."""
     for code in (
