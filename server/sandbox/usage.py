@@ -14,9 +14,11 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _STATE: Final = 0  # fields of stat behind the name
 _OWN_TIMES: Final = slice(11, 13)
 _TIMES_OF_DEAD: Final = slice(13, 15)  # children that it waited for
+_THREADS: Final = 17
 _STARTED: Final = 19
 _RESIDENT: Final = 21
 _AT_WORK: Final = (b"R", b"D")
+_ENDED: Final = (b"Z", b"X")
 
 _Who = tuple[int, bytes]  # its pid and when it was started: pids are used again
 
@@ -60,7 +62,7 @@ class Meter:
         memory = waited_for = 0
         for who, fields in self._found(set(pids)):
             alive[who] = sum(map(int, fields[_OWN_TIMES]))
-            memory += int(fields[_RESIDENT]) * _PAGE
+            memory += _resident(who[0], fields)
             waited_for += sum(map(int, fields[_TIMES_OF_DEAD]))
         self._gone += sum(ticks for who, ticks in self._alive.items() if who not in alive)
         self._alive = alive
@@ -81,6 +83,23 @@ class Meter:
 def _stat(process: Path) -> list[bytes]:
     """The fields behind its name, which may be any bytes. Raises OSError."""
     return (process / "stat").read_bytes().rpartition(b")")[2].split()
+
+
+def _resident(pid: int, fields: list[bytes]) -> int:
+    """Bytes that it has in memory. Raises OSError."""
+    if fields[_STATE] in _ENDED and int(fields[_THREADS]) > 1:
+        fields = _stat(_body(pid))
+    return int(fields[_RESIDENT]) * _PAGE
+
+
+def _body(pid: int) -> Path:
+    """A thread of it that has not ended: only such a one shows memory and files. Raises OSError."""
+    process = Path(f"/proc/{pid}")
+    for task in (process, *(process / "task").iterdir()):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if _stat(task)[_STATE] not in _ENDED:
+                return task
+    raise ProcessLookupError(pid)
 
 
 def at_work(pids: Iterable[int]) -> bool:
@@ -115,11 +134,11 @@ def without_shared(pids: Iterable[int]) -> int:
 
 def _share_of(pid: int) -> int:
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        for line in (_body(pid) / "smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
     with suppress(OSError):
-        return int(_stat(Path(f"/proc/{pid}"))[_RESIDENT]) * _PAGE
+        return _resident(pid, _stat(Path(f"/proc/{pid}")))
     return 0
 
 

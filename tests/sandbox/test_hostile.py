@@ -208,6 +208,15 @@ HOSTILE = {
         r"took more memory than 256 MiB",
         "is ended",
     ),
+    "memory without end in a process whose first thread has ended": Hostile(
+        "import ctypes, os, threading, time\nx = []\n"
+        "def eat():\n  time.sleep(0.05)\n  for n in range(40):\n"
+        "    x.append(b'x' * (20 << 20)); time.sleep(0.02)\n"
+        "if os.fork() == 0:\n  threading.Thread(target=eat).start()\n"
+        "  ctypes.CDLL(None).syscall(60, 0)\ntime.sleep(100)",
+        r"took more memory than 256 MiB",
+        "is ended",
+    ),
     "a piece of memory that is too large": Hostile("x = bytearray(8 << 30)", r"MemoryError"),
     "a file in memory": Hostile("import os; os.memfd_create('x')", DENIED),
     "shared memory that stays": Hostile(refused("l.shmget(0, 1 << 30, 0o1600)"), EPERM),
