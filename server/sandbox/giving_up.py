@@ -168,6 +168,9 @@ _CLONE: Final = (56, 220)
 _CLONE3: Final = (435, 435)
 _SOCKET: Final = (41, 198)
 _SOCKET_PAIR: Final = (53, 199)
+_SEND_MESSAGE: Final = (46, 211)
+_SEND_MESSAGES: Final = (307, 269)
+_SET_SOCKET_OPTION: Final = (54, 208)
 _IOCTL: Final = (16, 29)
 _FCNTL: Final = (72, 25)
 _MMAP: Final = (9, 222)
@@ -177,9 +180,12 @@ _FIRST_UNKNOWN: Final = 451  # calls from here on came after this was written
 
 _SUCCESS: Final = 0  # as an error
 _NEW_NAMESPACES: Final = 0x7E020000  # the flags CLONE_NEW…
+_THREAD, _SAME_FILES = 0x10000, 0x400  # CLONE_THREAD, CLONE_FILES
 _UNIX: Final = 1
 _CONNECTED: Final = (1, 5)  # SOCK_STREAM, SOCK_SEQPACKET: a pair of others can turn to anybody
 _KIND: Final = 0xF  # of a socket, without its flags
+_SOCKETS_OWN: Final = 1  # SOL_SOCKET: its options
+_BUFFERS: Final = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and both …FORCE: sockets count alike
 _TERMINAL_INPUT: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: type into somebody's terminal
 _SIGNALS: Final = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY
 _SHARED_ANONYMOUS: Final = 0x21  # can be left behind uncounted
@@ -238,10 +244,17 @@ def _checks(idle: _Calls, *, unix: bool) -> Iterator[Instructions]:
         if (number := numbers[here]) is not None:
             yield if_equal(number, [refuse(_SUCCESS)])
     yield if_equal(_CLONE3[here], [refuse(errno.ENOSYS)])  # its flags cannot be seen; clone's can
-    yield _unless(_CLONE[here], argument(0, mask=_NEW_NAMESPACES), [0], refuse())
+    apart = if_equal(_THREAD, [refuse()])  # whose files would be seen nowhere
+    within = [*argument(0, mask=_THREAD | _SAME_FILES), *apart, *argument(0, mask=_NEW_NAMESPACES)]
+    yield _unless(_CLONE[here], within, [0], refuse())
     yield _unless(_SOCKET[here], argument(0), [_UNIX] if unix else [], refuse(errno.EAFNOSUPPORT))
     if not unix:
         yield _unless(_SOCKET_PAIR[here], argument(1, mask=_KIND), _CONNECTED, refuse())
+        for call in (_SEND_MESSAGE, _SEND_MESSAGES):  # files on their way are nobody's
+            yield if_equal(call[here], [refuse()])
+    buffers = [each for option in _BUFFERS for each in if_equal(option, [refuse()])]
+    of_sockets = [*argument(1), *if_equal(_SOCKETS_OWN, [*argument(2), *buffers]), ALLOW]
+    yield if_equal(_SET_SOCKET_OPTION[here], of_sockets)
     yield _unless(_PRLIMIT[here], argument(0), [0], refuse())
     yield _unless(_SET_AFFINITY[here], argument(0), [0], refuse())
     yield _if_any(_IOCTL[here], argument(1), _TERMINAL_INPUT)

@@ -42,12 +42,11 @@ async def why_not(backend: Backend, settings: CodeInterpreterSettings) -> str | 
             }
             code = f"{text}\ntry_all({target | more!r})"
             result = await session.run(code, (), lambda _: None, None)
-            if launch.folder is None:
-                await asyncio.to_thread(session.files)
+            await asyncio.to_thread(session.held, session.pids)
             said = "".join(each.text for each in result.outputs if isinstance(each, Logs))
             return _judged(said, victim_lives=victim.returncode is None)
     except OSError as error:
-        return f"its files cannot be counted from outside: {error.strerror}"
+        return f"what it holds cannot be counted from outside: {error.strerror}"
     except SandboxCrashed as error:
         return f"its tests could not be run: {error}"
     finally:

@@ -17,7 +17,15 @@ from server.config import CodeInterpreterSettings
 from server.sandbox.frames import CHUNK, MOST_RAW, Frame, Head
 from server.sandbox.notebook import DATA
 from server.sandbox.process import Lost, SandboxProcess
-from server.sandbox.usage import Meter, at_work, contents, files_seen_by, without_shared
+from server.sandbox.usage import (
+    BUFFERED,
+    Held,
+    Meter,
+    at_work,
+    held_in_folder,
+    held_in_namespace,
+    without_shared,
+)
 from server.sandbox.values import FileIn, Image, Logs, Output, Result, SandboxCrashed, Written
 
 _MODULES: Final = ("numpy", "pandas", "matplotlib.pyplot")
@@ -121,6 +129,8 @@ class Session:
             return
         try:
             problem = await asyncio.to_thread(self._excess, pids)
+        except PermissionError:
+            problem = "The code has a process that nobody may look at."
         except OSError:  # it has just ended
             return
         if problem is not None:
@@ -131,32 +141,27 @@ class Session:
         self._ending = self._ending or problem
         await self._process.kill(problem or "it was ended")
 
-    def files(self) -> int:
-        """In its own file systems. Raises OSError if nobody may look there, or it is over."""
-        return files_seen_by(self._process.root, _PLACES)
+    def held(self, pids: Iterable[int]) -> Held:
+        """Files and sockets. Raises OSError if nobody may look there, or it is over."""
+        settings, folder = self._settings, self._process.folder
+        if folder is None:
+            return held_in_namespace(self._process.root, _PLACES)
+        return held_in_folder(folder, settings.inodes, pids, settings.file_bytes)
 
     def _excess(self, pids: list[int]) -> str | None:
         """The limit that it is past."""
         settings = self._settings
-        taken = self._meter.read(pids)
-        if taken.memory > settings.memory and without_shared(pids) > settings.memory:
+        taken, held = self._meter.read(pids), self.held(pids)
+        room = settings.memory - held.sockets * BUFFERED
+        if taken.memory > room and without_shared(pids) > room:
             return f"The code took more memory than {_size(settings.memory)}."
         if taken.seconds > settings.cpu_seconds:
             return f"The session took more than {settings.cpu_seconds} seconds of processor time."
         if taken.processes > settings.processes + _OURS:
             return f"The code had more than {settings.processes} processes."
-        return self._excess_of_files()
-
-    def _excess_of_files(self) -> str | None:
-        settings, folder = self._settings, self._process.folder
-        if folder is None:
-            files, size = self.files(), 0
-        else:
-            found = contents(folder, settings.inodes)
-            files, size = found.files, found.size
-        if files > settings.inodes:
+        if held.files > settings.inodes:
             return f"The code made more than {settings.inodes:,} files."
-        if size > settings.disk:
+        if held.size > settings.disk:
             return f"The code wrote more than {_size(settings.disk)}."
         return None
 

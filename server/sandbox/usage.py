@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _STATE: Final = 0  # fields of stat behind the name
 _OWN_TIMES: Final = slice(11, 13)
 _TIMES_OF_DEAD: Final = slice(13, 15)  # children that it waited for
+_FLAGS: Final = 6
 _THREADS: Final = 17
 _STARTED: Final = 19
 _RESIDENT: Final = 21
 _AT_WORK: Final = (b"R", b"D")
 _ENDED: Final = (b"Z", b"X")
+_EXITING: Final = 4  # a flag: its memory and files may be gone
+_INODE: Final = 4  # a field of a line of maps
+_BLOCK: Final = 512  # bytes, that stat counts in
 
 _Who = tuple[int, bytes]  # its pid and when it was started: pids are used again
 
@@ -142,22 +147,78 @@ def _share_of(pid: int) -> int:
     return 0
 
 
-def files_seen_by(pid: int, folders: Iterable[str]) -> int:
-    """How many files those file systems have that it sees at these places. Raises OSError."""
-    told = {folder: os.statvfs(f"/proc/{pid}/root{folder}") for folder in folders}
-    return sum({each.f_fsid: each.f_files - each.f_ffree for each in told.values()}.values())
-
-
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """Of a folder: bytes, and files and folders."""
+class Held:
+    """Bytes on a disk, files and folders, and sockets."""
 
     size: int
     files: int
+    sockets: int
 
 
-def contents(folder: Path, most: int) -> Contents:
-    """What is in the folder and below, counted up to so many files.
+def held_in_namespace(first: int, folders: Iterable[str]) -> Held:
+    """What there is in the file systems at these places, as a namespace's first process sees it.
+
+    Their size has a limit of its own, and is 0 here. Raises OSError.
+    """
+    told = {folder: os.statvfs(f"/proc/{first}/root{folder}") for folder in folders}
+    files = sum({each.f_fsid: each.f_files - each.f_ffree for each in told.values()}.values())
+    with Path(f"/proc/{first}/net/unix").open("rb") as lines:
+        return Held(0, files, sum(1 for _ in lines) - 1)
+
+
+def held_in_folder(folder: Path, most: int, pids: Iterable[int], largest: int) -> Held:
+    """What is in the folder, counted up to so many files, and what was, and these still have open.
+
+    A file that is gone and only mapped may be as large as one can be. Raises PermissionError if one
+    of the processes may not be looked at.
+    """
+    size, files = _contents(folder, most)
+    sockets, gone = set[int](), dict[int, int]()  # by their inodes
+    for pid in pids:
+        try:
+            body = _body(pid)
+            for opened in _opened(body):
+                if stat.S_ISSOCK(opened.st_mode):
+                    sockets.add(opened.st_ino)
+                elif stat.S_ISREG(opened.st_mode) and opened.st_nlink == 0:
+                    gone[opened.st_ino] = opened.st_blocks * _BLOCK
+            for inode in _mapped_and_gone(body, folder):
+                gone.setdefault(inode, largest)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except PermissionError:
+            if not _is_ending(pid):
+                raise
+    return Held(size + sum(gone.values()), files, len(sockets))
+
+
+def _opened(process: Path) -> Iterator[os.stat_result]:
+    with os.scandir(process / "fd") as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                yield entry.stat()
+
+
+def _mapped_and_gone(process: Path, folder: Path) -> Iterator[int]:
+    """Inodes of deleted files of the folder."""
+    inside = os.fsencode(f" {folder}/")
+    with (process / "maps").open("rb") as lines:
+        for line in lines:
+            if line.endswith(b" (deleted)\n") and inside in line:
+                yield int(line.split()[_INODE])
+
+
+def _is_ending(pid: int) -> bool:
+    try:
+        fields = _stat(Path(f"/proc/{pid}"))
+    except OSError:
+        return True
+    return fields[_STATE] in _ENDED or bool(int(fields[_FLAGS]) & _EXITING)
+
+
+def _contents(folder: Path, most: int) -> tuple[int, int]:
+    """Bytes, and files and folders, that are in the folder and below, up to so many files.
 
     What cannot be looked into counts as more than that: it may hold anything.
     """
@@ -169,7 +230,7 @@ def contents(folder: Path, most: int) -> Contents:
                 for entry in entries:
                     files += 1
                     with suppress(FileNotFoundError):
-                        size += entry.stat(follow_symlinks=False).st_blocks * 512
+                        size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
                     if files > most:
@@ -177,5 +238,15 @@ def contents(folder: Path, most: int) -> Contents:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
-            return Contents(size, most + 1)
-    return Contents(size, files)
+            return size, most + 1
+    return size, files
+
+
+def _buffered() -> int:
+    """Bytes that can wait in a socket whose limits are the usual ones."""
+    with suppress(OSError, ValueError):
+        return int(Path("/proc/sys/net/core/wmem_default").read_text())
+    return 212_992
+
+
+BUFFERED: Final = _buffered()

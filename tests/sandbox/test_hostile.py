@@ -217,6 +217,32 @@ HOSTILE = {
         r"took more memory than 256 MiB",
         "is ended",
     ),
+    "memory in the buffers of sockets": Hostile(
+        "import os, socket, time\nfor n in range(10):\n  if os.fork() == 0:\n    s = []\n"
+        "    try:\n      while True: s += socket.socketpair()\n    except OSError: pass\n"
+        "    time.sleep(100)\ntime.sleep(100)",
+        r"took more memory than 256 MiB",
+        "is ended",
+    ),
+    "memory in connections that nobody takes": Hostile(
+        "import socket, time\nat = socket.socket(socket.AF_UNIX)\n"
+        "at.bind('/tmp/s'); at.listen(4096)\n"
+        "for n in range(2000):\n  with socket.socket(socket.AF_UNIX) as s:\n"
+        "    s.connect('/tmp/s'); s.send(b'x' * (100 << 10))\ntime.sleep(100)",
+        r"took more memory than 256 MiB|" + NO_NETWORK,
+        "any",
+    ),
+    "larger buffers of sockets": Hostile(
+        "import socket; socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 9)",
+        DENIED,
+    ),
+    "a thread with files of its own": Hostile(refused("l.syscall(56, 0x10900, 0, 0, 0, 0)"), EPERM),
+    "a process that nobody may look at": Hostile(
+        "import ctypes, time; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); time.sleep(0.5)\n"
+        "print('hidden, and seen')",
+        r"hidden, and seen|nobody may look at",
+        "any",
+    ),
     "a piece of memory that is too large": Hostile("x = bytearray(8 << 30)", r"MemoryError"),
     "a file in memory": Hostile("import os; os.memfd_create('x')", DENIED),
     "shared memory that stays": Hostile(refused("l.shmget(0, 1 << 30, 0o1600)"), EPERM),
@@ -266,6 +292,21 @@ HOSTILE = {
         "try:\n  for n in range(1000): open(f'/mnt/data/f{n}', 'wb').write(b'x' * (8 << 20))\n"
         "except OSError as e: print(e.errno, n)",
         r"^28 4\n|wrote more than 32 MiB",
+        "any",
+    ),
+    "files that are deleted and open": Hostile(
+        "import os, time\nfiles = []\ntry:\n  for n in range(8):\n"
+        "    files.append(open('x', 'wb')); os.unlink('x'); files[-1].write(b'x' * (8 << 20))\n"
+        "  time.sleep(100)\nexcept OSError as e: print(e.errno)",
+        r"^28\n|wrote more than 32 MiB",
+        "any",
+    ),
+    "files that are deleted and mapped": Hostile(
+        "import mmap, os, time\nmaps = []\ntry:\n  for n in range(8):\n"
+        "    with open('x', 'w+b') as f:\n      f.write(b'x' * (8 << 20)); f.flush()\n"
+        "      os.unlink('x'); maps.append(mmap.mmap(f.fileno(), 4096))\n"
+        "  time.sleep(100)\nexcept OSError as e: print(e.errno)",
+        r"^28\n|wrote more than 32 MiB",
         "any",
     ),
     "more files than may be": Hostile(

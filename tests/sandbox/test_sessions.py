@@ -368,6 +368,13 @@ async def test_closing_ends_everything(backend: str, clock: ManualClock) -> None
     assert not alive(pids)
 
 
+@pytest.mark.parametrize("backend", ["landlock"], indirect=True)
+async def test_files_on_their_way_are_nobody_s(backend: str, calls: Calls) -> None:
+    """Where they are counted by who has them open, they cannot be sent."""
+    code = "import socket; socket.send_fds(socket.socketpair()[0], [b'x'], [0])"
+    assert "PermissionError" in await calls.text(code)
+
+
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.03, 0.06, 0.1])
 async def test_closing_in_the_middle_of_a_start(
     backend: str, clock: ManualClock, folder: Path, after: float
