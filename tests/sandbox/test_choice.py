@@ -25,7 +25,7 @@ from server.sandbox.usage import processes
 from server.sandbox.values import SandboxUnavailable
 from tests.process import COMMAND, ROOT, environment, started
 from tests.sandbox.conftest import make_backend
-from tests.sandbox.support import NOT_TESTED, SETTINGS, Calls, alive, until
+from tests.sandbox.support import SETTINGS, Calls, alive, until
 from tests.support import ManualClock, live_server
 
 
@@ -84,6 +84,7 @@ class Leaky:
     [
         (("--unshare-net",), (), "connect to a socket"),
         ((), ("--bind", "/tmp", "/tmp"), "read a file of the server's"),
+        ((), ("--bind", "/tmp", "/tmp"), "send to a socket"),
     ],
 )
 @pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
@@ -150,13 +151,12 @@ async def test_readiness_says_why_no_code_is_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
 async def test_a_server_that_ends_takes_its_sessions_along(
-    reasons: dict[str, str | None], tmp_path: Path, ended_by: int
+    backend: str, tmp_path: Path, ended_by: int
 ) -> None:
     """However it ends; and its banner told of sessions."""
-    if reasons["bubblewrap"] is not None:
-        pytest.skip(f"THE SANDBOX BUBBLEWRAP {NOT_TESTED}: {reasons['bubblewrap']}")
-    given = {"ASSISTANTS_CODE_INTERPRETER__BACKEND": "bubblewrap"}
+    given = {"ASSISTANTS_CODE_INTERPRETER__BACKEND": backend}
     with started((*COMMAND, "serve", "--port", "0"), tmp_path, given) as server:
         assert "  code     with " in server.banner
         url = server.url.replace("/v1", "/readyz")
