@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -21,6 +22,7 @@ from server.sandbox.usage import (
     BUFFERED,
     Held,
     Meter,
+    TooMuch,
     at_work,
     held_in_folder,
     held_in_namespace,
@@ -122,13 +124,16 @@ class Session:
                 raise LookupError(name)
             return size
 
-    async def check(self) -> None:
+    async def check(self, threads: Executor) -> None:
         """End it if it takes more than it may. Called often while it is busy."""
         pids = self.pids
         if not pids:
             return
+        loop = asyncio.get_running_loop()
         try:
-            problem = await asyncio.to_thread(self._excess, pids)
+            problem = await loop.run_in_executor(threads, self._excess, pids)
+        except TooMuch:
+            problem = "The code has more memory and files than can be looked at."
         except PermissionError:
             problem = "The code has a process that nobody may look at."
         except OSError:  # it has just ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,13 @@ _EXITING: Final = 4  # a flag: its memory and files may be gone
 _INODE: Final = 4  # a field of a line of maps
 _BLOCK: Final = 512  # bytes, that stat counts in
 
+_LONGEST: Final = 0.5  # seconds of processor time, to look at processes closely
+
 _Who = tuple[int, bytes]  # its pid and when it was started: pids are used again
+
+
+class TooMuch(Exception):
+    """There is more to look at than there is time for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +137,20 @@ def processes_of(uid: int) -> int:
 
 
 def without_shared(pids: Iterable[int]) -> int:
-    """Bytes of memory where what several processes share counts once. Takes its time.
+    """Bytes of memory where what several processes share counts once.
 
-    Of a process that may not be looked at so closely, all counts.
+    Of a process that may not be looked at so closely, all counts. Raises TooMuch.
     """
-    return sum(map(_share_of, pids))
+    return sum(map(_share_of, _in_time(pids)))
+
+
+def _in_time(pids: Iterable[int]) -> Iterator[int]:
+    """Them, as long as to look at them does not take too long. Raises TooMuch."""
+    began = time.thread_time()
+    for pid in pids:
+        if time.thread_time() - began > _LONGEST:
+            raise TooMuch
+        yield pid
 
 
 def _share_of(pid: int) -> int:
@@ -171,11 +187,11 @@ def held_in_folder(folder: Path, most: int, pids: Iterable[int], largest: int) -
     """What is in the folder, counted up to so many files, and what was, and these still have open.
 
     A file that is gone and only mapped may be as large as one can be. Raises PermissionError if one
-    of the processes may not be looked at.
+    of the processes may not be looked at, TooMuch.
     """
     size, files = _contents(folder, most)
     sockets, gone = set[int](), dict[int, int]()  # by their inodes
-    for pid in pids:
+    for pid in _in_time(pids):
         try:
             body = _body(pid)
             for opened in _opened(body):

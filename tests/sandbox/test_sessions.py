@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from server.sandbox import usage
 from server.sandbox.pool import SessionPool
 from server.sandbox.session import GRACE_ON_CANCEL
 from server.sandbox.usage import at_work, processes
 from server.sandbox.values import FileIn, Logs, SandboxCrashed, SandboxUnavailable, Written
 from tests.sandbox.conftest import make_backend
 from tests.sandbox.support import KEY, SETTINGS, Calls, alive, command_of, text_of, until
-from tests.support import ManualClock
+from tests.support import DEADLINE, ManualClock
 
 RESTARTED = "The session was restarted"
 
@@ -366,6 +368,38 @@ async def test_closing_ends_everything(backend: str, clock: ManualClock) -> None
     pids += pool._spares[0].pids
     await pool.close()
     assert not alive(pids)
+
+
+async def test_one_that_is_slow_to_look_at_holds_up_nobody(
+    pool: SessionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are looked at meanwhile."""
+    slow, other = Calls(pool, ("p", "slow")), Calls(pool, ("p", "other"))
+    await slow.run("import time")
+    session = pool._places[slow.key].session
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def look(_: list[int]) -> None:
+        begun.set()
+        goes_on.wait(DEADLINE)
+
+    monkeypatch.setattr(session, "_excess", look)
+    running = asyncio.create_task(slow.run("time.sleep(60)"))
+    await until(begun.is_set)
+    result = await other.run("x = []\nwhile True: x.append(bytearray(20 << 20))")
+    goes_on.set()
+    assert "took more memory than" in text_of(result)
+    running.cancel()
+    await asyncio.wait((running,))
+
+
+async def test_one_that_takes_too_long_to_look_at_is_ended(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told."""
+    monkeypatch.setattr(usage, "_LONGEST", -1.0)
+    result = await calls.run("x = bytearray(b'x' * (300 << 20))\nimport time; time.sleep(60)")
+    assert "more memory and files than can be looked at. The session was ended" in text_of(result)
 
 
 @pytest.mark.parametrize("backend", ["landlock"], indirect=True)
