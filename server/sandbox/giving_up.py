@@ -175,6 +175,7 @@ _IOCTL: Final = (16, 29)
 _FCNTL: Final = (72, 25)
 _MMAP: Final = (9, 222)
 _PRLIMIT: Final = (302, 261)
+_SET_LIMIT: Final = (160, 164)
 _SET_AFFINITY: Final = (203, 122)
 _FIRST_UNKNOWN: Final = 451  # calls from here on came after this was written
 
@@ -255,7 +256,9 @@ def _checks(idle: _Calls, *, unix: bool) -> Iterator[Instructions]:
     buffers = [each for option in _BUFFERS for each in if_equal(option, [refuse()])]
     of_sockets = [*argument(1), *if_equal(_SOCKETS_OWN, [*argument(2), *buffers]), ALLOW]
     yield if_equal(_SET_SOCKET_OPTION[here], of_sockets)
-    yield _unless(_PRLIMIT[here], argument(0), [0], refuse())
+    core = [*argument(1), *if_equal(resource.RLIMIT_CORE, [refuse()])]
+    yield _unless(_PRLIMIT[here], [*core, *argument(0)], [0], refuse())
+    yield _if_any(_SET_LIMIT[here], argument(0), [resource.RLIMIT_CORE])
     yield _unless(_SET_AFFINITY[here], argument(0), [0], refuse())
     yield _if_any(_IOCTL[here], argument(1), _TERMINAL_INPUT)
     yield _if_any(_FCNTL[here], argument(1), _SIGNALS)

@@ -124,6 +124,7 @@ class SessionPool:
         held = [place.session for place in self._places.values() if place.session is not None]
         await asyncio.gather(*(session.end() for session in [*held, *self._spares]))
         self._threads.shutdown(wait=False)
+        self._slots.close()
 
     async def expire(self) -> None:
         """End the sessions that nobody used for long."""

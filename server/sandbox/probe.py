@@ -14,7 +14,7 @@ from typing import Final
 
 from server.config import CodeInterpreterSettings
 from server.sandbox import attempts
-from server.sandbox.backends import Backend
+from server.sandbox.backends import Backend, slots
 from server.sandbox.process import Lost, SandboxProcess
 from server.sandbox.session import Session
 from server.sandbox.values import Logs, SandboxCrashed
@@ -25,8 +25,13 @@ _SECRET: Final = "a secret of the server's"
 
 async def why_not(backend: Backend, settings: CodeInterpreterSettings) -> str | None:
     """Why code would not be kept in; None: it is. Costs a third of a second."""
+    with contextlib.closing(slots(settings)) as free:
+        return await _why_not(backend, settings, next(free))
+
+
+async def _why_not(backend: Backend, settings: CodeInterpreterSettings, slot: int) -> str | None:
     try:
-        launch = backend.launch(0)
+        launch = backend.launch(slot)
         process = await SandboxProcess.start(launch, _PATIENCE)
     except (Lost, OSError) as error:
         return f"no session could be started: {error}"

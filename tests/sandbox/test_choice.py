@@ -28,6 +28,8 @@ from tests.sandbox.conftest import make_backend
 from tests.sandbox.support import SETTINGS, Calls, alive, until
 from tests.support import ManualClock, live_server
 
+FAR_AWAY = 1_000_000_000 + 100 * os.getpid()  # ids that no other tests on the machine have
+
 
 async def test_the_first_that_passes_is_taken(
     backend: str, monkeypatch: pytest.MonkeyPatch
@@ -134,9 +136,21 @@ def test_what_a_machine_lacks_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_sessions_are_users_that_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """An id that some user of the machine has is left out."""
-    user = pwd.struct_passwd(("x", "x", SETTINGS.first_uid + 1, 1, "", "/", "/bin/sh"))
+    settings = SETTINGS.model_copy(update={"first_uid": FAR_AWAY})
+    user = pwd.struct_passwd(("x", "x", FAR_AWAY + 1, 1, "", "/", "/bin/sh"))
     monkeypatch.setattr(backends.pwd, "getpwall", lambda: [user])
-    assert list(islice(slots(SETTINGS), 3)) == [0, 2, 3]
+    assert list(islice(slots(settings), 3)) == [0, 2, 3]
+
+
+def test_two_servers_have_no_user_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one is root; when it ends, its sessions' users are free again."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    settings = SETTINGS.model_copy(update={"first_uid": FAR_AWAY})
+    one, other = slots(settings), slots(settings)
+    assert [next(one), next(other), next(one)] == [0, 1, 2]
+    one.close()
+    assert next(slots(settings)) == 0
+    other.close()
 
 
 async def test_readiness_says_why_no_code_is_run(tmp_path: Path) -> None:

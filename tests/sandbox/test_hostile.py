@@ -178,6 +178,12 @@ HOSTILE = {
         "  except (OSError, ValueError) as e: print('kept', k)",
         r"^(kept \w+\n){4}$",
     ),
+    "a core for the system": Hostile(
+        "import resource\ntry: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); print('got')\n"
+        "except (OSError, ValueError): print('kept')",
+        r"^kept\n$",
+    ),
+    "a core for the system by another call": Hostile(refused("l.syscall(160, 4, 0)"), EPERM),
     # processes, processor, memory
     "processes without end": Hostile(
         "import os, time\nn = 0\ntry:\n  while n < 500:\n    if os.fork() == 0: time.sleep(100)\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -368,6 +369,20 @@ async def test_closing_ends_everything(backend: str, clock: ManualClock) -> None
     pids += pool._spares[0].pids
     await pool.close()
     assert not alive(pids)
+
+
+def limits_of(pid: int, name: str) -> list[str]:
+    """The soft one and the hard one."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line for line in lines if line.startswith(name))[len(name) :].split()[:2]
+
+
+async def test_a_session_leaves_no_core(calls: Calls) -> None:
+    """Nor does it start the program that the system may have for cores, as a limit of 0 would."""
+    await calls.run("1")
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    most = "0" if hard == 0 else "1"
+    assert limits_of(calls.pids[-1], "Max core file size") == [most, most]
 
 
 async def test_one_that_is_slow_to_look_at_holds_up_nobody(
