@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import count
 from struct import pack
 from typing import Any, Final
 
@@ -438,22 +437,27 @@ def _kill_all(uid: int | None) -> None:
 
 def _remove(folder: str) -> None:
     """However deep it is, and however closed: nobody who could meddle is alive any more."""
-    names = (f"{folder}/{os.urandom(8).hex()}" for _ in count())
-    while inside := list(os.scandir(folder)):
-        for entry in inside:
-            if _unlinked(entry):
-                continue
-            for inner in list(os.scandir(entry.path)):  # a level less, so that no path is too long
-                if not _unlinked(inner):
-                    os.rename(inner.path, next(names))  # noqa: PTH104, as in _allow()
-            os.rmdir(entry.path)  # noqa: PTH106
-    os.rmdir(folder)  # noqa: PTH106
+    os.chdir(folder)  # no path is too long from there
+    within: list[str] = []
+    left = [_folders_left()]
+    while left:
+        if left[-1]:
+            name = left[-1].pop()
+            os.chmod(name, 0o700)  # noqa: PTH101, as in _allow()
+            os.chdir(name)
+            within.append(name)
+            left.append(_folders_left())
+        else:
+            left.pop()
+            os.chdir("..")
+            os.rmdir(within.pop() if within else folder)  # noqa: PTH106
 
 
-def _unlinked(entry: os.DirEntry[str]) -> bool:
-    """Remove it if it is no folder; one is opened to us. Returns whether it is gone."""
-    if entry.is_dir(follow_symlinks=False):
-        os.chmod(entry.path, 0o700)  # noqa: PTH101
-        return False
-    os.unlink(entry.path)  # noqa: PTH108
-    return True
+def _folders_left() -> list[str]:
+    """Remove whatever here is no folder."""
+    with os.scandir() as entries:
+        here = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in here:
+        if not is_folder:
+            os.unlink(name)  # noqa: PTH108
+    return [name for name, is_folder in here if is_folder]
