@@ -24,6 +24,7 @@ def try_all(target: dict[str, Any]) -> None:
     """Print what can be reached of the host; `target` says where that is."""
     library = ctypes.CDLL(None)
     file, pid, secret = target["file"], target["pid"], target["secret"]
+    above = f"/proc/{os.getppid()}/mem"
     local = socket.socket(socket.AF_UNIX) if target["unix"] else None
     attempts: dict[str, Callable[[], object]] = {
         "read a file of the server's": lambda: open(file).read(),  # noqa: PTH123, SIM115
@@ -31,11 +32,14 @@ def try_all(target: dict[str, Any]) -> None:
         "write to the system": lambda: open("/usr/written", "w"),  # noqa: PTH123, SIM115
         "connect to a port": lambda: socket.create_connection(("127.0.0.1", target["port"]), 1),
         "connect to a socket": lambda: local and local.connect_ex("\0" + target["socket"]) == 0,
+        "send to a socket": lambda: any(map(_sends, target["datagrams"])),
+        "change a file of the server's": lambda: _changes(file),
         "kill a process of the server's": lambda: _kills(pid),
         "read the server's environment": lambda: any(map(_tells(secret), _environments())),
         "have the server's environment": lambda: secret in os.environ.values(),
         "make a namespace": lambda: library.unshare(_NEW_USER) == 0,
         "trace a process": lambda: library.ptrace(_ATTACH, pid, 0, 0) == 0,
+        "write into the process above": lambda: open(above, "r+b"),  # noqa: PTH123, SIM115
         "have memory that nobody counts": lambda: os.memfd_create("x"),
         "start processes without end": lambda: _forks(target["processes"]),
     }
@@ -57,6 +61,19 @@ def _tells(secret: str) -> Callable[[str], bool]:
         return False
 
     return tells
+
+
+def _sends(address: str) -> bool:
+    with contextlib.suppress(OSError):
+        ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.connect(address)
+        return ours.send(b"x") > 0
+    return False
+
+
+def _changes(path: str) -> bool:
+    os.chmod(path, 0o604)  # noqa: PTH101
+    return os.stat(path).st_mode & 0o777 == 0o604  # noqa: PTH116
 
 
 def _kills(pid: int) -> bool:

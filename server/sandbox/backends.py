@@ -6,9 +6,10 @@ import contextlib
 import os
 import pwd
 import shutil
+import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -137,7 +138,7 @@ class Bubblewrap:
         command = (
             *(self._program, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
             *(_ROOTS_WAY if is_root else _USERS_WAY),
-            *("--die-with-parent", "--new-session", "--hostname", "sandbox"),
+            *("--as-pid-1", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
             *("--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"),
             *self._visible(),
             *("--proc", "/proc", "--tmpfs", "/dev"),
@@ -246,7 +247,7 @@ def _start(settings: CodeInterpreterSettings, python: Python, data: str, uid: in
         "read": None,
         "write": None,
         "limits": {
-            "CORE": 0,
+            "CORE": 1,  # byte: at 0 a program that the system has for cores would get one
             "CPU": settings.cpu_seconds + _CPU_GRACE,
             "AS": settings.process_memory,
             "FSIZE": settings.file_bytes,
@@ -270,7 +271,26 @@ def _environment(python: Python, home: str) -> dict[str, str]:
     }
 
 
-def slots(settings: CodeInterpreterSettings) -> Iterator[int]:
-    """Numbers of sessions, in order, whose user ids nobody on this machine has."""
+def slots(settings: CodeInterpreterSettings) -> Generator[int, None, None]:
+    """Numbers of sessions, in order, whose user ids nobody on this machine has.
+
+    Nor does another server get them, until this is closed.
+    """
     taken = {user.pw_uid for user in pwd.getpwall()}
-    return (slot for slot in count() if settings.first_uid + slot not in taken)
+    with contextlib.ExitStack() as held:
+        for slot in count():
+            uid = settings.first_uid + slot
+            if uid not in taken and (os.geteuid() != 0 or _reserved(uid, held)):
+                yield slot
+
+
+def _reserved(uid: int, held: contextlib.ExitStack) -> bool:
+    """By a name that is gone with whoever has it. Returns whether nobody had it."""
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0assistants-server-user-{uid}")
+    except OSError:
+        name.close()
+        return False
+    held.enter_context(name)
+    return True

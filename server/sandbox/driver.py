@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from server.confinement import die_with
 from server.sandbox.frames import CHUNK, LENGTH_BYTES, Head, encode, parse, raw_length
-from server.sandbox.giving_up import give_up, keep
+from server.sandbox.giving_up import be_first, give_up, keep
 from server.sandbox.notebook import Notebook
 
 _MOST_NAMES: Final = 1000
@@ -209,13 +209,15 @@ def _keep_fonts(source: str) -> None:
 def main(file: int) -> None:
     channel = Channel(file)
     start, _ = channel.read()
-    if start["keep"] is not None:
-        keep(**start["keep"], uid=start["uid"], files=(file, *_TERMINALS))
-    keeper = os.getppid()
+    files = (file, *_TERMINALS)
+    if start["keep"] is None:
+        be_first(files)
+    else:
+        keep(**start["keep"], uid=start["uid"], files=files)
+    above = os.getppid()
     give_up(start)
     os.chdir(start["data"])
-    if start["keep"] is not None:
-        die_with(keeper)
+    die_with(above)
     if start["fonts"]:
         _keep_fonts(start["fonts"])
     for stream in (sys.stdout, sys.stderr):

@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import count
 from struct import pack
 from typing import Any, Final
 
@@ -34,10 +33,12 @@ from server.confinement import (
 
 _SET_DUMPABLE: Final = 4
 _SET_SUBREAPER: Final = 36
+_KILLED: Final = 128  # and the signal: how shells tell it
 _NICE: Final = 10  # the decoding engine goes first
 
 # System calls by their numbers on x86-64 and on arm64; None: there is no such call there.
-_CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
+_Calls = dict[str, tuple[int | None, int | None]]
+_REFUSED: Final[_Calls] = {
     # namespaces and mounts
     "unshare": (272, 97),
     "setns": (308, 268),
@@ -71,7 +72,7 @@ _CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
     "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118),
     "sched_setattr": (314, 274),
-    # memory that nobody counts
+    # memory that nobody counts, and that of others
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
@@ -79,6 +80,14 @@ _CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
     "msgget": (68, 186),
     "semget": (64, 190),
     "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "shmctl": (31, 195),
+    "msgctl": (71, 187),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "semctl": (66, 191),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
     "vmsplice": (278, 75),
     "mbind": (237, 235),
     "set_mempolicy": (238, 237),
@@ -131,20 +140,54 @@ _CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
 }
+# What Landlock lets everybody do to files that he owns, or may write to as far as the file system
+# goes. They do nothing, and say that they did: many programs do not go on otherwise.
+_OF_OWNERS: Final[_Calls] = {
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+}
+_OF_WRITERS: Final[_Calls] = {
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+}
 _CLONE: Final = (56, 220)
 _CLONE3: Final = (435, 435)
 _SOCKET: Final = (41, 198)
+_SOCKET_PAIR: Final = (53, 199)
+_SEND_MESSAGE: Final = (46, 211)
+_SEND_MESSAGES: Final = (307, 269)
+_SET_SOCKET_OPTION: Final = (54, 208)
 _IOCTL: Final = (16, 29)
 _FCNTL: Final = (72, 25)
 _MMAP: Final = (9, 222)
 _PRLIMIT: Final = (302, 261)
+_SET_LIMIT: Final = (160, 164)
 _SET_AFFINITY: Final = (203, 122)
 _FIRST_UNKNOWN: Final = 451  # calls from here on came after this was written
 
+_SUCCESS: Final = 0  # as an error
 _NEW_NAMESPACES: Final = 0x7E020000  # the flags CLONE_NEW…
+_THREAD, _SAME_FILES = 0x10000, 0x400  # CLONE_THREAD, CLONE_FILES
 _UNIX: Final = 1
+_CONNECTED: Final = (1, 5)  # SOCK_STREAM, SOCK_SEQPACKET: a pair of others can turn to anybody
+_KIND: Final = 0xF  # of a socket, without its flags
+_SOCKETS_OWN: Final = 1  # SOL_SOCKET: its options
+_BUFFERS: Final = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and both …FORCE: sockets count alike
 _TERMINAL_INPUT: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: type into somebody's terminal
-_OWNERS: Final = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: have a signal sent
+_SIGNALS: Final = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY
 _SHARED_ANONYMOUS: Final = 0x21  # can be left behind uncounted
 
 _RULESET, _RULE, _RESTRICT = 444, 445, 446  # landlock's system calls
@@ -177,32 +220,56 @@ def give_up(given: dict[str, Any]) -> None:
         raise OSError(errno.ENOSYS, "this system cannot forbid to gain rights")
     if given["write"] is not None:
         restrict(given["read"], given["write"])
-    if not install(_checks(unix=given["unix"]), ALLOW):
+    idle = _idle(is_landlocked=given["write"] is not None, is_owner=given["uid"] is None)
+    if not install(_checks(idle, unix=given["unix"]), ALLOW):
         raise OSError(errno.ENOSYS, "this system cannot filter system calls")
 
 
-def _checks(*, unix: bool) -> Iterator[Instructions]:
+def _idle(*, is_landlocked: bool, is_owner: bool) -> _Calls:
+    """The calls that do nothing."""
+    if not is_landlocked:
+        return {}
+    return _OF_WRITERS | _OF_OWNERS if is_owner else _OF_WRITERS
+
+
+def _checks(idle: _Calls, *, unix: bool) -> Iterator[Instructions]:
     here = column()
     if here is None:
         return
     yield if_at_least(_FIRST_UNKNOWN, [refuse(errno.ENOSYS)])  # x32's calls as well
-    for numbers in _CALLS.values():
+    for numbers in _REFUSED.values():
         if (number := numbers[here]) is not None:
             yield if_equal(number, [refuse()])
+    for numbers in idle.values():
+        if (number := numbers[here]) is not None:
+            yield if_equal(number, [refuse(_SUCCESS)])
     yield if_equal(_CLONE3[here], [refuse(errno.ENOSYS)])  # its flags cannot be seen; clone's can
-    yield _unless(_CLONE[here], argument(0, mask=_NEW_NAMESPACES), 0, refuse())
-    yield _unless(_SOCKET[here], argument(0), _UNIX if unix else -1, refuse(errno.EAFNOSUPPORT))
-    yield _unless(_PRLIMIT[here], argument(0), 0, refuse())
-    yield _unless(_SET_AFFINITY[here], argument(0), 0, refuse())
+    apart = if_equal(_THREAD, [refuse()])  # whose files would be seen nowhere
+    within = [*argument(0, mask=_THREAD | _SAME_FILES), *apart, *argument(0, mask=_NEW_NAMESPACES)]
+    yield _unless(_CLONE[here], within, [0], refuse())
+    yield _unless(_SOCKET[here], argument(0), [_UNIX] if unix else [], refuse(errno.EAFNOSUPPORT))
+    if not unix:
+        yield _unless(_SOCKET_PAIR[here], argument(1, mask=_KIND), _CONNECTED, refuse())
+        for call in (_SEND_MESSAGE, _SEND_MESSAGES):  # files on their way are nobody's
+            yield if_equal(call[here], [refuse()])
+    buffers = [each for option in _BUFFERS for each in if_equal(option, [refuse()])]
+    of_sockets = [*argument(1), *if_equal(_SOCKETS_OWN, [*argument(2), *buffers]), ALLOW]
+    yield if_equal(_SET_SOCKET_OPTION[here], of_sockets)
+    core = [*argument(1), *if_equal(resource.RLIMIT_CORE, [refuse()])]
+    yield _unless(_PRLIMIT[here], [*core, *argument(0)], [0], refuse())
+    yield _if_any(_SET_LIMIT[here], argument(0), [resource.RLIMIT_CORE])
+    yield _unless(_SET_AFFINITY[here], argument(0), [0], refuse())
     yield _if_any(_IOCTL[here], argument(1), _TERMINAL_INPUT)
-    yield _if_any(_FCNTL[here], argument(1), _OWNERS)
+    yield _if_any(_FCNTL[here], argument(1), _SIGNALS)
     shared = argument(3, mask=_SHARED_ANONYMOUS)
     yield _if_any(_MMAP[here], shared, [_SHARED_ANONYMOUS])
 
 
-def _unless(call: int, looked_at: Instructions, value: int, refused: bytes) -> Instructions:
-    """Refuse the call for all but one value."""
-    allowed = if_equal(value & 0xFFFFFFFF, [ALLOW])
+def _unless(
+    call: int, looked_at: Instructions, values: Iterable[int], refused: bytes
+) -> Instructions:
+    """Refuse the call for all but some values."""
+    allowed = [each for value in values for each in if_equal(value, [ALLOW])]
     return if_equal(call, [*looked_at, *allowed, refused])
 
 
@@ -274,6 +341,26 @@ def _call(number: int, *given: Any) -> int:
     if result < 0:
         raise OSError(ctypes.get_errno(), "Landlock refuses")
     return result
+
+
+def be_first(files: Iterable[int]) -> None:
+    """Go on in a child, and stay behind as the first process of the namespace, which ends with it.
+
+    Code of the same user can neither read nor write this process. `files` are closed here.
+    """
+    control(_SET_DUMPABLE, 0)
+    session = os.fork()
+    if session == 0:
+        control(_SET_DUMPABLE, 1)
+        return
+    die_with(os.getppid())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what has no handler does not reach it anyway
+    for file in files:
+        os.close(file)
+    while (ended := os.wait())[0] != session:
+        pass
+    status = os.waitstatus_to_exitcode(ended[1])
+    os._exit(status if status >= 0 else _KILLED - status)
 
 
 def keep(parent: int, folder: str, uid: int | None, files: Iterable[int]) -> None:
@@ -350,22 +437,27 @@ def _kill_all(uid: int | None) -> None:
 
 def _remove(folder: str) -> None:
     """However deep it is, and however closed: nobody who could meddle is alive any more."""
-    names = (f"{folder}/{os.urandom(8).hex()}" for _ in count())
-    while inside := list(os.scandir(folder)):
-        for entry in inside:
-            if _unlinked(entry):
-                continue
-            for inner in list(os.scandir(entry.path)):  # a level less, so that no path is too long
-                if not _unlinked(inner):
-                    os.rename(inner.path, next(names))  # noqa: PTH104, as in _allow()
-            os.rmdir(entry.path)  # noqa: PTH106
-    os.rmdir(folder)  # noqa: PTH106
+    os.chdir(folder)  # no path is too long from there
+    within: list[str] = []
+    left = [_folders_left()]
+    while left:
+        if left[-1]:
+            name = left[-1].pop()
+            os.chmod(name, 0o700)  # noqa: PTH101, as in _allow()
+            os.chdir(name)
+            within.append(name)
+            left.append(_folders_left())
+        else:
+            left.pop()
+            os.chdir("..")
+            os.rmdir(within.pop() if within else folder)  # noqa: PTH106
 
 
-def _unlinked(entry: os.DirEntry[str]) -> bool:
-    """Remove it if it is no folder; one is opened to us. Returns whether it is gone."""
-    if entry.is_dir(follow_symlinks=False):
-        os.chmod(entry.path, 0o700)  # noqa: PTH101
-        return False
-    os.unlink(entry.path)  # noqa: PTH108
-    return True
+def _folders_left() -> list[str]:
+    """Remove whatever here is no folder."""
+    with os.scandir() as entries:
+        here = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in here:
+        if not is_folder:
+            os.unlink(name)  # noqa: PTH108
+    return [name for name, is_folder in here if is_folder]

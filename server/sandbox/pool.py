@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 _START_PATIENCE: Final = 30.0  # seconds
 _LOOK_AT_BUSY: Final = 0.1
 _LOOK_AT_ALL: Final = 10  # each so many looks
+_LOOKS_AT_ONCE: Final = 4
+_REST: Final = 3  # between two looks, in times that the first took
 _MOST_REMEMBERED: Final = 10_000  # threads whose session is gone
 _RESTARTED: Final = (
     "The session was restarted: variables and files of earlier calls are gone, but for the files "
@@ -75,6 +79,8 @@ class SessionPool:
         self._filling = 0
         self._slots = slots(settings)
         self._free_slots: list[int] = []
+        self._looked_at = set[Session]()
+        self._threads = ThreadPoolExecutor(_LOOKS_AT_ONCE, "sandbox")
         self._tasks = set[asyncio.Task[None]]()
         self._is_closed = False
 
@@ -117,6 +123,8 @@ class SessionPool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         held = [place.session for place in self._places.values() if place.session is not None]
         await asyncio.gather(*(session.end() for session in [*held, *self._spares]))
+        self._threads.shutdown(wait=False)
+        self._slots.close()
 
     async def expire(self) -> None:
         """End the sessions that nobody used for long."""
@@ -259,12 +267,17 @@ class SessionPool:
             self._filling -= 1
 
     async def _check(self, session: Session) -> None:
-        """A session that cannot be looked at is ended: all others have to be looked at, too."""
+        """A session that cannot be looked at is ended; one that it takes long for waits longer."""
+        self._looked_at.add(session)
+        began = time.monotonic()
         try:
-            await session.check()
+            await session.check(self._threads)
+            await asyncio.sleep(_REST * (time.monotonic() - began))
         except Exception:
             log.exception("sandbox.check_failed")
             await session.end("The session could not be looked after.")
+        finally:
+            self._looked_at.discard(session)
 
     async def _look_after(self) -> None:
         """The limits that only a look from outside finds, and expiry."""
@@ -275,10 +288,10 @@ class SessionPool:
             everybody = looks % _LOOK_AT_ALL == 0
             held = [place.session for place in self._places.values() if place.session is not None]
             for session in held:
-                if session.is_busy or everybody:
-                    await self._check(session)
+                if (session.is_busy or everybody) and session not in self._looked_at:
+                    self._go(self._check(session))
             if everybody:
-                await self.expire()
+                self._go(self.expire())
 
     def _go(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -14,7 +14,7 @@ from typing import Final
 
 from server.config import CodeInterpreterSettings
 from server.sandbox import attempts
-from server.sandbox.backends import Backend
+from server.sandbox.backends import Backend, slots
 from server.sandbox.process import Lost, SandboxProcess
 from server.sandbox.session import Session
 from server.sandbox.values import Logs, SandboxCrashed
@@ -25,8 +25,13 @@ _SECRET: Final = "a secret of the server's"
 
 async def why_not(backend: Backend, settings: CodeInterpreterSettings) -> str | None:
     """Why code would not be kept in; None: it is. Costs a third of a second."""
+    with contextlib.closing(slots(settings)) as free:
+        return await _why_not(backend, settings, next(free))
+
+
+async def _why_not(backend: Backend, settings: CodeInterpreterSettings, slot: int) -> str | None:
     try:
-        launch = backend.launch(0)
+        launch = backend.launch(slot)
         process = await SandboxProcess.start(launch, _PATIENCE)
     except (Lost, OSError) as error:
         return f"no session could be started: {error}"
@@ -42,12 +47,11 @@ async def why_not(backend: Backend, settings: CodeInterpreterSettings) -> str | 
             }
             code = f"{text}\ntry_all({target | more!r})"
             result = await session.run(code, (), lambda _: None, None)
-            if launch.folder is None:
-                await asyncio.to_thread(session.files)
+            await asyncio.to_thread(session.held, session.pids)
             said = "".join(each.text for each in result.outputs if isinstance(each, Logs))
             return _judged(said, victim_lives=victim.returncode is None)
     except OSError as error:
-        return f"its files cannot be counted from outside: {error.strerror}"
+        return f"what it holds cannot be counted from outside: {error.strerror}"
     except SandboxCrashed as error:
         return f"its tests could not be run: {error}"
     finally:
@@ -82,17 +86,28 @@ async def _victim() -> AsyncIterator[asyncio.subprocess.Process]:
 
 @contextlib.asynccontextmanager
 async def _target() -> AsyncIterator[dict[str, object]]:
-    """A file that everybody may read, a port, a socket in no folder."""
+    """A file that everybody may read, a port, sockets with and without a folder."""
     with (
         tempfile.TemporaryDirectory() as folder,
         socket.create_server(("127.0.0.1", 0)) as port,
         socket.socket(socket.AF_UNIX) as local,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as near,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far,
     ):
         name = f"assistants-{os.getpid()}"
         local.bind(f"\0{name}")
         local.listen(1)
         file = await asyncio.to_thread(_readable_file, Path(folder))
-        yield {"file": str(file), "port": port.getsockname()[1], "socket": name}
+        datagrams = [f"\0{name}-datagrams", str(file.with_name("socket"))]
+        for bound, address in zip((near, far), datagrams, strict=True):
+            bound.bind(address)
+        await asyncio.to_thread(file.with_name("socket").chmod, 0o666)
+        yield {
+            "file": str(file),
+            "port": port.getsockname()[1],
+            "socket": name,
+            "datagrams": datagrams,
+        }
 
 
 def _readable_file(folder: Path) -> Path:

@@ -32,6 +32,7 @@ _READ_SIZE: Final = 2**16
 _MOST_UNREAD: Final = 2**20  # bytes that a pipe can hold
 _MOST_FRAMES: Final = 8  # that nobody has looked at
 _PATIENCE: Final = 2.0  # seconds, for what is killed to be gone
+_PATIENCE_FOR_FILES: Final = 30.0
 _MOST_LAST_WORDS: Final = 2000  # bytes
 
 
@@ -179,6 +180,11 @@ class SandboxProcess:
             signal.pidfd_send_signal(self._session, signal.SIGINT)
         _send(signal.SIGINT, *processes(self.root)[2:])  # os.system() waits deaf for its child
 
+    def kill_children(self) -> None:
+        """End whatever the code has started; the process that runs it stays."""
+        if not self.is_over:
+            _send(signal.SIGKILL, *processes(self.root)[2:])
+
     def pids(self) -> list[int]:
         return [] if self.is_over else processes(self.root)
 
@@ -283,11 +289,14 @@ class SandboxProcess:
             _send(signal.SIGKILL, *(first or [self._process.pid]))
         else:
             _send(signal.SIGTERM, self._process.pid)
-        try:
-            await asyncio.wait_for(self._process.wait(), _PATIENCE)
-        except TimeoutError:
-            _send(signal.SIGKILL, *processes(self._process.pid))
-            await self._process.wait()
+        for patience in (_PATIENCE, _PATIENCE_FOR_FILES):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), patience)
+                return
+            if len(processes(self._process.pid)) > 1:  # one that is alone still removes files
+                break
+        _send(signal.SIGKILL, *processes(self._process.pid))
+        await self._process.wait()
 
     async def _how_it_ended(self) -> str:
         self._kill_soon(None)

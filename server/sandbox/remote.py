@@ -44,8 +44,9 @@ from server.sandbox.values import (
 log = logging.getLogger(__name__)
 
 _LOOK: Final = 5.0  # seconds between looks at whether the other end is there
-_PATIENCE: Final = 5.0  # seconds for a request that was given up to end
+_PATIENCE: Final = 5.0  # seconds for a look, and for the end of a request that was given up
 _LOST: Final = "The sandbox's process is gone."
+_DUMB: Final = "The sandbox's process does not answer."
 
 
 class RemoteSandbox:
@@ -108,8 +109,10 @@ class RemoteSandbox:
 
     async def _look(self) -> None:
         try:
-            async with self._asked({"do": "look"}) as wire:
+            async with asyncio.timeout(_PATIENCE), self._asked({"do": "look"}) as wire:
                 await wire.read()
+        except TimeoutError:
+            self.problem = _DUMB
         except (SandboxUnavailable, SandboxCrashed) as problem:
             self.problem = str(problem)
         else:

@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -17,7 +18,16 @@ from server.config import CodeInterpreterSettings
 from server.sandbox.frames import CHUNK, MOST_RAW, Frame, Head
 from server.sandbox.notebook import DATA
 from server.sandbox.process import Lost, SandboxProcess
-from server.sandbox.usage import contents, files_seen_by, usage, without_shared
+from server.sandbox.usage import (
+    BUFFERED,
+    Held,
+    Meter,
+    TooMuch,
+    at_work,
+    held_in_folder,
+    held_in_namespace,
+    without_shared,
+)
 from server.sandbox.values import FileIn, Image, Logs, Output, Result, SandboxCrashed, Written
 
 _MODULES: Final = ("numpy", "pandas", "matplotlib.pyplot")
@@ -30,6 +40,10 @@ _ANSWERS: Final = ("done", "image", "chunk")
 _FLOOD: Final = 250  # times what is kept of the output
 _PLACES: Final = (DATA, "/tmp", "/dev/shm")
 _OURS: Final = 2  # processes that are there before the code starts any
+_LOOKS: Final = 10  # at most, at whether it is at rest after an interrupt
+_LOOKS_AT_REST: Final = 2  # in a row
+_BETWEEN_LOOKS: Final = 0.01  # seconds
+_DEAF: Final = "It did not stop when it was interrupted."
 _KEPT: Final = "Variables and files are kept."
 _GONE: Final = "The session was ended: its variables and files are gone."
 
@@ -42,6 +56,7 @@ class Session:
         self._settings = settings
         self._number = 0
         self._call: _Call | None = None
+        self._meter = Meter()
         self._put = dict[str, str]()
         self._owes = False  # an answer
         self._ending: str | None = None  # the limit that it is ended for
@@ -109,13 +124,18 @@ class Session:
                 raise LookupError(name)
             return size
 
-    async def check(self) -> None:
+    async def check(self, threads: Executor) -> None:
         """End it if it takes more than it may. Called often while it is busy."""
         pids = self.pids
         if not pids:
             return
+        loop = asyncio.get_running_loop()
         try:
-            problem = await asyncio.to_thread(self._excess, pids)
+            problem = await loop.run_in_executor(threads, self._excess, pids)
+        except TooMuch:
+            problem = "The code has more memory and files than can be looked at."
+        except PermissionError:
+            problem = "The code has a process that nobody may look at."
         except OSError:  # it has just ended
             return
         if problem is not None:
@@ -126,32 +146,27 @@ class Session:
         self._ending = self._ending or problem
         await self._process.kill(problem or "it was ended")
 
-    def files(self) -> int:
-        """In its own file systems. Raises OSError if nobody may look there, or it is over."""
-        return files_seen_by(self._process.root, _PLACES)
+    def held(self, pids: Iterable[int]) -> Held:
+        """Files and sockets. Raises OSError if nobody may look there, or it is over."""
+        settings, folder = self._settings, self._process.folder
+        if folder is None:
+            return held_in_namespace(self._process.root, _PLACES)
+        return held_in_folder(folder, settings.inodes, pids, settings.file_bytes)
 
     def _excess(self, pids: list[int]) -> str | None:
         """The limit that it is past."""
         settings = self._settings
-        taken = usage(pids)
-        if taken.memory > settings.memory and without_shared(pids) > settings.memory:
+        taken, held = self._meter.read(pids), self.held(pids)
+        room = settings.memory - held.sockets * BUFFERED
+        if taken.memory > room and without_shared(pids) > room:
             return f"The code took more memory than {_size(settings.memory)}."
         if taken.seconds > settings.cpu_seconds:
             return f"The session took more than {settings.cpu_seconds} seconds of processor time."
         if taken.processes > settings.processes + _OURS:
             return f"The code had more than {settings.processes} processes."
-        return self._excess_of_files()
-
-    def _excess_of_files(self) -> str | None:
-        settings, folder = self._settings, self._process.folder
-        if folder is None:
-            files, size = self.files(), 0
-        else:
-            found = contents(folder, settings.inodes)
-            files, size = found.files, found.size
-        if files > settings.inodes:
+        if held.files > settings.inodes:
             return f"The code made more than {settings.inodes:,} files."
-        if size > settings.disk:
+        if held.size > settings.disk:
             return f"The code wrote more than {_size(settings.disk)}."
         return None
 
@@ -165,6 +180,9 @@ class Session:
         asking = asyncio.ensure_future(self._ask({"do": "run"}, _encoded(code)))
         try:
             answer = await asyncio.shield(asking)
+            if call.limit is not None and not await self._comes_to_rest():
+                await self.end(f"{call.limit} {_DEAF}")
+                raise SandboxCrashed(_DEAF)
         except asyncio.CancelledError:
             await self._stop(asking)
             raise
@@ -174,15 +192,15 @@ class Session:
 
     def _interrupt(self, call: _Call, problem: str) -> None:
         """At a limit: ask the code to end, and see to it."""
-        if call is not self._call or call.problem is not None:
+        if call is not self._call or call.limit is not None:
             return
+        call.limit = problem
         call.problem = f"{problem} {_KEPT}"
         self._process.interrupt()
 
         def insist() -> None:
             if call is self._call:
-                self._ending = f"{problem} It did not stop when it was interrupted."
-                call.killing = asyncio.ensure_future(self.end(self._ending))
+                call.killing = asyncio.ensure_future(self.end(f"{problem} {_DEAF}"))
 
         asyncio.get_running_loop().call_later(_GRACE, insist)
 
@@ -193,10 +211,21 @@ class Session:
     async def _stopped(self, asking: asyncio.Future[Head]) -> None:
         self._process.interrupt()
         await asyncio.wait((asking,), timeout=GRACE_ON_CANCEL)
-        if not asking.done():
+        if not asking.done() or not await self._comes_to_rest():
             await self.end()
             await asyncio.wait((asking,))
         asking.exception()  # whatever it is, nobody asks any more
+
+    async def _comes_to_rest(self) -> bool:
+        """After an interrupt: whether nothing works on. What the code has started is killed."""
+        still = 0
+        for _ in range(_LOOKS):
+            self._process.kill_children()
+            still = 0 if await asyncio.to_thread(at_work, self.pids) else still + 1
+            if still == _LOOKS_AT_REST:
+                return True
+            await asyncio.sleep(_BETWEEN_LOOKS)
+        return False
 
     async def _put_file(self, file: FileIn, call: _Call) -> None:
         """Raises SandboxCrashed."""
@@ -293,6 +322,7 @@ class _Call:
 
     def __init__(self, most_bytes: int, most_images: int, emit: Callable[[Output], None]) -> None:
         self.outputs: list[Output] = []
+        self.limit: str | None = None  # at which it was interrupted
         self.problem: str | None = None
         self.killing: asyncio.Future[None] | None = None
         self.flood = most_bytes * _FLOOD

@@ -25,8 +25,10 @@ from server.sandbox.usage import processes
 from server.sandbox.values import SandboxUnavailable
 from tests.process import COMMAND, ROOT, environment, started
 from tests.sandbox.conftest import make_backend
-from tests.sandbox.support import NOT_TESTED, SETTINGS, Calls, alive, until
+from tests.sandbox.support import SETTINGS, Calls, alive, until
 from tests.support import ManualClock, live_server
+
+FAR_AWAY = 1_000_000_000 + 100 * os.getpid()  # ids that no other tests on the machine have
 
 
 async def test_the_first_that_passes_is_taken(
@@ -84,6 +86,7 @@ class Leaky:
     [
         (("--unshare-net",), (), "connect to a socket"),
         ((), ("--bind", "/tmp", "/tmp"), "read a file of the server's"),
+        ((), ("--bind", "/tmp", "/tmp"), "send to a socket"),
     ],
 )
 @pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
@@ -133,9 +136,21 @@ def test_what_a_machine_lacks_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_sessions_are_users_that_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """An id that some user of the machine has is left out."""
-    user = pwd.struct_passwd(("x", "x", SETTINGS.first_uid + 1, 1, "", "/", "/bin/sh"))
+    settings = SETTINGS.model_copy(update={"first_uid": FAR_AWAY})
+    user = pwd.struct_passwd(("x", "x", FAR_AWAY + 1, 1, "", "/", "/bin/sh"))
     monkeypatch.setattr(backends.pwd, "getpwall", lambda: [user])
-    assert list(islice(slots(SETTINGS), 3)) == [0, 2, 3]
+    assert list(islice(slots(settings), 3)) == [0, 2, 3]
+
+
+def test_two_servers_have_no_user_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one is root; when it ends, its sessions' users are free again."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    settings = SETTINGS.model_copy(update={"first_uid": FAR_AWAY})
+    one, other = slots(settings), slots(settings)
+    assert [next(one), next(other), next(one)] == [0, 1, 2]
+    one.close()
+    assert next(slots(settings)) == 0
+    other.close()
 
 
 async def test_readiness_says_why_no_code_is_run(tmp_path: Path) -> None:
@@ -150,13 +165,12 @@ async def test_readiness_says_why_no_code_is_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
 async def test_a_server_that_ends_takes_its_sessions_along(
-    reasons: dict[str, str | None], tmp_path: Path, ended_by: int
+    backend: str, tmp_path: Path, ended_by: int
 ) -> None:
     """However it ends; and its banner told of sessions."""
-    if reasons["bubblewrap"] is not None:
-        pytest.skip(f"THE SANDBOX BUBBLEWRAP {NOT_TESTED}: {reasons['bubblewrap']}")
-    given = {"ASSISTANTS_CODE_INTERPRETER__BACKEND": "bubblewrap"}
+    given = {"ASSISTANTS_CODE_INTERPRETER__BACKEND": backend}
     with started((*COMMAND, "serve", "--port", "0"), tmp_path, given) as server:
         assert "  code     with " in server.banner
         url = server.url.replace("/v1", "/readyz")

@@ -65,6 +65,12 @@ HOSTILE = {
     "a socket in a folder of the host's": Hostile(
         "import socket; socket.socket(socket.AF_UNIX).connect('@LOCAL@')", DENIED
     ),
+    "a message to a socket of the host's": Hostile(
+        "import socket\nfor a in ('\\0@ABSTRACT@-datagrams', '@LOCAL@-datagrams'):\n"
+        "  try:\n    s, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "    s.connect(a); s.send(b'x'); print('SENT')\n  except OSError as e: print('kept')",
+        r"^kept\nkept\n$",
+    ),
     "a socket of the hypervisor's": Hostile(
         "import socket; socket.socket(40, 1).connect((2, 1))", NO_NETWORK
     ),
@@ -73,6 +79,13 @@ HOSTILE = {
     "a file of the server's": Hostile("print(open('@FILE@').read())", DENIED),
     "a file of the server's by another way": Hostile(
         "print(open('/proc/self/root@FILE@').read())", DENIED
+    ),
+    "the modes, times and owners of the server's files": Hostile(
+        "import os\nfor change in (lambda f: os.chmod(f, 0), lambda f: os.utime(f, (1, 1)),"
+        " lambda f: os.chown(f, -1, os.getgid()), lambda f: os.setxattr(f, 'user.x', b'1')):\n"
+        "  for path in ('@FILE@', os.path.dirname('@FILE@')):\n"
+        "    try: change(path)\n    except OSError: pass\nprint('tried')",
+        r"^tried\n$",
     ),
     "what is at the top": Hostile(
         "import os; print(os.path.exists('/work'), os.path.exists('/home'))\nos.listdir('/boot')",
@@ -113,7 +126,7 @@ HOSTILE = {
     "kill the server": Hostile("import os; os.kill(@VICTIM@, 9)", DENIED),
     "kill everybody": Hostile("import os; os.kill(-1, 9)", DENIED + r"|^$"),
     "kill its parent": Hostile(
-        "import os, signal\nfor s in (9, 15):\n  try: os.kill(os.getppid(), s)\n"
+        "import os, signal\nfor s in (2, 9, 15):\n  try: os.kill(os.getppid(), s)\n"
         "  except OSError as e: print(e)",
         r"(permitted|^$)",
     ),
@@ -125,6 +138,9 @@ HOSTILE = {
     "trace the server": Hostile(refused("l.ptrace(16, @VICTIM@, 0, 0)"), EPERM),
     "read the server's memory": Hostile(
         refused("l.process_vm_readv(@VICTIM@, 0, 0, 0, 0, 0)"), EPERM
+    ),
+    "write into the process above": Hostile(
+        "import os; open(f'/proc/{os.getppid()}/mem', 'r+b')", DENIED
     ),
     "open the server's process": Hostile(refused("l.syscall(434, @VICTIM@, 0)"), EPERM),
     "signals by way of a file": Hostile(
@@ -162,6 +178,12 @@ HOSTILE = {
         "  except (OSError, ValueError) as e: print('kept', k)",
         r"^(kept \w+\n){4}$",
     ),
+    "a core for the system": Hostile(
+        "import resource\ntry: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); print('got')\n"
+        "except (OSError, ValueError): print('kept')",
+        r"^kept\n$",
+    ),
+    "a core for the system by another call": Hostile(refused("l.syscall(160, 4, 0)"), EPERM),
     # processes, processor, memory
     "processes without end": Hostile(
         "import os, time\nn = 0\ntry:\n  while n < 500:\n    if os.fork() == 0: time.sleep(100)\n"
@@ -192,9 +214,45 @@ HOSTILE = {
         r"took more memory than 256 MiB",
         "is ended",
     ),
+    "memory without end in a process whose first thread has ended": Hostile(
+        "import ctypes, os, threading, time\nx = []\n"
+        "def eat():\n  time.sleep(0.05)\n  for n in range(40):\n"
+        "    x.append(b'x' * (20 << 20)); time.sleep(0.02)\n"
+        "if os.fork() == 0:\n  threading.Thread(target=eat).start()\n"
+        "  ctypes.CDLL(None).syscall(60, 0)\ntime.sleep(100)",
+        r"took more memory than 256 MiB",
+        "is ended",
+    ),
+    "memory in the buffers of sockets": Hostile(
+        "import os, socket, time\nfor n in range(10):\n  if os.fork() == 0:\n    s = []\n"
+        "    try:\n      while True: s += socket.socketpair()\n    except OSError: pass\n"
+        "    time.sleep(100)\ntime.sleep(100)",
+        r"took more memory than 256 MiB",
+        "is ended",
+    ),
+    "memory in connections that nobody takes": Hostile(
+        "import socket, time\nat = socket.socket(socket.AF_UNIX)\n"
+        "at.bind('/tmp/s'); at.listen(4096)\n"
+        "for n in range(2000):\n  with socket.socket(socket.AF_UNIX) as s:\n"
+        "    s.connect('/tmp/s'); s.send(b'x' * (100 << 10))\ntime.sleep(100)",
+        r"took more memory than 256 MiB|" + NO_NETWORK,
+        "any",
+    ),
+    "larger buffers of sockets": Hostile(
+        "import socket; socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 9)",
+        DENIED,
+    ),
+    "a thread with files of its own": Hostile(refused("l.syscall(56, 0x10900, 0, 0, 0, 0)"), EPERM),
+    "a process that nobody may look at": Hostile(
+        "import ctypes, time; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); time.sleep(0.5)\n"
+        "print('hidden, and seen')",
+        r"hidden, and seen|nobody may look at",
+        "any",
+    ),
     "a piece of memory that is too large": Hostile("x = bytearray(8 << 30)", r"MemoryError"),
     "a file in memory": Hostile("import os; os.memfd_create('x')", DENIED),
     "shared memory that stays": Hostile(refused("l.shmget(0, 1 << 30, 0o1600)"), EPERM),
+    "messages between processes": Hostile(refused("l.msgsnd(0, 0, 0, 0)"), EPERM),
     "shared memory that nobody counts": Hostile("import mmap; mmap.mmap(-1, 1 << 20)", DENIED),
     "zeros that nobody counts": Hostile(
         "import mmap; mmap.mmap(open('/dev/zero', 'r+b').fileno(), 1 << 20)", DENIED
@@ -240,6 +298,21 @@ HOSTILE = {
         "try:\n  for n in range(1000): open(f'/mnt/data/f{n}', 'wb').write(b'x' * (8 << 20))\n"
         "except OSError as e: print(e.errno, n)",
         r"^28 4\n|wrote more than 32 MiB",
+        "any",
+    ),
+    "files that are deleted and open": Hostile(
+        "import os, time\nfiles = []\ntry:\n  for n in range(8):\n"
+        "    files.append(open('x', 'wb')); os.unlink('x'); files[-1].write(b'x' * (8 << 20))\n"
+        "  time.sleep(100)\nexcept OSError as e: print(e.errno)",
+        r"^28\n|wrote more than 32 MiB",
+        "any",
+    ),
+    "files that are deleted and mapped": Hostile(
+        "import mmap, os, time\nmaps = []\ntry:\n  for n in range(8):\n"
+        "    with open('x', 'w+b') as f:\n      f.write(b'x' * (8 << 20)); f.flush()\n"
+        "      os.unlink('x'); maps.append(mmap.mmap(f.fileno(), 4096))\n"
+        "  time.sleep(100)\nexcept OSError as e: print(e.errno)",
+        r"^28\n|wrote more than 32 MiB",
         "any",
     ),
     "more files than may be": Hostile(
@@ -365,6 +438,8 @@ class Host:
     port: socket.socket
     abstract: socket.socket
     local: socket.socket
+    datagrams: tuple[socket.socket, socket.socket]
+    stats: list[tuple[int, int, int]]
     victim: subprocess.Popen[bytes]
 
     @property
@@ -381,13 +456,24 @@ class Host:
 
     def check(self) -> None:
         """Nobody was here."""
-        assert sorted(each.name for each in self.folder.iterdir()) == ["local", "secret"]
+        names = ["local", "local-datagrams", "secret"]
+        assert sorted(each.name for each in self.folder.iterdir()) == names
+        assert stats_of(self.folder) == self.stats
         assert (self.folder / "secret").read_text() == SECRET
         assert self.victim.poll() is None
         for listening in (self.port, self.abstract, self.local):
             listening.setblocking(False)
             with pytest.raises(BlockingIOError):
                 listening.accept()
+        for bound in self.datagrams:
+            with pytest.raises(BlockingIOError):
+                bound.recv(1)
+
+
+def stats_of(folder: Path) -> list[tuple[int, int, int]]:
+    """Of it and what is in it: what only the owner may change."""
+    found = [path.stat() for path in (folder, *sorted(folder.iterdir()))]
+    return [(each.st_mode, each.st_ctime_ns, each.st_mtime_ns) for each in found]
 
 
 @pytest.fixture
@@ -400,16 +486,22 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         socket.create_server(("127.0.0.1", 0)) as port,
         socket.socket(socket.AF_UNIX) as abstract,
         socket.socket(socket.AF_UNIX) as local,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as near,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far,
     ):
         folder = Path(name)
         (folder / "secret").write_text(SECRET)
         abstract.bind(f"\0host-{os.getpid()}")
         local.bind(str(folder / "local"))
+        near.bind(f"\0host-{os.getpid()}-datagrams")
+        far.bind(str(folder / "local-datagrams"))
+        for bound in (near, far):
+            bound.setblocking(False)
         for path in (folder, *folder.iterdir()):
             path.chmod(0o777)
         abstract.listen(1)
         local.listen(1)
-        yield Host(folder, port, abstract, local, victim)
+        yield Host(folder, port, abstract, local, (near, far), stats_of(folder), victim)
     victim.kill()
     victim.wait()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from server.config import CodeInterpreterSettings
+from server.sandbox import remote as remote_module
 from server.sandbox.choice import open_sandbox
 from server.sandbox.frames import encode
 from server.sandbox.pool import SessionPool
@@ -18,7 +21,7 @@ from server.sandbox.remote import RemoteSandbox, SandboxServer
 from server.sandbox.values import FileIn, Logs, SandboxCrashed, SandboxUnavailable, Written
 from tests.process import ROOT, environment
 from tests.sandbox.support import KEY, text_of, until
-from tests.support import ManualClock
+from tests.support import DEADLINE, ManualClock
 
 
 @pytest.fixture
@@ -107,6 +110,42 @@ async def test_nobody_there(tmp_path: Path) -> None:
         await sandbox.read(KEY, "x", tmp_path / "x")
     await sandbox.close_session(KEY)
     await sandbox.close()
+
+
+async def test_somebody_who_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is stopped, say: it is said in time."""
+    monkeypatch.setattr(remote_module, "_PATIENCE", 0.05)
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(path))
+        stopped.listen(1)
+        settings = CodeInterpreterSettings(backend="remote", socket=path)
+        async with asyncio.timeout(DEADLINE):
+            sandbox = await open_sandbox(settings, ManualClock())
+        assert sandbox.problem == "The sandbox's process does not answer."
+        await sandbox.close()
+
+
+async def test_compose_asks_whether_it_answers(pool: SessionPool, tmp_path: Path) -> None:
+    """A socket that is there is not enough for its health: the process may be stopped."""
+    composed = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["code-sandbox"]
+    _, _, option, script = composed["healthcheck"]["test"]
+
+    async def is_healthy(path: Path) -> bool:
+        asked = script.replace("/run/sandbox/socket", str(path)).replace("(5)", "(0.2)")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, option, asked), cwd=ROOT, stderr=asyncio.subprocess.DEVNULL
+        )
+        return await process.wait() == 0
+
+    async with SandboxServer(pool).listening(tmp_path / "socket"):
+        assert await is_healthy(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(tmp_path / "stopped"))
+        stopped.listen(1)
+        assert not await is_healthy(tmp_path / "stopped")
 
 
 @pytest.mark.parametrize("said", [b"", b"\xff\xff\xff\xff", encode({"is": "logs"}, b"x")[:-1]])

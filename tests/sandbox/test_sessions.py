@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from server.sandbox import usage
 from server.sandbox.pool import SessionPool
 from server.sandbox.session import GRACE_ON_CANCEL
-from server.sandbox.usage import processes
+from server.sandbox.usage import at_work, processes
 from server.sandbox.values import FileIn, Logs, SandboxCrashed, SandboxUnavailable, Written
 from tests.sandbox.conftest import make_backend
 from tests.sandbox.support import KEY, SETTINGS, Calls, alive, command_of, text_of, until
-from tests.support import ManualClock
+from tests.support import DEADLINE, ManualClock
 
 RESTARTED = "The session was restarted"
 
@@ -143,6 +146,31 @@ async def test_a_session_has_its_processor_time(
     await pool.close()
 
 
+async def test_children_that_nobody_waits_for_have_processor_time(
+    backend: str, clock: ManualClock, folder: Path
+) -> None:
+    """As far as they were seen; one that was waited for as well counts once."""
+    settings = SETTINGS.model_copy(update={"cpu_seconds": 1, "seconds": 20.0})
+    pool = SessionPool(make_backend(backend, settings), settings, clock)
+    pool.start()
+    code = """
+import os, signal, time
+def child():
+    if os.fork() == 0:
+        while time.process_time() < 0.4: pass
+        os._exit(0)
+    try: os.wait()
+    except ChildProcessError: pass
+child()
+"""
+    calls = Calls(pool)
+    assert (await calls.run(code)).problem is None
+    result = await calls.run("signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: child()")
+    assert result.problem is not None
+    assert "more than 1 seconds of processor time" in result.problem
+    await pool.close()
+
+
 async def test_a_cancelled_call_leaves_an_idle_session(calls: Calls) -> None:
     """Within half a second; with its state, if it stopped at once, as on an idle machine."""
     for code in (
@@ -177,6 +205,51 @@ async def test_a_cancelled_call_that_will_not_stop_is_ended(calls: Calls) -> Non
     assert len(pids) >= 2
     assert not alive(pids)
     assert RESTARTED in await calls.text("1")
+
+
+DEAF_CHILD = """
+import os, signal, time
+if (child := os.fork()) == 0:
+    signal.signal(2, signal.SIG_IGN)
+    while True: pass
+print('begun')
+time.sleep(60)
+"""
+DEAF_THREAD = """
+import threading
+def work():
+    while True: pass
+threading.Thread(target=work, daemon=True).start()
+print('begun')
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize(("code", "stays"), [(DEAF_CHILD, True), (DEAF_THREAD, False)])
+async def test_nothing_works_on_after_a_cancel(calls: Calls, code: str, stays: bool) -> None:
+    """Children that did not hear the interrupt are killed; a thread's session ends."""
+    await calls.run("x = 3")
+    running = asyncio.create_task(calls.run(code))
+    await until(lambda: Logs("begun\n") in calls.told)
+    pids, began = calls.pids, time.monotonic()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    took = time.monotonic() - began
+    assert took < 0.5
+    assert not at_work(alive(pids))
+    if took < GRACE_ON_CANCEL:
+        assert len(alive(pids)) == (2 if stays else 0)
+        told = await calls.text("x")
+        assert told == "3\n" if stays else RESTARTED in told
+
+
+@pytest.mark.parametrize(("code", "stays"), [(DEAF_CHILD, True), (DEAF_THREAD, False)])
+async def test_nothing_works_on_after_a_limit(calls: Calls, code: str, stays: bool) -> None:
+    """It is the same there, and is told."""
+    result = await calls.run(code)
+    assert ("are kept" if stays else "did not stop when it was interrupted") in text_of(result)
+    assert len(alive(calls.pids)) == (2 if stays else 0)
 
 
 async def test_calls_of_a_session_queue(calls: Calls) -> None:
@@ -296,6 +369,59 @@ async def test_closing_ends_everything(backend: str, clock: ManualClock) -> None
     pids += pool._spares[0].pids
     await pool.close()
     assert not alive(pids)
+
+
+def limits_of(pid: int, name: str) -> list[str]:
+    """The soft one and the hard one."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line for line in lines if line.startswith(name))[len(name) :].split()[:2]
+
+
+async def test_a_session_leaves_no_core(calls: Calls) -> None:
+    """Nor does it start the program that the system may have for cores, as a limit of 0 would."""
+    await calls.run("1")
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    most = "0" if hard == 0 else "1"
+    assert limits_of(calls.pids[-1], "Max core file size") == [most, most]
+
+
+async def test_one_that_is_slow_to_look_at_holds_up_nobody(
+    pool: SessionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are looked at meanwhile."""
+    slow, other = Calls(pool, ("p", "slow")), Calls(pool, ("p", "other"))
+    await slow.run("import time")
+    session = pool._places[slow.key].session
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def look(_: list[int]) -> None:
+        begun.set()
+        goes_on.wait(DEADLINE)
+
+    monkeypatch.setattr(session, "_excess", look)
+    running = asyncio.create_task(slow.run("time.sleep(60)"))
+    await until(begun.is_set)
+    result = await other.run("x = []\nwhile True: x.append(bytearray(20 << 20))")
+    goes_on.set()
+    assert "took more memory than" in text_of(result)
+    running.cancel()
+    await asyncio.wait((running,))
+
+
+async def test_one_that_takes_too_long_to_look_at_is_ended(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told."""
+    monkeypatch.setattr(usage, "_LONGEST", -1.0)
+    result = await calls.run("x = bytearray(b'x' * (300 << 20))\nimport time; time.sleep(60)")
+    assert "more memory and files than can be looked at. The session was ended" in text_of(result)
+
+
+@pytest.mark.parametrize("backend", ["landlock"], indirect=True)
+async def test_files_on_their_way_are_nobody_s(backend: str, calls: Calls) -> None:
+    """Where they are counted by who has them open, they cannot be sent."""
+    code = "import socket; socket.send_fds(socket.socketpair()[0], [b'x'], [0])"
+    assert "PermissionError" in await calls.text(code)
 
 
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.03, 0.06, 0.1])
