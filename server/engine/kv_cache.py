@@ -8,6 +8,7 @@ decoded beside too many idle tokens, the longest unused is saved (`snapshots`) a
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,6 +23,10 @@ SHORTEST_PREFIX = 16
 SHORTEST_SNAPSHOT = 64
 # How many tokens more a snapshot must have than the context for it to be worth loading.
 WORTH_LOADING = 32
+# The fastest of so many saves tells how fast saving is: a busy machine makes any one of them slow.
+SAVES_MEASURED = 4
+# How much faster it is taken to be whenever it was too slow: so that it is tried again at times.
+FORGIVENESS = 0.002
 # An idle slot is saved after so many seconds, while nobody waits for it.
 SAVE_AFTER = 5.0
 # Beside live sequences, nothing is saved ahead of need for so many times what the last one took: a
@@ -37,6 +42,7 @@ class Slot:
     tokens: array[int] = field(default_factory=lambda: array("i"))
     scope: str = ""
     owner: str = SHARED
+    pieces: int = 0  # in which its tokens came: about as many ranges of cells as it lies in
     busy: bool = False
     discard: bool = False  # its owner was forgotten
     used: int = 0  # order of last use
@@ -68,7 +74,8 @@ NOTHING = Prefix(0, None)
 class KVCache:
     """The slots of one backend. Owned by the decode loop.
 
-    `idle_limit` is in tokens, and holds while any slot is busy.
+    `idle_limit` is in tokens, and holds while any slot is busy. `seconds_to_read` is what a token
+    of a prompt takes, once that is known.
     """
 
     def __init__(
@@ -87,6 +94,8 @@ class KVCache:
         self._cells = CellCount(backend.slots)
         self._uses = count(1)
         self._rests_until = 0.0  # by the clock
+        self._saves = deque[float](maxlen=SAVES_MEASURED)  # seconds for a piece of a slot
+        self.seconds_to_read: float | None = None
 
     @property
     def held_cells(self) -> int:
@@ -144,6 +153,7 @@ class KVCache:
     def extend(self, slot: Slot, tokens: array[int]) -> None:
         """A step has decoded these."""
         slot.tokens += tokens
+        slot.pieces += 1
         self._cells.extend(slot.index, len(tokens))
 
     def release(self, slot: Slot) -> None:
@@ -162,6 +172,7 @@ class KVCache:
             self._backend.cut(slot.index, length)
             self._cells.cut(slot.index, length)
             del slot.tokens[length:]
+            slot.pieces = min(slot.pieces, length)
 
     def restore(self, slot: Slot) -> None:
         """After an aborted step: make the cells hold what `tokens` says, as far as that goes."""
@@ -288,6 +299,7 @@ class KVCache:
             self._backend.copy(source.index, slot.index, prefix.length)
             self._cells.share(source.index, slot.index, prefix.length)
             slot.tokens += source.tokens[: prefix.length]
+            slot.pieces = source.pieces
         elif source is not None and state is not None:
             self._load(slot, source, state, prefix.length)
 
@@ -315,12 +327,26 @@ class KVCache:
         tokens = slot.tokens[:length]
         if length < SHORTEST_SNAPSHOT or not self._store.keeps:
             return
-        if not self._store.holds(slot.scope, owner, tokens):
+        if not self._store.holds(slot.scope, owner, tokens) and self._is_worth_saving(slot, length):
             started = self._clock()
             state = self._backend.save(slot.index, length)
-            ended = self._clock()
-            self._rests_until = ended + REST * (ended - started)
+            seconds = self._clock() - started
+            self._rests_until = started + (1 + REST) * seconds
+            self._saves.append(seconds / max(1, slot.pieces))
             self._store.keep(slot.scope, owner, tokens, state)
+
+    def _is_worth_saving(self, slot: Slot, length: int) -> bool:
+        """Whether to save it takes less time than to read it again would.
+
+        Every range of cells is copied by itself, for each layer. Between a GPU and memory that
+        takes so long that a short answer, written beside others, is sooner computed again.
+        """
+        if self.seconds_to_read is None or len(self._saves) < SAVES_MEASURED:
+            return True
+        if min(self._saves) * slot.pieces <= self.seconds_to_read * length:
+            return True
+        self._saves.extend([seconds * (1 - FORGIVENESS) for seconds in self._saves])
+        return False
 
 
 def _value(prefix: Prefix) -> int:

@@ -138,15 +138,18 @@ class Scheduler:
             usual = min(self._seconds_per_step or 0.0, seconds / 2)
             alone = usual if any(share.count == 1 for share in shares) else 0.0
             measured = (seconds - alone) / prompt
-            self._seconds_per_token = _smoothed(self._seconds_per_token, measured)
+            self._learn(_smoothed(self._seconds_per_token, measured))
 
     def expect(self, tokens: int, seconds: float) -> None:
         """What prompts seem to cost, until one was read."""
-        self._seconds_per_token = seconds / tokens
+        self._learn(seconds / tokens)
 
     def time_to_read(self, tokens: int) -> float:
         """The seconds that so many tokens of prompts seem to take; 0 if that is not known."""
         return tokens * (self._seconds_per_token or 0.0)
+
+    def _learn(self, seconds_per_token: float) -> None:
+        self._seconds_per_token = self._cache.seconds_to_read = seconds_per_token
 
     def _prefix_of(self, sequence: Sequence) -> Prefix:
         return self._cache.find(sequence.tokens, sequence.scope, sequence.owner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 from server.engine.batch import Batch, Part
-from server.engine.kv_cache import REST, SAVE_AFTER, KVCache, Slot
+from server.engine.kv_cache import REST, SAVE_AFTER, SAVES_MEASURED, KVCache, Slot
 from server.engine.snapshots import SHARED, SnapshotStore
 from tests.engine.arithmetic import ArithmeticBackend
 from tests.engine.serving import prompt_of
@@ -219,3 +219,38 @@ def test_what_belongs_to_nobody_is_taken_over_by_nobody() -> None:
     second = cached.begin(SHARED, common + prompt_of(2, 50))
     assert second is not first
     assert cached.length(SHARED, common + prompt_of(1, 60)) == 150
+
+
+def test_what_is_read_again_sooner_than_it_is_saved_is_not_saved() -> None:
+    """A written token lies by itself and costs a copy of its own; a prompt's lie together."""
+    cached = Cached(cells=4000, memory=4000)
+    cached.backend.seconds_per_save = 0.1
+    cached.cache.seconds_to_read = 0.0005
+    for number in range(SAVES_MEASURED):  # one slow save says little
+        cached.take(f"first {number}", prompt_of(number, 70))
+        cached.cache.save_all()
+    assert len(cached.saved()) == SAVES_MEASURED
+    cached.take("short", prompt_of(7, 100))
+    assert cached.cache.evict()
+    cached.cache.save_all()
+    assert "short" not in cached.saved()
+    cached.take("long", prompt_of(8, 400))
+    cached.cache.save_all()
+    assert "long" in cached.saved()
+
+
+def test_saving_that_was_too_slow_is_tried_again_in_the_end() -> None:
+    """What was slow at first need not stay so."""
+    cached = Cached(cells=4000, memory=4000)
+    cached.backend.seconds_per_save = 0.1
+    cached.cache.seconds_to_read = 0.0005
+    for number in range(SAVES_MEASURED):
+        cached.take(f"first {number}", prompt_of(number, 70))
+        cached.cache.save_all()
+    cached.backend.seconds_per_save = 0.0
+    for number in range(1000):
+        if "again" in cached.saved():
+            return
+        cached.take("again", prompt_of(number, 100))
+        assert cached.cache.evict()
+    raise AssertionError("it was given up for ever")
