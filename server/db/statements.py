@@ -135,11 +135,20 @@ def spent(*names: str) -> Select[Any]:
     return select(*sums, func.count()).where(*(c[name] == bindparam(name) for name in names))
 
 
-ROUNDS = select(func.count()).where(
-    _step.c.run_id == bindparam("run"),
-    _step.c.type == "tool_calls",
-    _step.c.status == "completed",
+_call = func.json_each(_step.c.step_details, "$.tool_calls").table_valued("value", name="call")
+_is_unanswered = exists().where(
+    func.json_extract(_call.c.value, "$.asked").is_(None),
+    func.json_extract(_call.c.value, "$.function.output").is_(None),
 )
+# A step may fail for the sake of a tool of ours, which is an answer, or before it has one.
+_IS_ANSWERED = (_step.c.type == "tool_calls") & or_(
+    _step.c.status == "completed",
+    (_step.c.status == "failed")
+    & (func.json_array_length(_step.c.step_details, "$.tool_calls") > 0)
+    & ~_is_unanswered,
+)
+
+ROUNDS = select(func.count()).where(_step.c.run_id == bindparam("run"), _IS_ANSWERED)
 
 # Newest first, in the order of an index.
 TURNS_SINCE = (
@@ -221,13 +230,11 @@ ANSWERED_CALLS = (
     select(_step)
     .where(
         _step.c.thread_id == bindparam("thread"),
-        _step.c.type == "tool_calls",
-        _step.c.status.in_(("completed", "failed")),
+        _IS_ANSWERED,
         _step.c.after_message >= bindparam("oldest"),
     )
     .order_by(_step.c.seq)
 )
-_call = func.json_each(_step.c.step_details, "$.tool_calls").table_valued("value")
 NEWEST_SEARCH = (
     select(_step)
     .where(

@@ -318,8 +318,7 @@ class Steps(Store):
         Completed, or failed for the tool's sake: then the model was told so.
         """
         wanted = {"thread": thread_id, "oldest": after_message}
-        steps = self.connection.execute(statements.ANSWERED_CALLS, wanted).all()
-        return [step for step in steps if step.status == "completed" or _was_answered(step)]
+        return self.connection.execute(statements.ANSWERED_CALLS, wanted).all()
 
     def newest_search(self, thread_id: str) -> Record | None:
         """The newest tool step of a thread with an answered file search in it."""
@@ -329,11 +328,6 @@ class Steps(Store):
     def rounds(self, run_id: str) -> int:
         """How often the run has called tools and was answered."""
         return self.connection.execute(statements.ROUNDS, {"run": run_id}).scalar_one()
-
-
-def _was_answered(step: Record) -> bool:
-    calls = step.step_details["tool_calls"]
-    return bool(calls) and all("asked" in call for call in calls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,13 +64,9 @@ class OwnCalls:
 
 
 class Calls:
-    """Of one turn, in their order. What its methods return is what a stream is told.
-
-    `failure` is why one of them came to nothing, if that was not for what the model asked.
-    """
+    """Of one turn, in their order. What its methods return is what a stream is told."""
 
     def __init__(self, own: OwnTools) -> None:
-        self.failure = ""
         self._own = own
         self._calls: list[Call] = []
 
@@ -119,9 +115,14 @@ class Calls:
                 yield index, told
 
     def answered(self, answer: Answer) -> Iterator[Told]:
-        self.failure = self.failure or answer.failure
         for index, call in enumerate(self._calls):
             if call.id == answer.call_id:
                 call.answer = answer.stored
                 if answer.told is not None:
                     yield index, answer.told
+
+
+def failure_of(calls: Sequence[JsonObject]) -> str:
+    """Why one of these answered calls came to nothing, if that was not for what the model asked."""
+    own = (KINDS[call["type"]].recalled(call) for call in calls if call["type"] in KINDS)
+    return next((call.failure for call in own if call.failure), "")

@@ -276,9 +276,9 @@ class RunExecution:
         cost = self._call()
         if self._calls.waits or cost is None:
             return False
-        calls, failure = self._calls.stored, self._calls.failure
+        calls = self._calls.stored
         end = partial(self._progress.end_calls, claim=self._claim, calls=calls, cost=cost)
-        await self._write(partial(end, failure=failure))
+        await self._write(end)
         self._asked = self._turn = self._message = self._step = None
         self._calls = Calls(own_tools(self._run.tools))
         self._kept.clear()

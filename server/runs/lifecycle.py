@@ -15,6 +15,7 @@ from server.db.database import Tx
 from server.db.stores import Record
 from server.runs import conversation
 from server.runs.announce import Announcer
+from server.runs.calls import failure_of
 from server.runs.events import EventBus
 from server.runs.models import Catalog
 from server.runs.state import Claim, RunMoved, move
@@ -282,6 +283,14 @@ def close_step(tx: Tx, step: Record, to: RunStatus, **changes: Any) -> Record:
     return tx.steps.update(step.seq, {**final, **changes})
 
 
+def close_answered(tx: Tx, step: Record) -> Record:
+    """Close a step whose calls were all answered. It has failed if one of the server's own has."""
+    failure = failure_of(step.step_details["tool_calls"])
+    if not failure:
+        return close_step(tx, step, "completed")
+    return close_step(tx, step, "failed", last_error={"code": "server_error", "message": failure})
+
+
 def _inherited(assistant: Record) -> dict[str, Any]:
     """What a run has from its assistant, as it is now, unless the request overrides it."""
     names = (
@@ -336,4 +345,4 @@ def _answered(tx: Tx, step: Record, outputs: dict[str, str]) -> Record:
         for call in step.step_details["tool_calls"]
     ]
     details = {"type": "tool_calls", "tool_calls": calls}
-    return close_step(tx, step, "completed", step_details=details)
+    return close_answered(tx, tx.steps.update(step.seq, {"step_details": details}))

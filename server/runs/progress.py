@@ -13,7 +13,7 @@ from typing import Any
 from server.db.database import Tx
 from server.db.stores import Record
 from server.runs.announce import Announcer
-from server.runs.lifecycle import close_step, finish
+from server.runs.lifecycle import close_answered, close_step, finish
 from server.runs.state import Claim, RunMoved, move
 from server.runs.turns import ModelCall
 from server.schemas import JsonObject, RunStatus, image_part
@@ -86,25 +86,10 @@ class Progress:
         details: dict[str, Any] = {"type": "tool_calls", "tool_calls": []}
         return self._begin_step(tx, held(tx, claim), details)
 
-    def end_calls(
-        self,
-        tx: Tx,
-        claim: Claim,
-        calls: Sequence[JsonObject],
-        cost: ModelCall,
-        failure: str = "",
-    ) -> None:
-        """Close the open tool step, whose calls were all answered here, in mid-claim.
-
-        With a failure it has failed, and its run goes on.
-        """
+    def end_calls(self, tx: Tx, claim: Claim, calls: Sequence[JsonObject], cost: ModelCall) -> None:
+        """Close the open tool step, whose calls were all answered here, in mid-claim."""
         run = held(tx, claim)
-        step = self._called(tx, claim, calls, cost)
-        if failure:
-            error = {"code": "server_error", "message": failure}
-            step = close_step(tx, step, "failed", last_error=error)
-        else:
-            step = close_step(tx, step, "completed")
+        step = close_answered(tx, self._called(tx, claim, calls, cost))
         self._announce.step(tx, step, with_content=run.shows_results)
 
     def require_action(

@@ -143,6 +143,7 @@ def recalled(call: JsonObject) -> Recalled:
         asked["problem"] or _shortened(_text_of(outputs, asked["files"]), asked["shown"]),
         figures=[output["image"]["file_id"] for output in outputs if output["type"] == "image"],
         files=asked["files"],
+        failure=asked.get("failure", ""),
     )
 
 
@@ -201,8 +202,9 @@ class _Running:
             "files": list(files),
             "shown": await _fitting(text, max(scene.room, LEAST_ROOM), scene.count),
             "problem": problem,
+            "failure": failure,
         }
-        return Answer(self._call.id, {**self._stored, "asked": asked}, failure=failure)
+        return Answer(self._call.id, {**self._stored, "asked": asked})
 
     def _told(self, output: JsonObject) -> Answer:
         more = _more(outputs=[{"index": len(self._outputs) - 1, **output}])
@@ -236,7 +238,7 @@ class CodeInterpreter:
             async with aclosing(self._answered(_Running(call), scene)) as answers:
                 async for answer in answers:
                     yield answer
-                    failures += bool(answer.failure)
+                    failures += bool(answer.stored.get("asked", {}).get("failure"))
             if failures >= MOST_FAILURES:
                 raise ToolFailed(f"{FAILURE} It was tried {failures} times.")
 

@@ -41,7 +41,8 @@ class Recalled:
     """A stored call that was answered, as later prompts tell it, and what answers may have of it.
 
     `arguments` are as the model wrote them; `output` is what it was told. Answers cite `sources`,
-    have `figures` at their front (ids of files), and link to `files` (names).
+    have `figures` at their front (ids of files), and link to `files` (names). `failure` is why it
+    came to nothing, if that was not for what the model asked.
     """
 
     arguments: str
@@ -49,6 +50,7 @@ class Recalled:
     sources: Sequence[Source] = ()
     figures: Sequence[str] = ()
     files: Sequence[str] = ()
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +70,11 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How far a call is answered: as it is stored, and what of that a stream is told.
-
-    `failure` is why the call came to nothing, if that was not for what the model asked.
-    """
+    """How far a call is answered: as it is stored, and what of that a stream is told."""
 
     call_id: str
     stored: JsonObject
     told: JsonObject | None = None
-    failure: str = ""
 
 
 class Reading(Protocol):

@@ -580,6 +580,29 @@ async def test_crashes_that_repeat(coding: Coding) -> None:
     assert len(coding.engine.requests) == 2
 
 
+async def test_a_crash_beside_a_function_call(coding: Coding) -> None:
+    """Is its step's failure, too, once the function is answered; the third one fails the run."""
+    for _ in range(3):
+        coding.sandbox.crashes("boom()")
+        weather = written(("get_weather", '{"city": "Rome"}'))
+        coding.engine.says("\n".join([running("boom()"), weather]))
+    run = await coding.run(tool_choice="required")
+    for number in (1, 2):
+        assert run["status"] == "requires_action"
+        granted(await coding.submit(run, "sunny"))
+        run = await coding.settled(run)
+        assert "sunny" in coding.engine.prompts[number]
+        assert "[The session crashed." in coding.engine.prompts[number]
+        assert coding.engine.requests[number].grammar != coding.engine.requests[0].grammar
+    assert run["status"] == "failed"
+    assert "3 times" in run["last_error"]["message"]
+    steps = await coding.steps(run)
+    assert [step["status"] for step in steps] == ["failed"] * 3
+    crashed = "The code interpreter's session crashed."
+    assert [step["last_error"]["message"] for step in steps[:2]] == [crashed] * 2
+    assert steps[0]["usage"]["total_tokens"] > 0
+
+
 async def test_no_session_can_be_had(coding: Coding) -> None:
     """The run fails, and says why."""
     coding.sandbox.refuses("x", "All sessions are busy.")
