@@ -233,7 +233,9 @@ class Session:
             with await asyncio.to_thread(file.path.open, "rb") as source:
                 async with asyncio.timeout(_PATIENCE):
                     problem = await self._put_bytes(file.name, source)
-        except OSError as error:  # the host has it no more
+        except OSError as error:  # the host has it no more, or time is up
+            if self._owes:
+                raise SandboxCrashed(f"{file.name} was not put to its end.") from error
             problem = error.strerror or "it cannot be read"
         if problem is None:
             self._put[file.name] = file.key

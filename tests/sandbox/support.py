@@ -59,14 +59,19 @@ def images_of(result: Result) -> list[Image]:
 
 def alive(pids: list[int]) -> list[int]:
     """Those that still are processes, zombies left out."""
+    return [pid for pid, state in zip(pids, states(pids), strict=True) if state not in ("", "Z")]
 
-    def lives(pid: int) -> bool:
+
+def states(pids: list[int]) -> list[str]:
+    """As /proc names them, such as Z of a zombie; of one that is gone the empty text."""
+
+    def state(pid: int) -> str:
         try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
-            return False
+            return ""
 
-    return [pid for pid in pids if lives(pid)]
+    return [state(pid) for pid in pids]
 
 
 def command_of(pid: int) -> bytes:

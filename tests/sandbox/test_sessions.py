@@ -11,13 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from server.sandbox import usage
+from server.sandbox import session, usage
 from server.sandbox.pool import SessionPool
 from server.sandbox.session import GRACE_ON_CANCEL
 from server.sandbox.usage import at_work, processes
 from server.sandbox.values import FileIn, Logs, SandboxCrashed, SandboxUnavailable, Written
 from tests.sandbox.conftest import make_backend
-from tests.sandbox.support import KEY, SETTINGS, Calls, alive, command_of, text_of, until
+from tests.sandbox.support import (
+    KEY,
+    SETTINGS,
+    Calls,
+    alive,
+    command_of,
+    states,
+    text_of,
+    until,
+)
 from tests.support import DEADLINE, ManualClock
 
 RESTARTED = "The session was restarted"
@@ -113,6 +122,30 @@ async def test_a_file_that_is_too_large_is_told_of(calls: Calls, tmp_path: Path)
     told = await calls.text("print('ran')", FileIn("big.bin", path, "file-1"))
     assert "big.bin could not be put into /mnt/data: it is larger than 16 MiB" in told
     assert told.endswith("ran\n")
+
+
+async def test_a_file_that_is_not_taken_ends_the_session(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a file nothing else can be said to it; the next call has a new one."""
+    monkeypatch.setattr(session, "_PATIENCE", 0.5)
+    path = tmp_path / "stored"
+    path.write_bytes(b"z" * 2_000_000)
+    stop = "time.sleep(0.1); os.kill(os.getppid(), signal.SIGSTOP); os._exit(0)"
+    await calls.run(f"import os, signal, time\nif os.fork() == 0:\n    {stop}")
+    pids = calls.pids
+    await until(lambda: "T" in states(pids))
+    with pytest.raises(SandboxCrashed, match="was not put to its end"):
+        await calls.run("print(1)", FileIn("in.bin", path, "file-1"))
+    assert not alive(pids)
+    assert RESTARTED in await calls.text("1")
+
+
+async def test_a_file_that_breaks_off_is_no_code(calls: Calls) -> None:
+    """One that the host cannot read to its end ends the session, which waits for the rest."""
+    with pytest.raises(SandboxCrashed, match="was not put to its end"):
+        await calls.run("print(1)", FileIn("in.bin", Path("/proc/self/mem"), "file-1"))
+    assert RESTARTED in await calls.text("1")
 
 
 async def test_code_that_takes_too_long_is_interrupted(calls: Calls) -> None:
