@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from server.confinement import die_with
-from server.sandbox.frames import CHUNK, LENGTH_BYTES, Head, encode, parse, raw_length
+from server.sandbox.frames import CHUNK, LENGTH_BYTES, MOST_RAW, Head, encode, parse, raw_length
 from server.sandbox.giving_up import be_first, give_up, keep
 from server.sandbox.notebook import Notebook
 
@@ -66,6 +66,7 @@ class Driver:
             self._show,
             self._data,
             most_figures=start["figures"],
+            figure_bytes=MOST_RAW,
             has_packages=start["packages"],
         )
         self._pid = os.getpid()

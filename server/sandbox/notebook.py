@@ -23,13 +23,15 @@ _BACKEND: Final = "session_figures"
 _CELL: Final = "<cell "
 _OURS: Final = __file__.rpartition("/")[0]
 _NO_PACKAGES: Final = "No packages are installed here: there is Python's standard library alone."
+_COARSER: Final = (2, 4)  # parts of its resolution in which a large figure may be shown
 MATPLOTLIB_BACKEND: Final = f"module://{_BACKEND}"
 
 
 class Notebook:
     """The cells of one session. `show` gets each figure as a PNG, in the order of the output.
 
-    `data` is where the folder is that the code knows as /mnt/data.
+    `data` is where the folder is that the code knows as /mnt/data. A PNG has less than
+    `figure_bytes`.
     """
 
     def __init__(
@@ -38,13 +40,14 @@ class Notebook:
         data: str,
         *,
         most_figures: int,
+        figure_bytes: int,
         has_packages: bool,
     ) -> None:
         self._module = ModuleType("__main__")
         self._cells = 0
         self._data = data
         self._has_packages = has_packages
-        self._figures = Figures(show, most_figures)
+        self._figures = Figures(show, most_figures, figure_bytes)
         sys.modules["__main__"] = self._module
         sys.meta_path.insert(0, self._figures)
 
@@ -113,9 +116,10 @@ class Notebook:
 class Figures(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """matplotlib's backend, in place of a window: shows figures, and closes them."""
 
-    def __init__(self, show: Callable[[bytes], None], most: int) -> None:
+    def __init__(self, show: Callable[[bytes], None], most: int, most_bytes: int) -> None:
         self._show = show
         self._most = most
+        self._most_bytes = most_bytes
         self.shown = 0
 
     def find_spec(
@@ -145,9 +149,18 @@ class Figures(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             if self.shown == self._most + 1:
                 print(f"[Only the first {self._most} figures are shown.]")  # noqa: T201, told so
             return
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", bbox_inches="tight")
-        self._show(picture.getvalue())
+        for how in ({}, *({"dpi": figure.get_dpi() / part} for part in _COARSER)):
+            picture = _drawn(figure, **how)
+            if len(picture) < self._most_bytes:
+                self._show(picture)
+                return
+        print("[The figure is too large to be shown.]")  # noqa: T201, the same
+
+
+def _drawn(figure: Any, **how: float) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", bbox_inches="tight", **how)
+    return picture.getvalue()
 
 
 class _Moved(ast.NodeTransformer):

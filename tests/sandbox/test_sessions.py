@@ -23,6 +23,7 @@ from tests.sandbox.support import (
     Calls,
     alive,
     command_of,
+    images_of,
     states,
     text_of,
     until,
@@ -202,6 +203,31 @@ child()
     assert result.problem is not None
     assert "more than 1 seconds of processor time" in result.problem
     await pool.close()
+
+
+DRAWING = """
+import sys, types
+class Figure:
+    def __init__(self, size): self.size = size
+    def get_dpi(self): return 100
+    def savefig(self, file, *, dpi=100, **_):
+        file.write(b"\\x89PNG" + bytes(min(int(self.size * dpi**2), 9_000_000)))
+sizes = [50, 2_000, 200_000, 50]
+plt = sys.modules["matplotlib.pyplot"] = types.ModuleType("pyplot")
+plt.get_fignums = lambda: range(len(sizes))
+plt.figure = lambda number: Figure(sizes[number])
+plt.close = lambda _: sizes.clear()
+x = 5
+"""
+
+
+async def test_a_figure_that_is_too_large_is_drawn_more_coarsely(calls: Calls) -> None:
+    """Or left out and told of; its session goes on."""
+    result = await calls.run(DRAWING)
+    assert [len(image.data) for image in images_of(result)] == [500_004, 5_000_004]
+    told = "[The figure is too large to be shown.]\n[Only the first 3 figures are shown.]\n"
+    assert text_of(result) == told
+    assert await calls.text("x") == "5\n"
 
 
 async def test_a_cancelled_call_leaves_an_idle_session(calls: Calls) -> None:
