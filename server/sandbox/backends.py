@@ -9,8 +9,9 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final, Protocol
@@ -200,8 +201,16 @@ class Landlock:
         self._python = python
 
     def launch(self, slot: int) -> Launch:
-        uid = self._settings.first_uid + slot if os.geteuid() == 0 else None
         folder = Path(tempfile.mkdtemp(prefix="assistants-session-")).resolve()
+        clear = partial(_remove, folder / "data", folder / "tmp", folder)
+        try:
+            return self._launch_in(folder, slot, clear)
+        except BaseException:
+            clear()
+            raise
+
+    def _launch_in(self, folder: Path, slot: int, clear: Callable[[], None]) -> Launch:
+        uid = self._settings.first_uid + slot if os.geteuid() == 0 else None
         data, tmp = folder / "data", folder / "tmp"
         for each in (data, tmp, folder):
             each.mkdir(mode=0o700, exist_ok=True)
@@ -219,7 +228,7 @@ class Landlock:
             str(Path(server.__file__).parents[1]),
         )
         environment = _environment(self._python, str(tmp))
-        return Launch(command, environment, start, folder, lambda: _remove(data, tmp, folder))
+        return Launch(command, environment, start, folder, clear)
 
 
 def _remove(*folders: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -20,7 +21,7 @@ from typing import Final
 from server.clock import Clock
 from server.config import CodeInterpreterSettings
 from server.sandbox.backends import Backend, slots
-from server.sandbox.process import Lost, SandboxProcess
+from server.sandbox.process import Launch, Lost, SandboxProcess
 from server.sandbox.session import Session
 from server.sandbox.values import (
     FileIn,
@@ -38,6 +39,7 @@ _LOOK_AT_BUSY: Final = 0.1
 _LOOK_AT_ALL: Final = 10  # each so many looks
 _LOOKS_AT_ONCE: Final = 4
 _REST: Final = 3  # between two looks, in times that the first took
+_SPARE_AGAIN: Final = 10.0  # seconds, after no spare session could be had
 _MOST_REMEMBERED: Final = 10_000  # threads whose session is gone
 _RESTARTED: Final = (
     "The session was restarted: variables and files of earlier calls are gone, but for the files "
@@ -77,6 +79,7 @@ class SessionPool:
         self._room = asyncio.Condition()
         self._spares: list[Session] = []
         self._filling = 0
+        self._refill_from = -math.inf  # on the monotonic clock
         self._slots = slots(settings)
         self._free_slots: list[int] = []
         self._looked_at = set[Session]()
@@ -212,18 +215,26 @@ class SessionPool:
             self._refill()
             if not session.is_over:
                 return session
+            await session.end()
         return await self._started()
 
     async def _started(self) -> Session:
         """Raises SandboxUnavailable."""
-        slot = self._free_slots.pop() if self._free_slots else next(self._slots)
         try:
-            launch = self.backend.launch(slot)
-            launch = replace(launch, clear=partial(self._clear, launch.clear, slot))
-            process = await SandboxProcess.start(launch, _START_PATIENCE)
+            process = await SandboxProcess.start(self._launch(), _START_PATIENCE)
         except (Lost, OSError) as error:
             raise SandboxUnavailable(f"No session could be started: {error}.") from error
         return Session(process, self.settings)
+
+    def _launch(self) -> Launch:
+        """Raises OSError."""
+        slot = self._free_slots.pop() if self._free_slots else next(self._slots)
+        try:
+            launch = self.backend.launch(slot)
+        except BaseException:
+            self._free_slots.append(slot)
+            raise
+        return replace(launch, clear=partial(self._clear, launch.clear, slot))
 
     def _clear(self, clear: Callable[[], None], slot: int) -> None:
         """When nothing is left of a session."""
@@ -248,7 +259,9 @@ class SessionPool:
             del self._places[key]
 
     def _refill(self) -> None:
-        while not self._is_closed and len(self._spares) + self._filling < self.settings.spare:
+        if self._is_closed or self._clock.monotonic() < self._refill_from:
+            return
+        while len(self._spares) + self._filling < self.settings.spare:
             self._filling += 1
             self._go(self._add_spare())
 
@@ -263,8 +276,17 @@ class SessionPool:
             self._spares.append(session)
         except (SandboxUnavailable, SandboxCrashed) as problem:  # whoever needs one is told
             log.warning("sandbox.no_spare", extra={"reason": str(problem)})
+            self._refill_from = self._clock.monotonic() + _SPARE_AGAIN
         finally:
             self._filling -= 1
+
+    async def _replace_spares(self) -> None:
+        """Those that have died, or could not be had."""
+        over = [session for session in self._spares if session.is_over]
+        self._spares = [session for session in self._spares if session not in over]
+        self._refill()
+        for session in over:
+            await session.end()
 
     async def _check(self, session: Session) -> None:
         """A session that cannot be looked at is ended; one that it takes long for waits longer."""
@@ -280,7 +302,7 @@ class SessionPool:
             self._looked_at.discard(session)
 
     async def _look_after(self) -> None:
-        """The limits that only a look from outside finds, and expiry."""
+        """The limits that only a look from outside finds, expiry, and spares that are missing."""
         looks = 0
         while True:
             await asyncio.sleep(_LOOK_AT_BUSY)
@@ -292,6 +314,7 @@ class SessionPool:
                     self._go(self._check(session))
             if everybody:
                 self._go(self.expire())
+                self._go(self._replace_spares())
 
     def _go(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

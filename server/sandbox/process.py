@@ -80,10 +80,14 @@ class SandboxProcess:
     @classmethod
     async def start(cls, launch: Launch, seconds: float) -> SandboxProcess:
         """Raises Lost, OSError."""
-        ours, theirs = socket.socketpair()
-        read, write = os.pipe()
-        started = None
-        try:
+        with contextlib.ExitStack() as afterwards, contextlib.ExitStack() as on_failure:
+            on_failure.callback(launch.clear)
+            ours, theirs = socket.socketpair()
+            afterwards.callback(theirs.close)
+            on_failure.callback(ours.close)
+            read, write = os.pipe()
+            afterwards.callback(os.close, write)
+            on_failure.callback(os.close, read)
             process = await asyncio.create_subprocess_exec(
                 *launch.command,
                 str(theirs.fileno()),
@@ -95,15 +99,9 @@ class SandboxProcess:
                 start_new_session=True,
                 cwd="/",
             )
-            started = cls(launch, process)
-            started._open(ours, read)
-        finally:
-            theirs.close()
-            os.close(write)
-            if started is None:
-                ours.close()
-                os.close(read)
-                launch.clear()
+            on_failure.pop_all()
+        started = cls(launch, process)
+        started._open(ours, read)
         try:
             async with asyncio.timeout(seconds):
                 await started.send(launch.start)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
+import socket
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from server.sandbox import session, usage
+from server.sandbox import backends, session, usage
 from server.sandbox.pool import SessionPool
 from server.sandbox.session import GRACE_ON_CANCEL
 from server.sandbox.usage import at_work, processes
@@ -415,6 +418,33 @@ async def test_a_spare_session_is_ready(backend: str, clock: ManualClock) -> Non
         await pool.close()
 
 
+async def test_a_spare_session_comes_back(
+    backend: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After none could be had for a while, and after one has died."""
+    settings = SETTINGS.model_copy(update={"spare": 1})
+    pool = SessionPool(make_backend(backend, settings), settings, clock)
+    tried = asyncio.Event()
+
+    def full(*_: object) -> None:
+        tried.set()
+        raise OSError("there is no room")
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(backends, "_start", full)
+            pool.start()
+            await asyncio.wait_for(tried.wait(), DEADLINE)
+        await until(lambda: not pool._filling)
+        clock.advance(10)
+        await until(lambda: bool(pool.spares))
+        [spare] = pool._spares
+        os.kill(spare.pids[-1], signal.SIGKILL)
+        await until(lambda: pool._spares not in ([], [spare]))
+    finally:
+        await pool.close()
+
+
 async def test_closing_ends_everything(backend: str, clock: ManualClock) -> None:
     """Sessions in use, idle ones, spare ones."""
     settings = SETTINGS.model_copy(update={"spare": 1})
@@ -510,6 +540,33 @@ async def test_a_backend_that_starts_nothing_says_why(clock: ManualClock) -> Non
     with pytest.raises(SandboxUnavailable, match="there is no room"):
         await Calls(pool).run("1")
     await pool.close()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(backends, "_start"), (socket, "socketpair"), (os, "pipe")]
+)
+async def test_a_start_that_fails_leaves_nothing(
+    pool: SessionPool,
+    calls: Calls,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    name: str,
+) -> None:
+    """Neither a folder nor a number, and so a user id, that nobody uses again."""
+
+    def full(*_: object) -> None:
+        raise OSError("there is no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, full)
+        for _ in range(2):
+            with pytest.raises(SandboxUnavailable, match="there is no room"):
+                await calls.run("1")
+    await until(lambda: not list(folder.iterdir()))
+    assert len(pool._free_slots) == 1
+    assert await calls.text("1") == "1\n"
+    assert pool._free_slots == []
 
 
 async def test_whoever_is_too_slow_is_not_signalled_later(calls: Calls) -> None:
