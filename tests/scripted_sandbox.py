@@ -39,6 +39,7 @@ class ScriptedSandbox:
 
     problem: str | None = None
     ran: list[tuple[SessionKey, str]] = field(default_factory=list)
+    had_run: list[bool] = field(default_factory=list)  # the thread, before each of these
     given_in: dict[SessionKey, dict[str, str]] = field(default_factory=dict)  # keys, by name
     sessions: dict[SessionKey, dict[str, bytes]] = field(default_factory=dict)
     closed: list[SessionKey] = field(default_factory=list)
@@ -73,8 +74,11 @@ class ScriptedSandbox:
         code: str,
         files: Sequence[FileIn],
         emit: Callable[[Output], None],
+        *,
+        has_run: bool = False,
     ) -> Result:
         self.ran.append((session, code))
+        self.had_run.append(has_run)
         self.given_in[session] = {file.name: file.key for file in files}
         folder = self.sessions.setdefault(session, {})
         folder |= {file.name: file.path.read_bytes() for file in files if file.name not in folder}

@@ -249,6 +249,16 @@ NEWEST_SEARCH = (
     .order_by(_step.c.seq.desc())
     .limit(1)
 )
+ANY_CODE_RUN = select(
+    exists().where(
+        _step.c.thread_id == bindparam("thread"),
+        _step.c.type == "tool_calls",
+        exists().where(
+            func.json_extract(_call.c.value, "$.type") == "code_interpreter",
+            func.json_extract(_call.c.value, "$.asked.problem") == "",
+        ),
+    )
+)
 
 
 def kept_at(now: Any) -> ColumnElement[bool]:

@@ -325,6 +325,12 @@ class Steps(Store):
         wanted = {"thread": thread_id}
         return self.connection.execute(statements.NEWEST_SEARCH, wanted).first()
 
+    def any_code_run(self, thread_id: str) -> bool:
+        """Whether any code of a thread was run to its end."""
+        return bool(
+            self.connection.execute(statements.ANY_CODE_RUN, {"thread": thread_id}).scalar()
+        )
+
     def rounds(self, run_id: str) -> int:
         """How often the run has called tools and was answered."""
         return self.connection.execute(statements.ROUNDS, {"run": run_id}).scalar_one()

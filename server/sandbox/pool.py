@@ -98,8 +98,11 @@ class SessionPool:
         code: str,
         files: Sequence[FileIn],
         emit: Callable[[Output], None],
+        *,
+        has_run: bool = False,
     ) -> Result:
         async with self._turn(session) as place:
+            place.was_lost |= has_run and place.session is None
             found = await self._session(place)
             note = _RESTARTED if place.was_lost else None
             place.was_lost = False

@@ -68,10 +68,17 @@ class RemoteSandbox:
         code: str,
         files: Sequence[FileIn],
         emit: Callable[[Output], None],
+        *,
+        has_run: bool = False,
     ) -> Result:
         outputs: list[Output] = []
         by_name = {file.name: file for file in files}
-        asked = {"do": "run", "session": session, "files": [[f.name, f.key] for f in files]}
+        asked = {
+            "do": "run",
+            "session": session,
+            "files": [[f.name, f.key] for f in files],
+            "has_run": has_run,
+        }
         async with self._asked(asked, code.encode("utf-8", "surrogatepass")) as wire:
             while True:
                 head, raw = await wire.read()
@@ -246,7 +253,8 @@ class SandboxServer:
         with tempfile.TemporaryDirectory() as folder:
             files = await self._fetched(wire, head, Path(folder))
             text = code.decode("utf-8", "surrogatepass")
-            running = asyncio.ensure_future(self._pool.run(_key(head), text, files, emit))
+            work = self._pool.run(_key(head), text, files, emit, has_run=head["has_run"])
+            running = asyncio.ensure_future(work)
             hung_up = asyncio.ensure_future(wire.hung_up())
             try:
                 await asyncio.wait((running, hung_up), return_when=asyncio.FIRST_COMPLETED)

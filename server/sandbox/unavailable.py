@@ -21,6 +21,8 @@ class Unavailable:
         code: str,
         files: Sequence[FileIn],
         emit: Callable[[Output], None],
+        *,
+        has_run: bool = False,
     ) -> NoReturn:
         raise SandboxUnavailable(self.problem)
 

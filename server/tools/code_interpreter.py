@@ -268,9 +268,11 @@ class CodeInterpreter:
 
         Raises SandboxUnavailable, SandboxCrashed.
         """
-        files = await self._db.read(lambda tx: self._files(tx, run))
+        files, has_run = await self._db.read(
+            lambda tx: (self._files(tx, run), tx.steps.any_code_run(run.thread_id))
+        )
         outputs = asyncio.Queue[Output | None]()
-        work = self._sandbox.run(_session_of(run), code, files, outputs.put_nowait)
+        work = self._sandbox.run(_session_of(run), code, files, outputs.put_nowait, has_run=has_run)
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda _: outputs.put_nowait(None))

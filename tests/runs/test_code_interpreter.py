@@ -17,6 +17,7 @@ from server.engine.scripted import ScriptedEngine
 from server.files.blobs import StorageFull
 from server.sandbox.unavailable import Unavailable
 from tests.runs.story import (
+    HELLO,
     WEATHER,
     Json,
     Story,
@@ -564,6 +565,19 @@ async def test_a_crash_is_its_steps_failure(coding: Coding) -> None:
         each["usage"]["total_tokens"] for each in await coding.steps(run)
     )
     assert "run.step.failed" in names(events)
+
+
+async def test_the_sandbox_knows_whether_its_thread_has_run_code(coding: Coding) -> None:
+    """Also one that was started since: it then says what is gone. What was not run is no code."""
+    for codes in (("",), ("a", "b"), ("c",)):
+        coding.engine.says(running(*codes))
+    coding.engine.says("Done.")
+    await coding.run()
+    other = await coding.another(HELLO)
+    coding.engine.says(running("d"))
+    coding.engine.says("Done.")
+    await other.run()
+    assert coding.sandbox.had_run == [False, False, True, False]
 
 
 async def test_crashes_that_repeat(coding: Coding) -> None:

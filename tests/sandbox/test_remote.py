@@ -77,6 +77,12 @@ async def test_a_crash_is_told(remote: RemoteSandbox) -> None:
     assert "restarted" in text_of(await remote.run(KEY, "1", (), lambda _: None))
 
 
+async def test_a_session_that_is_not_there_any_more_is_told_of(remote: RemoteSandbox) -> None:
+    """The server knows that its thread had one; the process where it was need not."""
+    told = text_of(await remote.run(KEY, "1", (), lambda _: None, has_run=True))
+    assert "The session was restarted" in told
+
+
 async def test_a_cancel_reaches_it(pool: SessionPool, remote: RemoteSandbox) -> None:
     """Within half a second it is idle, and the task ends no sooner."""
     told: list[object] = []

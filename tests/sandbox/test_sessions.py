@@ -345,6 +345,15 @@ async def test_a_session_that_died_unused_is_replaced(calls: Calls) -> None:
     assert RESTARTED in await calls.text("1")
 
 
+async def test_a_thread_whose_session_another_server_had_is_told(pool: SessionPool) -> None:
+    """That it is gone, once, like any that is replaced; a thread's first session is no loss."""
+    told = [
+        text_of(await pool.run(key, "1", (), lambda _: None, has_run=has_run))
+        for key, has_run in ((KEY, True), (KEY, True), (("p", "new"), False), (("p", "new"), True))
+    ]
+    assert [RESTARTED in each for each in told] == [True, False, False, False]
+
+
 async def test_twenty_threads_at_once(pool: SessionPool) -> None:
     """Each has its own state and its own files."""
 
