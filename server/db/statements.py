@@ -382,6 +382,12 @@ OLDEST_TO_INGEST = (
     .order_by(_store_file.c.seq)
     .limit(1)
 )
+OLDEST_TO_INGEST_AMONG = (
+    select(_store_file)
+    .where(IN_INGESTION, _store_file.c.seq.in_(bindparam("seqs", expanding=True)))
+    .order_by(_store_file.c.seq)
+    .limit(1)
+)
 INGEST_AGAIN = (
     update(_store_file)
     .where(
@@ -391,7 +397,12 @@ INGEST_AGAIN = (
     )
     .values(status="in_progress", usage_bytes=0, attempts=0)
 )
-RELEASE_ALL = update(_store_file).where(_store_file.c.claimed).values(claimed=False)
+RELEASE_ALL = (
+    update(_store_file)
+    .where(_store_file.c.claimed)
+    .values(claimed=False)
+    .returning(_store_file.c.seq)
+)
 CANCEL_BATCH = (
     update(_store_file)
     .where(_store_file.c.batch_id == bindparam("batch"), _store_file.c.status == "in_progress")

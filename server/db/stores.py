@@ -570,6 +570,10 @@ class VectorStoreFiles(Store):
             project = str(found)
             yield project
 
+    def oldest_to_ingest_among(self, seqs: Collection[int]) -> Record | None:
+        query = statements.OLDEST_TO_INGEST_AMONG
+        return self.connection.execute(query, {"seqs": [*seqs]}).first()
+
     def _oldest_to_ingest(self, project: str) -> Record | None:
         query = statements.OLDEST_TO_INGEST
         return self.connection.execute(query, {"project": project}).first()
@@ -595,9 +599,9 @@ class VectorStoreFiles(Store):
             some = {"store": store_id, "ids": wanted[start : start + VALUES_AT_ONCE]}
             self.connection.execute(statements.INGEST_AGAIN, some)
 
-    def release_all(self) -> None:
-        """Nobody has a claim any more."""
-        self.connection.execute(statements.RELEASE_ALL)
+    def release_all(self) -> Sequence[int]:
+        """Nobody has a claim any more; the `seq` of those that were claimed."""
+        return self.connection.execute(statements.RELEASE_ALL).scalars().all()
 
     def cancel_batch(self, batch_id: str) -> Sequence[str]:
         """Of a batch, take in no more; the ids of the files that will not come."""

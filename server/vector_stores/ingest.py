@@ -12,6 +12,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ from server.vector_stores.queue import (
     TRIED_TOO_OFTEN,
     Job,
     claim,
+    claim_among,
     complete,
     fail,
     give_back,
@@ -41,13 +43,15 @@ from server.vector_stores.upkeep import Upkeep
 log = logging.getLogger(__name__)
 
 PAUSE = 1.0
+BEGINNINGS = 3  # of a file, for each attempt that may fail: servers die of other things, too
 
 
 @dataclass(frozen=True, slots=True)
 class IngestSettings:
     """`retry_after` is the first pause before a file is tried again, in seconds; later ones grow.
 
-    A file of more than `max_tokens` is refused.
+    A file fails when so many `attempts` have, or when it was begun `BEGINNINGS` times as often
+    and the server died. A file of more than `max_tokens` is refused.
     """
 
     parallel: int = 2
@@ -79,6 +83,8 @@ class Ingestor:
         self._jobs: dict[asyncio.Task[None], Job] = {}
         self._turns: dict[str, int] = {}  # of projects: the greater, the later
         self._numbers = itertools.count(1)
+        self._suspects = set[int]()  # in progress when the server died: each is taken in alone
+        self._failures = Counter[int]()  # attempts of this process, by `seq`
         self._due: list[tuple[float, int]] = []  # when files that failed may be claimed again
         self._locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self._loops: list[asyncio.Task[None]] = []
@@ -96,7 +102,7 @@ class Ingestor:
 
         Holding the data folder's lock, we know that every claim is dead.
         """
-        await self._db.write(lambda tx: tx.vector_store_files.release_all())
+        self._suspects |= {*await self._db.write(lambda tx: tx.vector_store_files.release_all())}
         await self._upkeep.start()
         self._db.listen(INGESTION, self._woken)
         interval = self._settings.sweep_interval
@@ -187,7 +193,11 @@ class Ingestor:
         """Claim a file and begin with it; False if none waits."""
         if self._stopping.is_set():
             return False
-        job = await self._db.write(lambda tx: claim(tx, self._turns, self._settings.attempts))
+        most = BEGINNINGS * self._settings.attempts
+        if self._suspects:
+            job = await self._claim_suspect(most)
+        else:
+            job = await self._db.write(lambda tx: claim(tx, self._turns, most))
         if job is None:
             return False
         self._turns[job.project] = next(self._numbers)
@@ -197,8 +207,19 @@ class Ingestor:
         task.add_done_callback(self._done)
         return True
 
+    async def _claim_suspect(self, most: int) -> Job | None:
+        """One at a time, so that no file is taken for what another one does."""
+        if self._jobs:
+            return None
+        suspects = self._suspects
+        job = await self._db.write(lambda tx: claim_among(tx, suspects, most))
+        if job is None:
+            suspects.clear()
+            self._wake.set()
+        return job
+
     def _done(self, task: asyncio.Task[None]) -> None:
-        del self._jobs[task]
+        self._suspects.discard(self._jobs.pop(task).seq)
         self._wake.set()
 
     async def _ingest(self, job: Job) -> None:
@@ -227,12 +248,16 @@ class Ingestor:
         size = await self._indexes.put(job.store_id, job.file_id, document.text, chunks)
         failpoints.hit("ingest.indexed")
         await self._db.write(lambda tx: complete(tx, job.seq, size))
+        self._failures.pop(job.seq, None)
         failpoints.hit("ingest.completed")
 
     async def _try_again(self, job: Job, message: str) -> None:
-        if job.attempt < self._settings.attempts:
-            self._later(job, self._settings.retry_after * 4 ** (job.attempt - 1))
+        self._failures[job.seq] += 1
+        failures = self._failures[job.seq]
+        if failures < self._settings.attempts:
+            self._later(job, self._settings.retry_after * 4 ** (failures - 1))
         else:
+            del self._failures[job.seq]
             await self._settle(job, partial(fail, code="server_error", message=message))
 
     async def _settle(self, job: Job, end: Callable[..., None]) -> None:

@@ -32,18 +32,32 @@ class Job:
     attempt: int
 
 
-def claim(tx: Tx, turns: Mapping[str, int], attempts: int) -> Job | None:
+def claim(tx: Tx, turns: Mapping[str, int], most: int) -> Job | None:
     """Take the oldest file of the project whose last turn is longest ago; None if none waits.
 
-    One that was tried so many times, and ended the server each time, fails.
+    One that was begun `most` times fails.
     """
     while (row := tx.vector_store_files.next_to_ingest(turns)) is not None:
-        file = tx.files.by_id(row.id)
-        if file is not None and row.attempts < attempts:
-            tx.vector_store_files.update(row.seq, {"claimed": True, "attempts": row.attempts + 1})
-            return _job(row, file)
-        fail(tx, row.seq, "server_error", TRIED_TOO_OFTEN)
+        if (job := _begun(tx, row, most)) is not None:
+            return job
     return None
+
+
+def claim_among(tx: Tx, seqs: Collection[int], most: int) -> Job | None:
+    """The same of the oldest of these files."""
+    while (row := tx.vector_store_files.oldest_to_ingest_among(seqs)) is not None:
+        if (job := _begun(tx, row, most)) is not None:
+            return job
+    return None
+
+
+def _begun(tx: Tx, row: Record, most: int) -> Job | None:
+    file = tx.files.by_id(row.id)
+    if file is None or row.attempts >= most:
+        fail(tx, row.seq, "server_error", TRIED_TOO_OFTEN)
+        return None
+    tx.vector_store_files.update(row.seq, {"claimed": True, "attempts": row.attempts + 1})
+    return _job(row, file)
 
 
 def _job(row: Record, file: Record) -> Job:

@@ -112,15 +112,48 @@ async def test_it_is_not_tried_for_ever(live: LiveServer, script: Script) -> Non
     assert (told.attempts, untold.attempts) == (3, 3)
 
 
-async def test_a_file_that_ended_the_server_three_times_fails(tmp_path: Path) -> None:
-    """It is not begun a fourth time."""
+async def test_what_was_in_progress_when_the_server_died_is_taken_in_alone(
+    tmp_path: Path, script: Script
+) -> None:
+    """File by file, however often, before all others: so it shows which one the server dies of."""
+    texts = [f"text {number}" for number in range(4)]
+    async with live_server(tmp_path, vector_stores__parallel=4) as live:
+        gates = [script.holds(text) for text in texts]
+        store = await store_of(live, *texts)
+        assert await eventually(_begun(script), lambda begun: begun == 4)
+        [first, second, *_] = await files_in(live, store)
+
+        def died(tx: Any) -> None:
+            for file_id in (first, second):
+                row = tx.vector_store_files.get(store, file_id)
+                tx.vector_store_files.update(row.seq, {"claimed": True, "attempts": 4})
+
+        await live.services.ingestor.stop()
+        await live.services.db.write(died)
+    script.begun.clear()
+    async with live_server(tmp_path, vector_stores__parallel=4) as live:
+        for number in (1, 2):
+            assert await eventually(_begun(script), lambda begun, n=number: begun == n)
+            assert live.services.ingestor.running == 1
+            gates[number - 1].set()
+        for gate in gates:
+            gate.set()
+        rows = (await settled(live, store)).values()
+        assert [(row.status, row.attempts) for row in rows] == [
+            *[("completed", 5)] * 2,
+            *[("completed", 1)] * 2,
+        ]
+
+
+async def test_a_file_that_ended_the_server_nine_times_fails(tmp_path: Path) -> None:
+    """It is not begun a tenth time."""
     async with live_server(tmp_path, vector_stores__parallel=1) as live:
         (file_id,) = await uploaded(live, "poison")
 
         def poisoned(tx: Any) -> str:
             store = rows.create_store(tx, PROJECT, rows.alike([file_id], AUTO))
             row = tx.vector_store_files.get(store.id, file_id)
-            tx.vector_store_files.update(row.seq, {"attempts": 3})
+            tx.vector_store_files.update(row.seq, {"attempts": 9})
             return str(store.id)
 
         store = await live.services.db.write(poisoned)

@@ -80,10 +80,10 @@ def test_a_file_that_kills_the_server_each_time_fails(tmp_path: Path) -> None:
         file = client.files.create(file=("poison.txt", b"Poison."), purpose="assistants")
         store = client.vector_stores.create().id
     for attempt in range(3):
-        with dying(tmp_path, "ingest.extracted=kill", attempts=3) as client:
+        with dying(tmp_path, "ingest.extracted=kill", attempts=1) as client:
             if attempt == 0:
                 client.vector_stores.files.create(store, file_id=file.id)
-    with served(tmp_path) as server, server.sdk() as client:
+    with served(tmp_path, **many(1)) as server, server.sdk() as client:
         failed = client.vector_stores.files.poll(file.id, vector_store_id=store)
         assert failed.last_error is not None
         assert (failed.status, failed.last_error.code) == ("failed", "server_error")
