@@ -205,9 +205,11 @@ class StoreIndex:
             self._look()
 
     def _frequency(self, view: View, word: str) -> int:
-        if word not in view.frequencies:
-            view.frequencies[word] = self._passages.frequency(word)
-        return view.frequencies[word]
+        found = view.frequencies.get(word)
+        if found is None:
+            found = self._passages.frequency(word)
+            view.remember(word, found)
+        return found
 
     def _candidate(
         self, view: View, near: Nearness | None, matching: dict[int, float] | None, place: int

@@ -19,6 +19,9 @@ from server.search.passages import FILE, FIRST, ID, LAST, Layout, Stored
 
 BLOCK: Final = 2**11  # rows that all queries are compared with while they are in the cache
 GAP: Final = 256  # rows nobody asked for; fewer are sooner compared than left out
+MOST_REMEMBERED: Final = 1024  # words of queries
+LONGEST_REMEMBERED: Final = 64  # characters
+BYTES_OF_WORD: Final = 256  # that a remembered one takes, about
 
 Scores = npt.NDArray[np.float32]
 Places = npt.NDArray[np.intp]  # of chunks in the layout
@@ -36,7 +39,15 @@ class View:
     @property
     def bytes(self) -> int:
         """What it takes of the memory, the mapped file included."""
-        return self.vectors.nbytes + 2 * self.layout.nbytes
+        words = BYTES_OF_WORD * len(self.frequencies)
+        return self.vectors.nbytes + 2 * self.layout.nbytes + words
+
+    def remember(self, word: str, chunks: int) -> None:
+        """How many chunks have a word, unless it is a long one; all are forgotten now and then."""
+        if len(self.frequencies) >= MOST_REMEMBERED:
+            self.frequencies.clear()
+        if len(word) <= LONGEST_REMEMBERED:
+            self.frequencies[word] = chunks
 
     @cached_property
     def ids(self) -> Mapping[int, str]:

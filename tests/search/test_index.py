@@ -18,6 +18,7 @@ from server.engine.vectors import Vector
 from server.search import store as store_module
 from server.search.chunks import Chunk
 from server.search.index import EMBEDDED_AGAIN, Hit, Indexes
+from server.search.view import MOST_REMEMBERED
 from tests.search.fakes import (
     WordEmbedder,
     chunked,
@@ -417,6 +418,22 @@ async def test_memory_is_bounded(tmp_path: Path) -> None:
     async with opened(tmp_path) as indexes:
         await indexes.search(names, ["text"], limit=50)
         assert len(indexes._open) == 8
+
+
+async def test_what_queries_leave_behind_is_bounded(indexes: Indexes) -> None:
+    """How often a word is there is remembered of few words, none of them long, and counted."""
+    await put_lines(indexes, "vs", a=FRUIT)
+    held = indexes._open["vs"]
+    before = held.bytes
+    for number in range(40):
+        words = [f"w{number}x{each}" for each in range(63)]
+        await search(indexes, " ".join([*words, f"{number}" * 1000]))
+    [index] = [each.index for each in indexes._open.values()]
+    assert index is not None
+    frequencies = index.view.frequencies
+    assert 0 < len(frequencies) <= MOST_REMEMBERED
+    assert max(map(len, frequencies)) < 100
+    assert held.bytes >= before + 100 * len(frequencies)
 
 
 async def test_readers_see_whole_files_while_others_write(tmp_path: Path) -> None:
