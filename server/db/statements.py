@@ -436,7 +436,12 @@ TOUCH = (
     )
 )
 
-OLDEST_REMOVALS = select(_removal).order_by(_removal.c.seq).limit(bindparam("most"))
+OLDEST_REMOVALS = (
+    select(_removal)
+    .where(_removal.c.seq > bindparam("after"))
+    .order_by(_removal.c.seq)
+    .limit(bindparam("most"))
+)
 SETTLE_REMOVALS = delete(_removal).where(_removal.c.seq.in_(bindparam("seqs", expanding=True)))
 
 _of_file = (_store_file.c.id == bindparam("file")) & (

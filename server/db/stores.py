@@ -642,8 +642,10 @@ class IndexRemovals(Store):
     table = core(tables.IndexRemoval)
     parent = "vector_store_id"
 
-    def oldest(self, most: int) -> Sequence[Record]:
-        return self.connection.execute(statements.OLDEST_REMOVALS, {"most": most}).all()
+    def oldest(self, most: int, after: int = 0) -> Sequence[Record]:
+        """So many of those that came after one."""
+        wanted = {"most": most, "after": after}
+        return self.connection.execute(statements.OLDEST_REMOVALS, wanted).all()
 
     def settle(self, seqs: Collection[int]) -> None:
         """They are done."""

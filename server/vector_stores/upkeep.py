@@ -27,6 +27,7 @@ class Upkeep:
     def __init__(self, db: Database, indexes: Indexes) -> None:
         self._db = db
         self._indexes = indexes
+        self._removed_to = 0  # `seq`; those before it were looked at, in this round
         self._suspects: set[str] = set()
         self._unreadable: set[str] = set()  # of them, which are looked at again after a while
 
@@ -45,8 +46,13 @@ class Upkeep:
         self._unreadable.clear()
 
     async def remove_some(self, is_at_work: AtWork) -> bool:
-        """What is being worked on is left for when that has ended. False if nothing was done."""
-        removals = await self._db.read(lambda tx: tx.index_removals.oldest(REMOVALS_AT_ONCE))
+        """What is being worked on is left for when that has ended. False if there is no more.
+
+        What is left behind does not keep what came after it.
+        """
+        after, most = self._removed_to, REMOVALS_AT_ONCE
+        removals = await self._db.read(lambda tx: tx.index_removals.oldest(most, after))
+        self._removed_to = removals[-1].seq if len(removals) == most else 0
         done = []
         for removal in removals:
             if is_at_work(removal.vector_store_id, removal.file_id):
@@ -58,7 +64,7 @@ class Upkeep:
                 log.exception("index_not_cleared", extra={"vector_store": removal.vector_store_id})
         if done:
             await self._db.write(lambda tx: tx.index_removals.settle(done))
-        return bool(done)
+        return bool(done or self._removed_to)
 
     async def _remove(self, removal: Record) -> None:
         store_id, file_id = removal.vector_store_id, removal.file_id

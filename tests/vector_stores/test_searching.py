@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
+
 import pytest
 
-from server.vector_stores import rows
+from server.db.database import Tx
+from server.search.index import Indexes
+from server.vector_stores import rows, upkeep
 from server.vector_stores.upkeep import Upkeep
 from tests.support import LiveServer
-from tests.vector_stores.conftest import settled, store_of
+from tests.vector_stores.conftest import clean, settled, store_of, store_with, uploaded
 
 PROJECT = "default"
 
@@ -31,3 +36,51 @@ async def test_what_has_left_a_store_takes_no_places(
         await write(lambda tx, gone=best.file_id: rows.remove_file(tx, PROJECT, store, gone))
         found = await search(PROJECT, [store], ["red apples"], max_results=3)
         assert {each.file_id for each in found} == left
+
+
+async def test_a_file_in_two_stores_is_found_once(live: LiveServer) -> None:
+    """However it is cut in either, so that others have their places."""
+    files = await uploaded(live, *(f"apples of the kind {number}" for number in range(6)))
+    stores = [await store_with(live, *files) for _ in range(2)]
+    for store in stores:
+        await settled(live, store)
+    search = live.services.searcher.search
+    found = await search(PROJECT, stores, ["apples of a kind"], max_results=5)
+    assert len({each.file_id for each in found}) == len(found) == 5
+    gone = found[0].file_id
+    await live.services.db.write(lambda tx: rows.remove_file(tx, PROJECT, stores[0], gone))
+    found = await search(PROJECT, stores, ["apples of a kind"], max_results=6)
+    assert {each.file_id for each in found} == {*files}
+
+
+async def test_an_index_that_cannot_be_cleared_keeps_no_other(
+    live: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of its files are to leave it, and were so before."""
+    monkeypatch.setattr(upkeep, "REMOVALS_AT_ONCE", 2)
+    broken = await store_of(live, "a", "b", "c")
+    whole = await store_of(live, "d", "e")
+    kept = await settled(live, broken)
+    left = await settled(live, whole)
+    remove, removed = Indexes.remove, asyncio.Event()
+
+    async def some(indexes: Indexes, store_id: str, file_ids: Collection[str]) -> None:
+        if store_id == broken:
+            raise OSError("no")
+        await remove(indexes, store_id, file_ids)
+        left.pop(*file_ids)
+        if not left:
+            removed.set()
+
+    monkeypatch.setattr(Indexes, "remove", some)
+
+    def leave(tx: Tx) -> None:
+        for store, files in ((broken, kept), (whole, left)):
+            for file_id in files:
+                rows.remove_file(tx, PROJECT, store, file_id)
+
+    await live.services.db.write(leave)
+    await asyncio.wait_for(removed.wait(), 10)
+    monkeypatch.setattr(Indexes, "remove", remove)
+    await live.services.ingestor.sweep()
+    await clean(live)
