@@ -113,7 +113,7 @@ class CreateUpload(Given):
     """The body of `POST /uploads`."""
 
     bytes: Annotated[int, Field(ge=1)]
-    filename: str
+    filename: Annotated[str, Field(max_length=4096)]  # as long as a form's can be
     mime_type: str
     purpose: Purpose
     expires_after: ExpiresAfter | None = None

@@ -35,7 +35,7 @@ from server.sandbox.values import (
 from server.schemas import JsonObject
 from server.tools.code_arguments import CodeReader, code_in
 from server.tools.folder import in_folder, path_of
-from server.tools.tool import Answer, Count, Offer, Recalled, Scene, ToolFailed
+from server.tools.tool import Answer, Count, Offer, Recalled, Scene, ToolFailed, longest
 
 log = logging.getLogger(__name__)
 
@@ -165,10 +165,7 @@ def _shortened(text: str, most: int) -> str:
 
 async def _fitting(text: str, room: int, count_tokens: Count) -> int:
     """How many characters of a text can be shown, in so many tokens."""
-    most = len(text)
-    while most and (tokens := await count_tokens(_shortened(text, most))) > room:
-        most = min(most - 1, most * room // tokens)
-    return most
+    return await longest(len(text), room, lambda most: count_tokens(_shortened(text, most)))
 
 
 class _Running:

@@ -6,7 +6,6 @@ A step keeps what was found with what was asked, so that later prompts say what 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -20,7 +19,7 @@ from server.db.stores import Record
 from server.errors import WireError
 from server.schemas import JsonObject
 from server.search.index import Ranker
-from server.tools.tool import Answer, Count, Offer, Recalled, Scene, ToolFailed
+from server.tools.tool import Answer, Count, Offer, Recalled, Scene, ToolFailed, longest
 from server.vector_stores.ingest import Ingestor
 from server.vector_stores.resources import at_hand
 from server.vector_stores.searching import Found, Ranking, Searcher
@@ -39,6 +38,7 @@ PARAMETERS: Final[Mapping[str, Any]] = {
 NO_QUERY: Final = 'Nothing was searched: the arguments must be an object with a "query".'
 NO_ROOM: Final = "Something was found, but there is no room left for it."
 MOST_QUERIES = 8
+BESIDE = 8  # tokens of a passage beside its file's name and its text
 LEAST_ROOM = 32  # tokens; a passage that is cut to fewer says nothing
 LARGE_CONTEXT = 32_000  # tokens, from which on a model is given more
 MOST_RESULTS, FEWER_RESULTS = 20, 5
@@ -233,18 +233,32 @@ async def _within(room: int, found: Sequence[Found], count_tokens: Count) -> lis
     fitting: list[_Passage] = []
     for chunk in found if room >= LEAST_ROOM else ():
         passage = _Passage(chunk.file_id, chunk.filename, chunk.score, chunk.attributes, chunk.text)
-        tokens = await count_tokens(f"{passage.filename}\n{passage.text}") + 8
+        tokens = await _tokens(passage, count_tokens)
         if tokens > room and fitting:
             break
-        fitting.append(passage if tokens <= room else _cut(passage, room / tokens))
-        room -= tokens
+        if tokens > room:
+            passage = await _cut(passage, room, count_tokens)
+            tokens = await _tokens(passage, count_tokens)
+        if passage.text:
+            fitting.append(passage)
+            room -= tokens
     return fitting
 
 
-def _cut(passage: _Passage, share: float) -> _Passage:
-    """So much of its text, up to the end of a word."""
-    kept = passage.text[: math.floor(len(passage.text) * share)]
-    return replace(passage, text=kept.rpartition(" ")[0] or kept)
+async def _tokens(passage: _Passage, count_tokens: Count) -> int:
+    return BESIDE + await count_tokens(f"{passage.filename}\n{passage.text}")
+
+
+async def _cut(passage: _Passage, room: int, count_tokens: Count) -> _Passage:
+    """So much of its text as fits, up to the end of a word; none if its name alone does not."""
+
+    def cut(length: int) -> _Passage:
+        kept = passage.text[:length]
+        return replace(passage, text=kept.rpartition(" ")[0] or kept)
+
+    return cut(
+        await longest(len(passage.text), room, lambda length: _tokens(cut(length), count_tokens))
+    )
 
 
 def _call(call_id: str, settings: Settings, found: Sequence[_Passage]) -> JsonObject:

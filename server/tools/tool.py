@@ -19,6 +19,13 @@ from server.schemas import JsonObject
 Count = Callable[[str], Awaitable[int]]
 
 
+async def longest(most: int, room: int, tokens_of: Callable[[int], Awaitable[int]]) -> int:
+    """The length up to `most` at which something takes no more than so many tokens; 0 if none."""
+    while most and (tokens := await tokens_of(most)) > room:
+        most = min(most - 1, most * room // tokens)
+    return most
+
+
 class ToolFailed(Exception):
     """The run cannot go on with this tool; the text says why, for its user."""
 

@@ -159,6 +159,14 @@ async def test_an_upload_has_up_to_eight_gigabytes(world: World) -> None:
         assert error["param"] == "bytes"
 
 
+@covers(UPLOADS, "filename", "limit")
+async def test_a_name_is_no_longer_than_a_forms_can_be(world: World) -> None:
+    """It is told with each citation, and to the model."""
+    assert (await created(world.http, filename="ü" * 4096))["filename"] == "ü" * 4096
+    error = error_of(await world.http.post("/v1/uploads", json={**SMALL, "filename": "x" * 4097}))
+    assert (error["param"], error["code"]) == ("filename", "string_above_max_length")
+
+
 @covers(UPLOADS, "purpose", "limit")
 async def test_uploads_have_the_purposes_of_files(world: World) -> None:
     """Another one is refused."""
