@@ -33,6 +33,15 @@ _LINKS = ("(", "](")  # behind brackets: where the link leads follows
 # What a bracket behind it is an index of. Scripts after these have no spaces between words, or are
 # hardly ever used for names in programs.
 _INDEXED = re.compile(r"[^\W\u0590-\U0010ffff]|[)\]]")
+# What brackets behind it hold are values: of a call, a name, a key.
+_VALUES = re.compile(r"""(?:[^\W\u0590-\U0010ffff]\(|=\s?|["']:\s?)$""")
+_LINE_BEGINS = re.compile(r"(?:.*\n)?\s*", re.DOTALL)
+# Words whose lists of numbers are values. Behind others they are sources, which are told in order.
+_LISTS = re.compile(
+    r"\b(?:is|are|was|were|be|equals?|gives?|returns?|prints?|yields?|becomes?|lists?|arrays?|vectors?"
+    r"|tuples?|sets?|sequences?|intervals?|ranges?|coordinates|values|numbers|rows?|columns?):?\s?$",
+    re.IGNORECASE,
+)
 _OPENING = r" ?[\[【]"
 _LABELLED = re.compile(r"(\d{1,4})(?:†|$)")
 _MARKER = re.compile(r"【\d+:(\d+)†[^【】]*】")
@@ -41,6 +50,7 @@ _ENDINGS = ".!?"
 _CLOSINGS = "\"')*_”’ "
 _BORDER = re.compile(rf"(?<=[{_ENDINGS}])[{re.escape(_CLOSINGS)}]*\s|\n")
 _LONGEST_BEGUN = 302  # characters of what may still become a citation
+_LOOKED_BACK = 40  # characters that tell what a bracket behind them holds
 _CLOSED = 16  # characters at the end of a sentence that tell whether it is over
 _LARGEST_SLIP = 999  # a larger number in brackets that names no passage is something else
 
@@ -105,6 +115,7 @@ class CitationWriter:
         self._sentence = ""  # as far as it is told, without citations
         self._cited: set[int] = set()  # what is cited where the text has come to
         self._after_one = False  # of them, left out or not, with nothing since
+        self._lists = False  # whether the sentence has lists of numbers that are no passages'
         self._gap = False  # whether the space before one that was left out may be needed
 
     def feed(self, text: str) -> list[Part]:
@@ -174,7 +185,7 @@ class CitationWriter:
 
     def _found(self) -> re.Match[str] | None:
         """The citation that what is held begins with."""
-        if self._verbatim.holds(self._held[0]):
+        if self._verbatim.holds(self._held):
             return None
         found = _CITATION.match(self._held)
         if found is None or found["label"] is not None:
@@ -185,12 +196,24 @@ class CitationWriter:
             and _INDEXED.match(self._sentence[-1:]) is not None
         )
         is_link = self._held.startswith(_LINKS, found.end())
-        return None if is_index or is_link or self._is_list(found) else found
+        return None if is_index or is_link or self._is_value(found) else found
 
-    def _is_list(self, found: re.Match[str]) -> bool:
-        """Of numbers that are no passages': an interval, coordinates, a list of anything."""
+    def _is_value(self, found: re.Match[str]) -> bool:
+        """Whether it holds numbers of anything but passages, or says what one stands for."""
+        before = self._sentence[-_LOOKED_BACK:] + " " * found[0].startswith(" ")
+        follows = self._held[found.end() : found.end() + 1]
         numbers = _numbers_in(found)
-        return 0 in numbers or (len(numbers) > 1 and not self._sources.keys() >= {*numbers})
+        is_list = len(numbers) > 1 and (
+            self._lists
+            or not self._sources.keys() >= {*numbers}
+            or [*numbers] != sorted({*numbers})
+            or (before.endswith("[") and follows == ",")
+            or _LISTS.search(before) is not None
+        )
+        self._lists = self._lists or is_list
+        is_value = 0 in numbers or _VALUES.search(before) is not None
+        is_label = follows == ":" and _LINE_BEGINS.fullmatch(before) is not None
+        return is_list or is_value or is_label
 
     def _is_slip(self, found: re.Match[str], numbers: Sequence[int]) -> bool:
         """Whether one that names no passage was meant to, unlike `[2024]`."""
@@ -220,7 +243,7 @@ class CitationWriter:
             if character.isspace() and self._ends_sentence(text[start:place], character):
                 yield from self._plain(text[start:place])
                 yield from self._recognised()
-                self._sentence, start = "", place
+                self._sentence, self._lists, start = "", False, place
         yield from self._plain(text[start:])
 
     def _ends_sentence(self, said: str, after: str) -> bool:

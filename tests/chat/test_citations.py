@@ -54,6 +54,15 @@ def cited(parts: list[Part]) -> list[str]:
         ("Both [1][2].", f"Both {ONE}{TWO}.", ["file-a", "file-b"]),
         ("Both [1, 2].", f"Both {ONE}{TWO}.", ["file-a", "file-b"]),
         ("High [12] and [12] low.", f"High {TWELVE} and {TWELVE} low.", ["file-c", "file-c"]),
+        ("As [1] says: yes [2].", f"As {ONE} says: yes {TWO}.", ["file-a", "file-b"]),
+        ("Reply [1]: a month.", f"Reply {ONE}: a month.", ["file-a"]),
+        ("A month ([1], [2]).", f"A month ({ONE}, {TWO}).", ["file-a", "file-b"]),
+        ("大约一个月([1])。", f"大约一个月({ONE})。", ["file-a"]),
+        (
+            "It is [0, 1]. A month [1, 2].",
+            f"It is [0, 1]. A month {ONE}{TWO}.",
+            ["file-a", "file-b"],
+        ),
         ("A month 【1†source】.", f"A month {ONE}.", ["file-a"]),
         ("A month 【2】.", f"A month {TWO}.", ["file-b"]),
     ],
@@ -84,9 +93,15 @@ def test_a_number_that_names_no_passage_is_left_out(text: str, said: str) -> Non
         "It is items[7] or items[1] in the list.",
         "Take a[1][2], f(x)[1] or x[0][1, 2].",
         "See [1](https://example.org/1), [[2]](https://example.org/2) or [text][1].",
+        "Where $AB = [1]$, $A$ [x] $X \\in [1, 2]$, $AB$ $[1]$, $CD-E = [1]$",
         "Where $x \\in [1, 2]$ or $[1, 2]$, \\([1]\\), and",
         "$$\n[1, 2]\n$$ as well as \\[\n[1]\n\\]",
         "It lies in [0, 1], at [1, 99], and element [0] is none.",
+        "The list is [1, 2], its rows: [1, 2] and [1, 12].",
+        "We know that sorted([12, 1, 2]) gives [1, 2, 12].",
+        'Take f([1]), x = [1, 2], y=[2] and {"a": [1], "b": [1, 2]}.',
+        "The matrix [[1, 2], [1, 12]] has the order [2, 1] or [1, 1].",
+        "[1]: https://example.org/1\n [2]: https://example.org/2\n\n[12]: x",
         "In [2024] and [0x1f] and [ ] and [x] and [a, b].",
         "Use `row[1]` or ``x [2]``.",
         "```\nprint(row [1])\n```\n",
@@ -116,6 +131,9 @@ def test_what_is_no_citation_stays(text: str) -> None:
         "With $x$ and \\(x\\)",
         "A ~~gone~~ word",
         "The price in US$ is",
+        "Both $AAPL and $BRK.B, or $BTC-USD, rose",
+        "Rising: $AAPL",
+        "Set $JAVA_HOME and ($PATH) for",
     ],
 )
 def test_code_and_formulas_end(text: str) -> None:
@@ -195,7 +213,7 @@ PIECES = st.sampled_from(
         ". ", ".", " ", "\n", "[1]", " [2]", "[7]", "[", "]", "1", "12", ", ", "【1†a】", "【",
         "】",
         "`", "```", "word", "x", "【0:0†returns.md】", "(", ")", "](", "$", "$$", "~~~", "\\",
-        "\\(",
+        "\\(", "$AAPL", "[1, 2]", "[2, 1]", "is", "=", ":",
     ]
 )  # fmt: skip
 
