@@ -266,6 +266,11 @@ def kept_at(now: Any) -> ColumnElement[bool]:
     return or_(_file.c.expires_at.is_(None), _file.c.expires_at > now)
 
 
+def overdue(now: Any) -> Select[Any]:
+    """The ids of files that have expired, and were not swept away yet."""
+    return select(_file.c.id).where(EXPIRES, _file.c.expires_at <= now)
+
+
 FILE = select(_file).where(
     _file.c.id == bindparam("id"),
     _file.c.project_id == bindparam("project_id"),
@@ -346,6 +351,18 @@ def tally(owner: str) -> Select[Any]:
     )
 
 
+@cache
+def tally_overdue(owner: str) -> Select[Any]:
+    """The same of the files that have expired."""
+    overdue_at = overdue(bindparam("now"))
+    return tally(owner).where(_store_file.c.id.in_(overdue_at))
+
+
+STORE_FILE = select(_store_file).where(
+    _store_file.c.id == bindparam("id"),
+    _store_file.c.vector_store_id == bindparam("store"),
+    _store_file.c.id.not_in(overdue(bindparam("now"))),
+)
 IN_STORE_AMONG = select(_store_file).where(
     _store_file.c.id.in_(bindparam("ids", expanding=True)),
     _store_file.c.vector_store_id == bindparam("store"),

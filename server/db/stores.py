@@ -6,6 +6,7 @@ The statements themselves are in `statements`.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -507,7 +508,10 @@ class Tally:
 
 
 class VectorStoreFiles(Store):
-    """Files in vector stores, listed by store, and the queue that those in progress are."""
+    """Files in vector stores, listed by store, and the queue that those in progress are.
+
+    A file that has expired is none of what is shown: it leaves all stores when it is swept away.
+    """
 
     table = core(tables.VectorStoreFile)
     parent = "vector_store_id"
@@ -519,20 +523,30 @@ class VectorStoreFiles(Store):
         """Those of the ids that files in a store have, with their rows there."""
         return self._rows_among(statements.IN_STORE_AMONG, file_ids, {"store": store_id})
 
-    def tallies(self, store_ids: Collection[str]) -> dict[str, Tally]:
+    def shown(self, store_id: str, file_id: str, now: int) -> Record | None:
+        """A file, unless it has expired."""
+        wanted = {"id": file_id, "store": store_id, "now": now}
+        return self.connection.execute(statements.STORE_FILE, wanted).first()
+
+    def kept(self, store_id: str, part: Slice, now: int, *where: ColumnElement[bool]) -> Page:
+        """A part of the list, or of what in it the conditions are true of. Raises UnknownCursor."""
+        return self.page(store_id, part, self.table.c.id.not_in(statements.overdue(now)), *where)
+
+    def tallies(self, store_ids: Collection[str], now: int) -> dict[str, Tally]:
         """By store; one that has no files is not among them."""
-        return self._tallies("vector_store_id", store_ids)
+        return self._tallies("vector_store_id", store_ids, now)
 
-    def tally_of_batch(self, batch_id: str) -> Tally:
-        return self._tallies("batch_id", [batch_id]).get(batch_id, Tally())
+    def tally_of_batch(self, batch_id: str, now: int) -> Tally:
+        return self._tallies("batch_id", [batch_id], now).get(batch_id, Tally())
 
-    def _tallies(self, owner: str, owners: Collection[str]) -> dict[str, Tally]:
-        counts: dict[str, dict[str, int]] = {}
-        rows = self.connection.execute(statements.tally(owner), {"owners": list(owners)})
-        for row in rows:
-            numbers = counts.setdefault(row.owner, {"usage_bytes": 0})
-            numbers[row.status] = row.number
-            numbers["usage_bytes"] += row.usage_bytes
+    def _tallies(self, owner: str, owners: Collection[str], now: int) -> dict[str, Tally]:
+        """What has expired is taken off, since all else is counted within one index."""
+        wanted = {"owners": list(owners), "now": now}
+        counts = defaultdict[str, Counter[str]](Counter)
+        for query, times in ((statements.tally(owner), 1), (statements.tally_overdue(owner), -1)):
+            for row in self.connection.execute(query, wanted):
+                counts[row.owner][row.status] += times * row.number
+                counts[row.owner]["usage_bytes"] += times * row.usage_bytes
         return {owner_id: Tally(**numbers) for owner_id, numbers in counts.items()}
 
     def completed_ids(

@@ -192,7 +192,7 @@ def add_file(tx: Tx, project: str, store_id: str, wanted: NewFile) -> Record:
 
 def require_store_file(tx: Tx, project: str, store_id: str, file_id: str) -> Record:
     store = require_store(tx, project, store_id)
-    file = None if is_over(tx, store) else tx.vector_store_files.get(store_id, file_id)
+    file = None if is_over(tx, store) else tx.vector_store_files.shown(store_id, file_id, tx.now)
     if file is None:
         raise errors.not_in_vector_store("file", file_id, store_id)
     return file
@@ -222,7 +222,7 @@ def page_of_files(
     columns = tx.vector_store_files.table.c
     wanted = ((columns.status, status), (columns.batch_id, batch_id))
     where = [column == value for column, value in wanted if value is not None]
-    return tx.vector_store_files.page(store_id, part, *where)
+    return tx.vector_store_files.kept(store_id, part, tx.now, *where)
 
 
 def create_batch(tx: Tx, project: str, store_id: str, wanted: Sequence[NewFile]) -> Record:
@@ -266,7 +266,7 @@ def _remove_from_index(tx: Tx, store_id: str, file_id: str | None = None) -> Non
 
 def shown_stores(tx: Tx, stores: Sequence[Record]) -> list[schemas.VectorStore]:
     """Stores with what there is in them."""
-    tallies = tx.vector_store_files.tallies([store.id for store in stores])
+    tallies = tx.vector_store_files.tallies([store.id for store in stores], tx.now)
     return [_shown(tx, store, tallies.get(store.id, Tally())) for store in stores]
 
 
@@ -280,7 +280,7 @@ def _shown(tx: Tx, store: Record, tally: Tally) -> schemas.VectorStore:
 
 def shown_batch(tx: Tx, batch: Record) -> schemas.FileBatch:
     """A batch with how far it has come. It has failed if all of its files have."""
-    tally = tx.vector_store_files.tally_of_batch(batch.id)
+    tally = tx.vector_store_files.tally_of_batch(batch.id, tx.now)
     if tally.in_progress:
         status = "in_progress"
     elif batch.cancelled:

@@ -170,3 +170,31 @@ async def test_files_that_have_expired_are_not_found(live: LiveServer, clock: Ma
     assert await search(PROJECT, [store.id], ["text"], max_results=5) == []
     await live.services.files.sweep()
     assert await settled(live, store.id) == {}
+
+
+async def test_files_that_have_expired_are_not_shown(live: LiveServer, clock: ManualClock) -> None:
+    """Nor counted, in their store and in their batch; what else is there is."""
+    async with live.services.files.receive() as sent:
+        await sent.write(b"text")
+        expiring = await live.services.files.add(PROJECT, sent, "a.txt", "assistants", 3600)
+    (kept,) = await uploaded(live, "more text")
+    async with live.http() as http:
+        store = granted(await http.post("/v1/vector_stores", json={}))["id"]
+        url = f"/v1/vector_stores/{store}"
+        body = {"file_ids": [expiring.id, kept]}
+        batch = granted(await http.post(f"{url}/file_batches", json=body))["id"]
+        await settled(live, store)
+        whole = granted(await http.get(url))
+        clock.advance(3600)
+        for place in (expiring.id, f"{expiring.id}/content"):
+            assert (await http.get(f"{url}/files/{place}")).status_code == 404
+        one = granted(await http.get(f"{url}/files/{kept}"))
+        for place in ("files", f"file_batches/{batch}/files"):
+            assert granted(await http.get(f"{url}/{place}"))["data"] == [one]
+        shown = granted(await http.get(url))
+        assert shown["file_counts"] == whole["file_counts"] | {"completed": 1, "total": 1}
+        assert shown["usage_bytes"] == one["usage_bytes"] < whole["usage_bytes"]
+        counts = granted(await http.get(f"{url}/file_batches/{batch}"))["file_counts"]
+        assert counts == shown["file_counts"]
+        await live.services.files.sweep()
+        assert granted(await http.get(url)) == shown
