@@ -6,6 +6,7 @@ Knows the names that there are; what is mentioned and is not there is no link.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -15,8 +16,7 @@ FOLDER: Final = "/mnt/data"
 PREFIX: Final = f"sandbox:{FOLDER}/"
 
 # A name goes on with these: `plot.png` is not mentioned by `plot.png.gz`, but by `plot.png.`
-_GOES_ON: Final = r"[A-Za-z0-9_%/-]|\.[A-Za-z0-9_]"
-_LOOKED_AT: Final = ("", ".")  # what may stand behind a name without telling whether it is over
+_GOES_ON: Final = re.compile(r"[A-Za-z0-9_%/-]|\.[A-Za-z0-9_]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +28,43 @@ class Link:
 
 
 class Links:
-    """Finds links to files of some names; without any it is false."""
+    """Finds links to files of some names; without any it is false.
+
+    However many names there are, a look takes no longer.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {spelled: name for name in names for spelled in (quote(name), name)}
-        self._longest_first = sorted(self._names, key=len, reverse=True)
-        spelled = "|".join(map(re.escape, self._longest_first))
-        self._pattern = re.compile(f"{PREFIX}({spelled})(?!{_GOES_ON})")
+        self._in_order = sorted(self._names)
+        self._lengths = sorted({len(spelled) for spelled in self._names}, reverse=True)
 
     def __bool__(self) -> bool:
         return bool(self._names)
 
     def at(self, text: str) -> Link | None:
-        """The link that a text begins with."""
-        found = self._pattern.match(text)
-        return None if found is None else Link(found[0], self._names[found[1]])
+        """The link that a text begins with: to the longest of the names that it may be."""
+        if not text.startswith(PREFIX):
+            return None
+        for length in self._lengths:
+            end = len(PREFIX) + length
+            name = self._names.get(text[len(PREFIX) : end])
+            if name is not None and len(text) >= end and not _GOES_ON.match(text, end):
+                return Link(text[:end], name)
+        return None
 
     def begun(self, text: str) -> int:
         """Where something begins that may be a link once more is written; else the text's end."""
-        longest = len(PREFIX) + len(self._longest_first[0]) + 1
+        longest = len(PREFIX) + self._lengths[0] + 1
         place = text.find(PREFIX[0], max(0, len(text) - longest))
         while place >= 0 and not self._may_become_one(text[place:]):
             place = text.find(PREFIX[0], place + 1)
         return place if place >= 0 else len(text)
 
     def _may_become_one(self, text: str) -> bool:
-        return any(
-            whole.startswith(text) or text.removeprefix(whole) in _LOOKED_AT
-            for whole in (PREFIX + name for name in self._longest_first)
-        )
+        if not text.startswith(PREFIX):
+            return PREFIX.startswith(text)
+        begun = text.removeprefix(PREFIX)
+        place = bisect_left(self._in_order, begun)
+        return (
+            place < len(self._in_order) and self._in_order[place].startswith(begun)
+        ) or begun.removesuffix(".") in self._names

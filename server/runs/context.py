@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, Final
 
 from server.chat.citations import Source, as_written
@@ -18,6 +19,7 @@ from server.schemas import JsonObject
 from server.tools.tool import Offer, Recalled
 from server.tools.toolbox import KINDS, name_of, own_tools
 
+MOST_LINKED = 2000  # files, those that were there before first and then the newest
 NO_TOOLS: Final[Mapping[str, ToolSpec]] = {}
 NO_NOTES: Final[Mapping[str, str]] = {}
 
@@ -95,10 +97,11 @@ class ContextBuilder:
         )
         own = [step for step in steps if step.run_id == run.id]
         offered = [name for offer in offers.values() for name in offer.files]
+        left = (name for call in reversed([*recalled.values()]) for name in call.files)
         return Asked(
             request,
             _citable(tx, run, own, recalled) or _citable(tx, run, steps, recalled),
-            [*offered, *(name for call in recalled.values() for name in call.files)],
+            [*islice(dict.fromkeys(chain(offered, left)), MOST_LINKED)],
             _not_shown(tx, run, messages, own, recalled),
             sum(step.status == "failed" for step in own),
         )

@@ -15,6 +15,7 @@ import pytest
 
 from server.engine.scripted import ScriptedEngine
 from server.files.blobs import StorageFull
+from server.runs import context
 from server.sandbox.unavailable import Unavailable
 from tests.runs.story import (
     HELLO,
@@ -351,6 +352,18 @@ async def test_files_of_earlier_runs(coding: Coding) -> None:
     coding.engine.says("sandbox:/mnt/data/a.txt")
     [message] = await coding.answers(await coding.run())
     assert message["content"][0]["text"] == {"value": "sandbox:/mnt/data/a.txt", "annotations": []}
+
+
+async def test_few_files_can_be_linked_to(coding: Coding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many the newest ones."""
+    monkeypatch.setattr(context, "MOST_LINKED", 2)
+    for name in ("a", "b", "c"):
+        coding.sandbox.gives(f"{name}()", **{f"{name}_txt": name.encode()})
+        coding.engine.says(running(f"{name}()"))
+    links = [f"sandbox:/mnt/data/{name}.txt" for name in ("a", "b", "c")]
+    coding.engine.says(" ".join(links))
+    [message] = await coding.answers(await coding.run())
+    assert [a["text"] for a in message["content"][0]["text"]["annotations"]] == links[1:]
 
 
 async def test_a_file_that_is_written_again(coding: Coding) -> None:
