@@ -313,6 +313,9 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         tx.messages.any_from_user(thread.id)
         tx.steps.of_run(run.id)
         tx.steps.answered_calls(thread.id, 0)
+        tx.steps.newest_search(thread.id)
+        tx.steps.any_code_run(thread.id)
+        tx.steps.rounds(run.id)
         tx.turns.spent_by_run(run.id)
         tx.turns.spent_by_step("step_1")
         tx.turns.written_since(thread.id, 0, 5)
@@ -327,6 +330,12 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         tx.uploads.overdue(1, 5)
         tx.upload_parts.size("upload_1")
         tx.upload_parts.drop("upload_1")
+        tx.vector_store_files.shown("vs_1", "file-1", 1)
+        tx.vector_store_files.kept("vs_1", Slice(), 1)
+        tx.vector_store_files.tallies(["vs_1"], 1)
+        tx.vector_store_files.tally_of_batch("vsfb_1", 1)
+        tx.vector_store_files.oldest_to_ingest_among([1, 2])
+        tx.index_removals.oldest(5, after=1)
 
     def plans(tx: Tx) -> list[str]:
         event.listen(
