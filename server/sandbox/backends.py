@@ -9,10 +9,9 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -280,17 +279,29 @@ def _environment(python: Python, home: str) -> dict[str, str]:
     }
 
 
-def slots(settings: CodeInterpreterSettings) -> Generator[int, None, None]:
+class Slots(Iterator[int]):
     """Numbers of sessions, in order, whose user ids nobody on this machine has.
 
-    Nor does another server get them, until this is closed.
+    Nor does another server get them, until this is closed. The next one may raise OSError.
     """
-    taken = {user.pw_uid for user in pwd.getpwall()}
-    with contextlib.ExitStack() as held:
-        for slot in count():
-            uid = settings.first_uid + slot
-            if uid not in taken and (os.geteuid() != 0 or _reserved(uid, held)):
-                yield slot
+
+    def __init__(self, settings: CodeInterpreterSettings) -> None:
+        self._first_uid = settings.first_uid
+        self._taken = {user.pw_uid for user in pwd.getpwall()}
+        self._held = contextlib.ExitStack()
+        self._next = 0
+
+    def __next__(self) -> int:
+        while not self._is_free(self._first_uid + self._next):
+            self._next += 1
+        self._next += 1
+        return self._next - 1
+
+    def close(self) -> None:
+        self._held.close()
+
+    def _is_free(self, uid: int) -> bool:
+        return uid not in self._taken and (os.geteuid() != 0 or _reserved(uid, self._held))
 
 
 def _reserved(uid: int, held: contextlib.ExitStack) -> bool:

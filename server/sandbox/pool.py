@@ -20,7 +20,7 @@ from typing import Final
 
 from server.clock import Clock
 from server.config import CodeInterpreterSettings
-from server.sandbox.backends import Backend, slots
+from server.sandbox.backends import Backend, Slots
 from server.sandbox.process import Launch, Lost, SandboxProcess
 from server.sandbox.session import Session
 from server.sandbox.values import (
@@ -80,7 +80,7 @@ class SessionPool:
         self._spares: list[Session] = []
         self._filling = 0
         self._refill_from = -math.inf  # on the monotonic clock
-        self._slots = slots(settings)
+        self._slots = Slots(settings)
         self._free_slots: list[int] = []
         self._looked_at = set[Session]()
         self._threads = ThreadPoolExecutor(_LOOKS_AT_ONCE, "sandbox")

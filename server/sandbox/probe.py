@@ -14,7 +14,7 @@ from typing import Final
 
 from server.config import CodeInterpreterSettings
 from server.sandbox import attempts
-from server.sandbox.backends import Backend, slots
+from server.sandbox.backends import Backend, Slots
 from server.sandbox.process import Lost, SandboxProcess
 from server.sandbox.session import Session
 from server.sandbox.values import Logs, SandboxCrashed
@@ -25,7 +25,7 @@ _SECRET: Final = "a secret of the server's"
 
 async def why_not(backend: Backend, settings: CodeInterpreterSettings) -> str | None:
     """Why code would not be kept in; None: it is. Costs a third of a second."""
-    with contextlib.closing(slots(settings)) as free:
+    with contextlib.closing(Slots(settings)) as free:
         return await _why_not(backend, settings, next(free))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import pwd
@@ -17,7 +18,7 @@ import pytest
 
 from server.config import CodeInterpreterSettings
 from server.sandbox import backends, choice
-from server.sandbox.backends import Bubblewrap, CannotStart, Landlock, Python, slots
+from server.sandbox.backends import Bubblewrap, CannotStart, Landlock, Python, Slots
 from server.sandbox.choice import open_sandbox
 from server.sandbox.pool import SessionPool
 from server.sandbox.process import Launch
@@ -139,17 +140,19 @@ def test_sessions_are_users_that_nobody_is(monkeypatch: pytest.MonkeyPatch) -> N
     settings = SETTINGS.model_copy(update={"first_uid": FAR_AWAY})
     user = pwd.struct_passwd(("x", "x", FAR_AWAY + 1, 1, "", "/", "/bin/sh"))
     monkeypatch.setattr(backends.pwd, "getpwall", lambda: [user])
-    assert list(islice(slots(settings), 3)) == [0, 2, 3]
+    with contextlib.closing(Slots(settings)) as free:
+        assert list(islice(free, 3)) == [0, 2, 3]
 
 
 def test_two_servers_have_no_user_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one is root; when it ends, its sessions' users are free again."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     settings = SETTINGS.model_copy(update={"first_uid": FAR_AWAY})
-    one, other = slots(settings), slots(settings)
+    one, other = Slots(settings), Slots(settings)
     assert [next(one), next(other), next(one)] == [0, 1, 2]
     one.close()
-    assert next(slots(settings)) == 0
+    with contextlib.closing(Slots(settings)) as third:
+        assert next(third) == 0
     other.close()
 
 

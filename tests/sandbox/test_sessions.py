@@ -36,6 +36,11 @@ from tests.support import DEADLINE, ManualClock
 RESTARTED = "The session was restarted"
 
 
+def full(*_: object) -> None:
+    """Whatever it stands for cannot be done."""
+    raise OSError("there is no room")
+
+
 async def test_a_session_remembers(calls: Calls) -> None:
     """Variables, imports, functions and files stay for the next call."""
     await calls.run("import math\nx = 2\ndef f(): return x * 21\nopen('a.txt', 'w').write('there')")
@@ -435,13 +440,13 @@ async def test_a_spare_session_comes_back(
     pool = SessionPool(make_backend(backend, settings), settings, clock)
     tried = asyncio.Event()
 
-    def full(*_: object) -> None:
+    def never(*_: object) -> None:
         tried.set()
-        raise OSError("there is no room")
+        full()
 
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(backends, "_start", full)
+            patch.setattr(backends, "_start", never)
             pool.start()
             await asyncio.wait_for(tried.wait(), DEADLINE)
         await until(lambda: not pool._filling)
@@ -552,7 +557,8 @@ async def test_a_backend_that_starts_nothing_says_why(clock: ManualClock) -> Non
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(backends, "_start"), (socket, "socketpair"), (os, "pipe")]
+    ("module", "name"),
+    [(backends, "_start"), (socket, "socketpair"), (os, "pipe")],
 )
 async def test_a_start_that_fails_leaves_nothing(
     pool: SessionPool,
@@ -563,10 +569,6 @@ async def test_a_start_that_fails_leaves_nothing(
     name: str,
 ) -> None:
     """Neither a folder nor a number, and so a user id, that nobody uses again."""
-
-    def full(*_: object) -> None:
-        raise OSError("there is no room")
-
     with monkeypatch.context() as patch:
         patch.setattr(module, name, full)
         for _ in range(2):
@@ -576,6 +578,18 @@ async def test_a_start_that_fails_leaves_nothing(
     assert len(pool._free_slots) == 1
     assert await calls.text("1") == "1\n"
     assert pool._free_slots == []
+
+
+async def test_a_number_that_cannot_be_had_now_can_be_had_later(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To have one takes a socket, where the server is root."""
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", full)
+        for _ in range(2):
+            with pytest.raises(SandboxUnavailable, match="there is no room"):
+                await calls.run("1")
+    assert await calls.text("1") == "1\n"
 
 
 async def test_whoever_is_too_slow_is_not_signalled_later(calls: Calls) -> None:
