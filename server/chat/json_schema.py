@@ -22,6 +22,7 @@ from server.schemas.json_schema import (
     characters_of_patterns,
     is_bound,
     is_composed,
+    is_constant,
     is_count,
     is_format,
     is_small_multiple,
@@ -203,7 +204,7 @@ def _are_names(value: object) -> bool:
 
 
 def _is_choice(value: object) -> bool:
-    return isinstance(value, list) and bool(value)
+    return isinstance(value, list) and bool(value) and is_constant(value)
 
 
 def _is_list_of_schemas(value: object) -> bool:
@@ -221,7 +222,7 @@ _KEPT: Final[dict[str, Callable[[Any], bool]]] = {
     "required": _are_names,
     "type": are_types,
     "enum": _is_choice,
-    "const": lambda value: True,
+    "const": is_constant,
     "$ref": lambda value: isinstance(value, str),
     "pattern": is_plain_pattern,
     "format": is_format,

@@ -68,6 +68,8 @@ MOST_CHARACTERS_OF_REFERENCES: Final = 500_000
 MOST_ENUM_VALUES: Final = 1_000
 MOST_REPEATS: Final = 100_000
 LARGEST_BOUND: Final = 10**16
+SMALLEST_BOUND: Final = 1e-30  # but for 0
+LARGEST_WHOLE: Final = 2**53  # in values: beyond it not every number has a float of its own
 # Beyond these, an automaton that checks them as text comes in is too large.
 LARGEST_MULTIPLE: Final = 10_000
 MOST_REMAINDERS: Final = 20_000  # of all factors in a schema, and in all functions of a request
@@ -294,6 +296,9 @@ def _problem_of_choice(schema: Schema) -> str | None:
     beside = next((key for key in schema if key in NOT_BESIDE_VALUES), None)
     if beside and not schema.keys().isdisjoint({"enum", "const"}):
         return f"'{beside}' is not permitted beside 'enum' and 'const'."
+    for key in ("enum", "const"):
+        if key in schema and not is_constant(schema[key]):
+            return f"whole numbers in '{key}' must be from {-LARGEST_WHOLE} to {LARGEST_WHOLE}."
     if not has_choice(schema):
         return "no value that is given is of the type and within the bounds that are."
     if not has_member(schema):
@@ -318,7 +323,10 @@ def _problem_of_numbers(schema: Schema) -> str | None:
             return f"'{key}' must be an integer from 0 to {MOST_REPEATS}."
     for key in NUMBERS:
         if key in schema and not is_bound(schema[key]):
-            return f"'{key}' must be a number below {LARGEST_BOUND:.0e}."
+            return (
+                f"'{key}' must be a number below {LARGEST_BOUND:.0e}, and 0 or from "
+                f"{SMALLEST_BOUND:.0e}, without its sign."
+            )
     if "multipleOf" in schema and not is_small_multiple(schema["multipleOf"]):
         return f"'multipleOf' must be a number with a short decimal form, up to {LARGEST_MULTIPLE}."
     return None
@@ -351,7 +359,20 @@ def is_count(value: Any) -> bool:
 def is_bound(value: Any) -> bool:
     """Of a number, written with so few digits that it can be compared digit by digit."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(value) < LARGEST_BOUND
+    return is_number and (value == 0 or SMALLEST_BOUND <= abs(value) < LARGEST_BOUND)
+
+
+def is_constant(value: Any) -> bool:
+    """A value, or several, in which no whole number is too large to be kept, however deep it is."""
+    parts = [value]
+    for part in parts:  # which grow on the way
+        if isinstance(part, dict):
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+        elif isinstance(part, int | float) and abs(part) > LARGEST_WHOLE:
+            return False
+    return True
 
 
 def is_small_multiple(value: Any) -> bool:
