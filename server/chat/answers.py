@@ -16,7 +16,7 @@ from server.chat.json_schema import usable
 from server.chat.parameter import ANY_OBJECT
 from server.chat.rules import Schema
 from server.chat.values import ToolSpec
-from server.schemas.schema_tree import of_same_value
+from server.schemas.schema_tree import of_same_value, referred
 
 _NAME: Final = frozenset({"name"})
 _ARGUMENTS: Final = frozenset({"arguments", "parameters"})
@@ -59,6 +59,7 @@ def without_call(schema: Schema) -> Schema:
 
     Of what makes one, that is left out which the schema does not speak of.
     """
+    schema = referred(schema)
     barred = _NAME if _declared(schema) & _ARGUMENTS else _ARGUMENTS
     properties = {**schema.get("properties", {}), **dict.fromkeys(sorted(barred), False)}
     return {**schema, "properties": properties}

@@ -12,15 +12,14 @@ from urllib.parse import quote, unquote
 import orjson
 
 from server.chat.dates import PATTERNS
-from server.schemas.json_schema import ANNOTATIONS
-from server.schemas.schema_tree import walk
+from server.schemas.schema_tree import ANNOTATIONS, referred, walk
 
 LONGEST_HOSTNAME: Final = 253  # which llguidance does not know
 
 
 def enforced(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The same schema, of which all is enforced."""
-    told: dict[str, Any] = orjson.loads(orjson.dumps(schema))
+    told: dict[str, Any] = orjson.loads(orjson.dumps(referred(schema)))
     for node in walk(told):
         if isinstance(node.schema, dict):
             _retell(node.schema)

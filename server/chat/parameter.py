@@ -15,7 +15,7 @@ import orjson
 from server.chat.json_schema import usable
 from server.chat.values import ToolSpec
 from server.schemas.satisfiable import COUNTS, LENGTHS, NUMBERS, kind_of, listed
-from server.schemas.schema_tree import ALONE, DEFINITIONS, resolve, walk
+from server.schemas.schema_tree import ALONE, DEFINITIONS, referred, resolve, walk
 
 Types = frozenset[str]
 
@@ -56,8 +56,8 @@ class Parameter:
 def parameters_of(tool: ToolSpec, *, loose: bool = False) -> Mapping[str, Any]:
     """The schema that a function's arguments are held to: of no other is one that is strict."""
     if tool.strict:
-        return {"additionalProperties": False, **tool.schema}
-    return usable(ANY_OBJECT if loose else {**tool.schema, **ANY_OBJECT})
+        return {"additionalProperties": False, **referred(tool.schema)}
+    return referred(usable(ANY_OBJECT if loose else {**tool.schema, **ANY_OBJECT}))
 
 
 def parameter_of(schema: Mapping[str, Any], key: str) -> Parameter:

@@ -29,8 +29,10 @@ from server.schemas.satisfiable import (
     listed,
 )
 from server.schemas.schema_tree import (
-    DEFINITIONS,
+    ANNOTATIONS,
+    BESIDE_ROOT_REFERENCE,
     NAMED,
+    REFERENCES,
     Node,
     Schema,
     circular,
@@ -46,9 +48,6 @@ FORMATS: Final = frozenset(
 
 UNNAMED_ROOT: Final = ("anyOf", "oneOf", "allOf", "enum", "not")
 
-ANNOTATIONS: Final = ("$schema", "$comment", "title", "description")
-REFERENCES: Final = ("$ref", *DEFINITIONS)
-BESIDE_ROOT_REFERENCE: Final = frozenset(("type", *REFERENCES, *ANNOTATIONS))
 CHOICES: Final = ("anyOf", "enum", "const")
 PARTS: Final = ("properties", "required", "additionalProperties", "items", *COUNTS)
 VALUES: Final = ("type", "pattern", "format", "multipleOf", *LENGTHS, *NUMBERS)

@@ -17,6 +17,10 @@ LISTED: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 ALONE: Final = ("items", "additionalProperties")
 DEFINITIONS: Final = ("$defs", "definitions")
 
+ANNOTATIONS: Final = ("$schema", "$comment", "title", "description")
+REFERENCES: Final = ("$ref", *DEFINITIONS)
+BESIDE_ROOT_REFERENCE: Final = frozenset(("type", *REFERENCES, *ANNOTATIONS))
+
 _INDEX: Final = re.compile("0|[1-9][0-9]{0,8}", re.ASCII)
 
 
@@ -81,6 +85,19 @@ def resolve(root: Schema, reference: Any) -> Any:
         else:
             return None
     return found
+
+
+def referred(root: Schema) -> Schema:
+    """The root as what it refers to, where it says no more; references lead where they did."""
+    target = resolve(root, root.get("$ref"))
+    if not isinstance(target, dict) or root.keys() - BESIDE_ROOT_REFERENCE:
+        return root
+    kind = root.get("type", target.get("type"))
+    if target.get("type", kind) != kind:
+        return root
+    types = {} if kind is None else {"type": kind}
+    own = {key: value for key, value in target.items() if key not in DEFINITIONS}
+    return referred({**types, **own, **{key: root[key] for key in DEFINITIONS if key in root}})
 
 
 def circular(root: Schema) -> list[Node]:

@@ -334,6 +334,80 @@ def test_a_parameter_whose_name_fits_no_tag(vocabulary: GrammarVocabulary) -> No
     assert parser.calls == ((0, "f", '{"a>b": 1}'),)
 
 
+ROOTS: dict[str, dict[str, Any]] = {
+    "a reference": {"$ref": "#/$defs/a", "$defs": {"a": CITY}},
+    "a choice": {"anyOf": [CITY, {"required": ["days"]}]},
+    "all of": {"allOf": [CITY]},
+    "values": {"enum": [{"city": "Rome"}]},
+    "a value": {"const": {"city": "Rome"}},
+    "a name that is required only": {"required": ["city"]},
+    "names by a pattern": {"patternProperties": {"^city$": {"const": "Rome"}}},
+    "others of one kind": {"additionalProperties": {"const": "Rome"}},
+    "a name that is not to be": {"properties": {"town": False, "city": {}}, "required": ["city"]},
+}
+
+
+@pytest.mark.parametrize("schema", ROOTS.values(), ids=ROOTS.keys())
+def test_whatever_rules_all_arguments_rules_blocks(
+    vocabulary: GrammarVocabulary, schema: dict[str, Any]
+) -> None:
+    """What cannot be said of blocks one by one is said of one object."""
+    tool = ToolSpec("weather", None, schema)
+    grammar = turn_grammar(QWEN_CODER, [tool], must_call=True, tags=vocabulary.tags)
+    assert not vocabulary.accepts(grammar, tagged("weather", town="Rome"))
+    for seed in range(8):
+        written = vocabulary.written(grammar, seed, ['"city"', "Rome", '"', "}", "</", ">"])
+        if written is not None:
+            assert jsonschema.Draft202012Validator(schema).is_valid(arguments_of(tool, written))
+
+
+@pytest.mark.parametrize("dialect", [HERMES, QWEN_CODER, LLAMA], ids=lambda dialect: dialect.name)
+def test_a_strict_function_may_refer_to_its_parameters(
+    vocabulary: GrammarVocabulary, dialect: Dialect
+) -> None:
+    """Also where these refer back to the whole."""
+    part = {
+        **CITY,
+        "properties": {**CITY["properties"], "next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+        "required": ["city", "days", "next"],
+    }
+    schema = {"type": "object", "$ref": "#/$defs/a", "$defs": {"a": part}}
+    check_strict(schema)
+    tool = ToolSpec("weather", None, schema, strict=True)
+    grammar = turn_grammar(dialect, [tool], must_call=True, parallel=False, tags=vocabulary.tags)
+    written = [vocabulary.written(grammar, seed, ['"', "}", "null", ">"]) for seed in range(8)]
+    ended = [arguments_of(tool, text, dialect) for text in written if text is not None]
+    assert ended
+    for arguments in ended:
+        jsonschema.validate(arguments, schema)
+
+
+def test_a_strict_answer_may_refer_to_itself(vocabulary: GrammarVocabulary) -> None:
+    """By what it is, and as a whole; also beside functions that bare objects call."""
+    part = {
+        "type": "object",
+        "properties": {"a": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    schema = {"type": "object", "$ref": "#/$defs/n", "$defs": {"n": part}}
+    check_strict(schema)
+    for tools in ([], [TIME]):
+        grammar = turn_grammar(
+            JSON, tools, form=AnswerForm(schema, strict=True), tags=vocabulary.tags
+        )
+        assert vocabulary.accepts(grammar, '{"a": {"a": null}}')
+        assert not vocabulary.accepts(grammar, '{"a": {"b": null}}')
+
+
+def arguments_of(tool: ToolSpec, written: str, dialect: Dialect = QWEN_CODER) -> Any:
+    """Of the first call in a turn."""
+    parser = TurnParser(dialect, [tool])
+    parser.feed(written)
+    parser.finish()
+    return json.loads(parser.calls[0][2])
+
+
 def test_arguments_are_an_object(vocabulary: GrammarVocabulary) -> None:
     """Also of a schema that is too large to be enforced."""
     large = {"type": "object", "description": "x" * 1_000_000}
