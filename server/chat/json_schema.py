@@ -72,7 +72,9 @@ def _usable(text: bytes) -> JsonObject:
     if deepest(loosened) > MOST_STEPS_DOWN or circular(loosened):
         return _type_alone(schema)
     _let_go_of_factors(nodes)
-    _let_go_of_combinations(loosened, nodes)
+    if _let_go_of_combinations(loosened, nodes):
+        nodes = [node.schema for node in walk(loosened) if isinstance(node.schema, dict)]
+        _let_go_of_references(loosened, nodes)
     if not any(map(is_composed, nodes)):
         for node in filter(_declares_all, nodes):
             node.setdefault("additionalProperties", False)
@@ -100,17 +102,18 @@ def _let_go_of_factors(nodes: list[JsonObject]) -> None:
             node.pop("multipleOf", None)
 
 
-def _let_go_of_combinations(root: JsonObject, nodes: list[JsonObject]) -> None:
+def _let_go_of_combinations(root: JsonObject, nodes: list[JsonObject]) -> bool:
     """Of choices that meet each is looked at with each: all but one, if that is too much."""
     choices = _Choices(root)
     if sum(map(choices.combinations, nodes)) <= MOST_COMBINATIONS:
-        return
+        return False
     for node in nodes:
         meeting = [key for key in ("anyOf", "oneOf", "$ref", "allOf") if key in node]
         for key in meeting[1:]:
             del node[key]
         if "allOf" in node:
             del node["allOf"][1:]
+    return True
 
 
 class _Choices:

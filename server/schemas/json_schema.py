@@ -51,7 +51,9 @@ UNNAMED_ROOT: Final = ("anyOf", "oneOf", "allOf", "enum", "not")
 CHOICES: Final = ("anyOf", "enum", "const")
 PARTS: Final = ("properties", "required", "additionalProperties", "items", *COUNTS)
 VALUES: Final = ("type", "pattern", "format", "multipleOf", *LENGTHS, *NUMBERS)
-ASSERTIONS: Final = frozenset(("multipleOf", "properties", "patternProperties", "items"))
+ASSERTIONS: Final = frozenset(
+    ("multipleOf", "properties", "patternProperties", "required", "additionalProperties")
+) | {"items", "prefixItems"}
 # Of values that are listed, nobody looks at what else these leave.
 NOT_BESIDE_VALUES: Final = frozenset(
     ("pattern", "format", "anyOf", "properties", "required", "additionalProperties", "items")
@@ -115,7 +117,9 @@ def _met(factors: Sequence[Fraction]) -> int:
 def is_composed(schema: Schema) -> bool:
     """Whether it is met together with others: what they say of one value adds up."""
     choices = schema.keys() & {"anyOf", "oneOf", "allOf", "$ref"}
-    return "allOf" in choices or bool(choices and schema.keys() & ASSERTIONS)
+    if "allOf" in choices or len(choices) > 1:
+        return True
+    return bool(choices and schema.keys() & ASSERTIONS)
 
 
 def check_strict(schema: Schema) -> int:

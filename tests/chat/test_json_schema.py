@@ -102,12 +102,30 @@ def test_declared_properties_are_all_there_are() -> None:
         {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]},
         {"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}, {}]},
         {"properties": {"a": {}}, "$ref": "#/$defs/b", "$defs": {"b": {"properties": {"b": {}}}}},
+        {"required": ["b"], "$ref": "#/$defs/a", "$defs": {"a": {"properties": {"a": {}}}}},
+        {"required": ["kind"], "oneOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]},
+        {"anyOf": [{"properties": {"a": {}}}], "oneOf": [{"properties": {"b": {}}}]},
+        {
+            "anyOf": [{"properties": {"a": {}}}],
+            "$ref": "#/$defs/b",
+            "$defs": {"b": {"required": ["b"]}},
+        },
     ],
     ids=str,
 )
 def test_properties_that_are_declared_in_several_places(schema: dict[str, Any]) -> None:
     """None of them knows all, so none excludes others."""
     assert usable(schema) == schema
+
+
+def test_references_into_choices_that_are_let_go() -> None:
+    """They lead nowhere any more, and go, too."""
+    many = [{"properties": {f"p{number}": {}}} for number in range(9)]
+    part = {"properties": {"a": {"$ref": "#/allOf/1/anyOf/3"}, "b": {"$ref": "#/allOf/0/anyOf/3"}}}
+    assert usable({**part, "allOf": [{"anyOf": many}, {"anyOf": many}]}) == {
+        "properties": {"a": {}, "b": {"$ref": "#/allOf/0/anyOf/3"}},
+        "allOf": [{"anyOf": many}],
+    }
 
 
 def test_what_must_be_there_may_be_there() -> None:
