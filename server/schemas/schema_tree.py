@@ -166,19 +166,26 @@ def _alike(root: Schema, node: Node) -> Iterator[Node]:
 
 
 def deepest(root: Schema) -> int:
-    """How many schemas one is in at most, going into each once, along references, too."""
+    """How many schemas one is in at most, along references, too; a ring is gone round once."""
+    heights: dict[int, int] = {}  # of those that are done
+    trail = [(id(root), _further(root, Node(root)))]
+    below = [0]  # for each on the trail, the highest that is done in it
     seen = {id(root)}
-    trail = [_further(root, Node(root))]
-    most = 1
-    while trail:
-        following = next(trail[-1], None)
+    while True:
+        place, ways = trail[-1]
+        following = next(ways, None)
         if following is None:
+            heights[place] = below.pop() + 1
             trail.pop()
+            if not trail:
+                return heights[place]
+            below[-1] = max(below[-1], heights[place])
         elif id(following.schema) not in seen:
             seen.add(id(following.schema))
-            trail.append(_further(root, following))
-            most = max(most, len(trail))
-    return most
+            trail.append((id(following.schema), _further(root, following)))
+            below.append(0)
+        else:
+            below[-1] = max(below[-1], heights.get(id(following.schema), 0))
 
 
 def _further(root: Schema, node: Node) -> Iterator[Node]:

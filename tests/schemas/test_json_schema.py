@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -293,6 +294,23 @@ def chain(length: int, last: str) -> dict[str, Any]:
     return {**object_of(a={"$ref": "#/$defs/d0"}), "$defs": defs}
 
 
+def listed_from_the_end(length: int) -> dict[str, Any]:
+    """A chain of lists of which the last links are seen first."""
+    names = [f"d{number}" for number in range(length)]
+    ends = {names[-1]: {"type": "null"}}
+    links = {a: {"type": "array", "items": {"$ref": f"#/$defs/{b}"}} for a, b in pairwise(names)}
+    backwards = {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in reversed(names)]}
+    return {**object_of(a=backwards, b={"$ref": "#/$defs/d0"}), "$defs": links | ends}
+
+
+def test_levels_are_counted_from_wherever_they_are_seen() -> None:
+    """A part that was seen is as deep as it was; a ring is no endless one."""
+    check_strict(listed_from_the_end(95))
+    assert refusal(listed_from_the_end(150)) == "302 levels of references exceeds limit of 200."
+    tree = {"type": "array", "items": {"$ref": "#"}}
+    check_strict(object_of(**{f"p{number}": tree for number in range(400)}))
+
+
 def test_sizes_are_limited() -> None:
     """Levels of objects, properties, values of enums, characters: each up to its limit."""
     check_strict(nested(10))
@@ -331,6 +349,7 @@ def test_sizes_are_limited() -> None:
         object_of(a={"anyOf": [{}] * 1_000_000}),
         object_of(a={"enum": [1] * 1_000_000}),
         object_of(a={"const": [{"b": "x" * 1_000_000}]}),
+        listed_from_the_end(4_000),
         object_of(a={"type": ["string"] * 1_000_000}),
         object_of(
             **{f"p{n}": {"type": "string", "pattern": f"{n}{'(a|b)' * 190}"} for n in range(900)}
@@ -350,6 +369,7 @@ def test_sizes_are_limited() -> None:
         "members",
         "values",
         "characters of a value",
+        "long chain, from its end",
         "types",
         "patterns",
         "references",
@@ -373,6 +393,11 @@ def test_a_cycle_is_told_with_its_place() -> None:
     )
 
 
+TWO_TYPES = {
+    **object_of(a={"$ref": "#"}),
+    "type": ["object", "array"],
+    "items": {"$ref": "#"},
+}
 LINKED = object_of(value={"type": "integer"}, rest={"$ref": "#/$defs/rest"})
 
 
@@ -385,6 +410,9 @@ LINKED = object_of(value={"type": "integer"}, rest={"$ref": "#/$defs/rest"})
         ({"type": "array", "items": {"$ref": "#"}}, True),
         ({"type": "array", "items": {"$ref": "#"}, "minItems": 1}, False),
         ({**object_of(a={"$ref": "#"}), "type": ["object", "null"]}, True),
+        ({**TWO_TYPES, "minItems": 1}, False),
+        (TWO_TYPES, True),
+        ({**TWO_TYPES, "minItems": 1, "items": {"type": "null"}}, True),
         (object_of(a={"$ref": "#"}), False),
         (object_of(), True),
     ],
