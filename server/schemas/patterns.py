@@ -10,17 +10,39 @@ MOST_PATTERN_STEPS: Final = 10_000
 
 _Part = tuple[str | None, str]
 
+_ESCAPE: Final = r"\\(?:[pP]\{[^}]*\}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)"
 _PATTERN_PARTS: Final = re.compile(
     r"(?P<class>\[\^?\]?(?:\\.|[^\]\\])*\])"
-    r"|(?P<escape>\\(?:[pP]\{[^}]*\}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.))"
+    rf"|(?P<escape>{_ESCAPE})"
     r"|(?P<repeat>\{\d+(?:,\d*)?\})"
     r"|(?P<open>\((?:\?(?::|P?<[A-Za-z_]\w*>)|(?!\?)))"
     r"|(?P<other>.)",
     re.DOTALL,
 )
-_BEYOND: Final = re.compile(r"\\[bBAZzGkK0-9]")  # escapes that look around or back
+# Escapes that look around or back, and those that are no character everywhere.
+_BEYOND: Final = re.compile(r"\\(?:[bBAZzGkK0-9<>]|u[dD][89a-fA-F]|[^\x00-\x7f])")
 _SET: Final = re.compile(r"\[.*(?:\[|&&|--|~~|\|\||\\b)", re.DOTALL)  # not a class everywhere
-_PROPERTY: Final = re.compile(r"\\[pP]\{[^}]*\}")
+_PROPERTY: Final = re.compile(r"\\[pP]\{([^}]*)\}")
+_ESCAPES: Final = re.compile(_ESCAPE, re.DOTALL)
+
+CATEGORIES: Final = (
+    "L|Lu|Ll|Lt|Lm|Lo|M|Mn|Mc|Me|N|Nd|Nl|No|P|Pc|Pd|Ps|Pe|Pi|Pf|Po|S|Sm|Sc|Sk|So|Z|Zs|Zl|Zp|C|Cc|Cf"
+    "|Letter|Uppercase_Letter|Lowercase_Letter|Mark|Number|Decimal_Number|Punctuation|Symbol"
+)
+SCRIPTS: Final = (
+    "Arabic|Armenian|Bengali|Bopomofo|Cyrillic|Devanagari|Ethiopic|Georgian|Greek|Gujarati|Gurmukhi"
+    "|Han|Hangul|Hebrew|Hiragana|Kannada|Katakana|Khmer|Lao|Latin|Malayalam|Mongolian|Myanmar"
+    "|Sinhala|Tamil|Telugu|Thai|Tibetan"
+)
+OTHERS: Final = (
+    "Any|ASCII|Alphabetic|Uppercase|Lowercase|White_Space|ID_Start|ID_Continue|Emoji"
+    "|Emoji_Presentation|Extended_Pictographic"
+)
+# Of Unicode's properties, those that are in use: of some nobody knows who knows them.
+_KNOWN: Final = re.compile(
+    rf"(?:(?:gc|General_Category)=)?(?:{CATEGORIES})"
+    rf"|(?:(?:sc|scx|Script|Script_Extensions)=)?(?:{SCRIPTS})|{OTHERS}"
+)
 
 
 def is_plain_pattern(pattern: Any) -> bool:
@@ -41,10 +63,16 @@ def _goes_beyond(part: _Part) -> bool:
     """What looks around or back, or is read in more than one way."""
     kind, text = part
     if kind == "escape":
-        return _BEYOND.match(text) is not None
+        return _is_beyond(text)
     if kind == "class":
-        return _SET.match(text) is not None
+        return _SET.match(text) is not None or any(map(_is_beyond, _ESCAPES.findall(text)))
     return kind == "other" and text in ("{", "(")
+
+
+def _is_beyond(escape: str) -> bool:
+    if found := _PROPERTY.fullmatch(escape):
+        return _KNOWN.fullmatch(found[1]) is None
+    return _BEYOND.match(escape) is not None
 
 
 def _anchors_fit(parts: list[_Part]) -> bool:

@@ -22,6 +22,7 @@ from server.chat.turn import TurnParser
 from server.chat.values import ToolCall, ToolSpec
 from server.engine.constraint import ConstraintBroken
 from server.schemas.json_schema import SchemaRefused, check_strict
+from server.schemas.patterns import CATEGORIES, OTHERS, SCRIPTS
 from tests.engine.grammar_vocabulary import GrammarVocabulary, grammar_vocabulary
 
 CITY = {
@@ -380,6 +381,17 @@ def test_a_strict_function_may_refer_to_its_parameters(
     assert ended
     for arguments in ended:
         jsonschema.validate(arguments, schema)
+
+
+def test_what_patterns_may_name_is_known(vocabulary: GrammarVocabulary) -> None:
+    """To whoever enforces them, alone and in a class."""
+    for name in "|".join([CATEGORIES, SCRIPTS, OTHERS]).split("|"):
+        pattern = rf"^\p{{{name}}}[\P{{{name}}}a]$"
+        check_strict(
+            CITY
+            | {"properties": {"city": {"type": "string", "pattern": pattern}}, "required": ["city"]}
+        )
+        vocabulary.begin(f"start: %json {json.dumps({'type': 'string', 'pattern': pattern})}")
 
 
 def test_a_strict_answer_may_refer_to_itself(vocabulary: GrammarVocabulary) -> None:
