@@ -37,7 +37,7 @@ from server.schemas.satisfiable import (
     has_member,
     has_short_least,
 )
-from server.schemas.schema_tree import LISTED, NAMED, circular, deepest, resolve, walk
+from server.schemas.schema_tree import LISTED, NAMED, circular, deepest, resolve, tangled, walk
 
 JsonObject = dict[str, Any]
 
@@ -66,13 +66,13 @@ def _usable(text: bytes) -> JsonObject:
     for node in nodes:
         _loosen(node)
     for node in nodes:
-        if not has_member(node):
+        if not has_member(loosened, node):
             del node["anyOf"]
     _let_go_of_references(loosened, nodes)
     if deepest(loosened) > MOST_STEPS_DOWN or circular(loosened):
         return _type_alone(schema)
     _let_go_of_factors(nodes)
-    if _let_go_of_combinations(loosened, nodes):
+    if _let_go_of_tangled(loosened) | _let_go_of_combinations(loosened, nodes):
         nodes = [node.schema for node in walk(loosened) if isinstance(node.schema, dict)]
         _let_go_of_references(loosened, nodes)
     if not any(map(is_composed, nodes)):
@@ -102,8 +102,19 @@ def _let_go_of_factors(nodes: list[JsonObject]) -> None:
             node.pop("multipleOf", None)
 
 
+def _let_go_of_tangled(root: JsonObject) -> bool:
+    """What leads back to itself, where more is said beside it. Tells whether there was some."""
+    found = tangled(root)
+    for node, word in found:
+        node.schema.pop(word, None)
+    return bool(found)
+
+
 def _let_go_of_combinations(root: JsonObject, nodes: list[JsonObject]) -> bool:
-    """Of choices that meet each is looked at with each: all but one, if that is too much."""
+    """Of choices that meet each is looked at with each: all but one, if that is too much.
+
+    Tells whether it was.
+    """
     choices = _Choices(root)
     if sum(map(choices.combinations, nodes)) <= MOST_COMBINATIONS:
         return False

@@ -33,11 +33,13 @@ from server.schemas.schema_tree import (
     BESIDE_ROOT_REFERENCE,
     NAMED,
     REFERENCES,
+    SAME,
     Node,
     Schema,
     circular,
     deepest,
     resolve,
+    tangled,
     walk,
 )
 
@@ -116,7 +118,7 @@ def _met(factors: Sequence[Fraction]) -> int:
 
 def is_composed(schema: Schema) -> bool:
     """Whether it is met together with others: what they say of one value adds up."""
-    choices = schema.keys() & {"anyOf", "oneOf", "allOf", "$ref"}
+    choices = schema.keys() & SAME
     if "allOf" in choices or len(choices) > 1:
         return True
     return bool(choices and schema.keys() & ASSERTIONS)
@@ -139,6 +141,12 @@ def check_strict(schema: Schema) -> int:
     for node in circular(schema):
         raise SchemaRefused(
             f"In context={node.path}, the reference '{node.schema['$ref']}' leads back to itself."
+        )
+    for node, word in tangled(schema)[-1:]:
+        beside = sorted(node.schema.keys() - {word, *REFERENCES, *ANNOTATIONS})
+        raise SchemaRefused(
+            f"In context={node.path}, '{word}' cannot have keywords "
+            f"{{{', '.join(map(repr, beside))}}}, since it leads back to itself."
         )
     if last := endless(schema):
         raise SchemaRefused(
@@ -240,7 +248,7 @@ def _problem(root: Schema, node: Node, places: Set[int]) -> str | None:
         or _problem_of_text(schema)
         or _problem_of_numbers(schema)
         or _problem_of_bounds(schema)
-        or _problem_of_choice(schema)
+        or _problem_of_choice(root, schema)
     )
 
 
@@ -290,7 +298,7 @@ def _problem_of_array(schema: Schema) -> str | None:
     return None
 
 
-def _problem_of_choice(schema: Schema) -> str | None:
+def _problem_of_choice(root: Schema, schema: Schema) -> str | None:
     for key in ("anyOf", "enum"):
         if key in schema and not isinstance(schema[key], list):
             return f"{schema[key]!r} is not of type 'array'."
@@ -304,7 +312,7 @@ def _problem_of_choice(schema: Schema) -> str | None:
             return f"whole numbers in '{key}' must be from {-LARGEST_WHOLE} to {LARGEST_WHOLE}."
     if not has_choice(schema):
         return "no value that is given is of the type and within the bounds that are."
-    if not has_member(schema):
+    if not has_member(root, schema):
         return "no member of 'anyOf' is of the type that is."
     return None
 

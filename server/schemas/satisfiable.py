@@ -7,6 +7,8 @@ from fractions import Fraction
 from math import ceil, inf
 from typing import Any, Final
 
+from server.schemas.schema_tree import Schema, resolve
+
 LENGTHS: Final = ("minLength", "maxLength")
 COUNTS: Final = ("minItems", "maxItems")
 NUMBERS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
@@ -58,7 +60,7 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def empty_bounds(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def empty_bounds(schema: Schema) -> Iterator[tuple[str, str]]:
     """The pairs of bounds between which nothing is. All bounds must be numbers."""
     types = listed(schema.get("type", list(_NUMERIC | {"array", "string"})))
     if "format" in schema and "string" in types:
@@ -74,7 +76,7 @@ def empty_bounds(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield low, high
 
 
-def has_short_least(schema: Mapping[str, Any]) -> bool:
+def has_short_least(schema: Schema) -> bool:
     """Whether it can soon be told that some text is as long as it must be, by all its rules."""
     if schema.keys().isdisjoint({"pattern", "format"}):
         return True
@@ -82,7 +84,7 @@ def has_short_least(schema: Mapping[str, Any]) -> bool:
     return bool(schema.get("minLength", 0) <= max(LONGEST_LEAST, always))
 
 
-def has_choice(schema: Mapping[str, Any]) -> bool:
+def has_choice(schema: Schema) -> bool:
     """Whether one of its choices, if it gives any, is of its type and within its bounds.
 
     All bounds must be numbers.
@@ -98,17 +100,25 @@ def has_choice(schema: Mapping[str, Any]) -> bool:
     return any(is_of(choice, types) and _is_within(choice, schema) for choice in choices)
 
 
-def has_member(schema: Mapping[str, Any]) -> bool:
+def has_member(root: Schema, schema: Schema) -> bool:
     """Whether a member of its `anyOf`, if it has any, may be of its type."""
     types, members = _kinds(schema), schema.get("anyOf")
     if not types or not members:
         return True
-    kinds = [_kinds(member) for member in members if isinstance(member, Mapping)]
+    shapes = (
+        resolve(root, each["$ref"]) if "$ref" in each else each
+        for each in members
+        if isinstance(each, Mapping)
+    )
+    kinds = [_kinds(shape) for shape in shapes if isinstance(shape, Mapping)]
     return len(kinds) < len(members) or any(not each or each & types for each in kinds)
 
 
-def _kinds(schema: Mapping[str, Any]) -> set[str]:
-    """The types that it names; whole numbers are numbers, too."""
+def _kinds(schema: Schema) -> set[str]:
+    """The types that it names, or those of the values; whole numbers are numbers, too."""
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if isinstance(values, list):
+        return set(map(kind_of, values))
     kinds = {kind for kind in listed(schema.get("type")) if isinstance(kind, str)}
     return kinds | {"integer"} if "number" in kinds else kinds
 
@@ -117,7 +127,7 @@ def _is_among(value: Any, values: Collection[Any]) -> bool:
     return any(each == value and kind_of(each) == kind_of(value) for each in values)
 
 
-def _is_within(value: Any, schema: Mapping[str, Any]) -> bool:
+def _is_within(value: Any, schema: Schema) -> bool:
     kind = kind_of(value)
     if kind in _SIZES:
         least, most = _SIZES[kind]
@@ -125,7 +135,7 @@ def _is_within(value: Any, schema: Mapping[str, Any]) -> bool:
     return kind not in _NUMERIC or (_is_between(value, schema) and _is_multiple(value, schema))
 
 
-def _is_between(value: float, schema: Mapping[str, Any]) -> bool:
+def _is_between(value: float, schema: Schema) -> bool:
     return bool(
         schema.get("minimum", value) <= value <= schema.get("maximum", value)
         and ("exclusiveMinimum" not in schema or schema["exclusiveMinimum"] < value)
@@ -133,13 +143,13 @@ def _is_between(value: float, schema: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_multiple(value: float, schema: Mapping[str, Any]) -> bool:
+def _is_multiple(value: float, schema: Schema) -> bool:
     if "multipleOf" not in schema:
         return True
     return Fraction(repr(value)) % Fraction(repr(schema["multipleOf"])) == 0
 
 
-def _step(schema: Mapping[str, Any], types: list[Any]) -> Fraction | None:
+def _step(schema: Schema, types: list[Any]) -> Fraction | None:
     """What all its numbers are multiples of."""
     factor = Fraction(repr(schema["multipleOf"])) if "multipleOf" in schema else None
     if "number" in types:
@@ -147,7 +157,7 @@ def _step(schema: Mapping[str, Any], types: list[Any]) -> Fraction | None:
     return Fraction(factor.numerator if factor else 1)
 
 
-def _is_empty(schema: Mapping[str, Any], low: str, high: str, step: Fraction | None) -> bool:
+def _is_empty(schema: Schema, low: str, high: str, step: Fraction | None) -> bool:
     above, below = low.startswith("exclusive"), high.startswith("exclusive")
     if step is None:
         least, most = schema[low], schema[high]

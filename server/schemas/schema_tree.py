@@ -15,6 +15,7 @@ Path = tuple[str, ...]
 NAMED: Final = ("properties", "patternProperties", "$defs", "definitions")
 LISTED: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 ALONE: Final = ("items", "additionalProperties")
+SAME: Final = frozenset(("$ref", "anyOf", "oneOf", "allOf"))  # where they speak of the same value
 DEFINITIONS: Final = ("$defs", "definitions")
 
 ANNOTATIONS: Final = ("$schema", "$comment", "title", "description")
@@ -163,6 +164,67 @@ def _alike(root: Schema, node: Node) -> Iterator[Node]:
         for place, member in enumerate(members if isinstance(members, list) else ()):
             if isinstance(member, dict):
                 yield Node(member, node, (key, str(place)))
+
+
+def tangled(root: Schema) -> list[tuple[Node, str]]:
+    """The schemas that say more beside what leads back to them, and in which word: innermost first.
+
+    To put the two together takes the same again, within. A root that is but a reference is what it
+    refers to. There must be no `circular` ones.
+    """
+    nodes = [node for node in walk(root) if isinstance(node.schema, dict)]
+    if all(
+        _stands_alone(node.schema, word) for node in nodes for word in SAME & node.schema.keys()
+    ):
+        return []
+    rings = _rings(root)
+    found: list[tuple[Node, str]] = []
+    returning: set[int] = set()
+    for node in reversed(nodes):
+        ways = {
+            other.steps[0] if other.steps else "$ref"
+            for other in _alike(root, node)
+            if id(other.schema) in returning
+            or (not other.steps and rings.get(id(other.schema)) == rings.get(id(node.schema)))
+        }
+        if ways:
+            returning.add(id(node.schema))
+        if not (node.parent is None and root is not referred(root)):
+            found += [(node, word) for word in sorted(ways) if not _stands_alone(node.schema, word)]
+    return found
+
+
+def _stands_alone(schema: Schema, word: str) -> bool:
+    beside = schema.keys() - {word, *DEFINITIONS, *ANNOTATIONS}
+    members = schema[word] if word == "allOf" else ()
+    return not beside and not (isinstance(members, list) and len(members) > 1)
+
+
+def _rings(root: Schema) -> dict[int, int]:
+    """For each schema that one comes to, a number: those that lead to each other have the same."""
+    found: dict[int, int] = {}
+    order = {id(root): 0}
+    trail = [(id(root), _further(root, Node(root)))]
+    waiting = [id(root)]  # for the number of their ring
+    firsts = [id(root)]  # of what may be rings
+    while trail:
+        place, ways = trail[-1]
+        following = next(ways, None)
+        if following is None:
+            trail.pop()
+            if firsts[-1] == place:
+                firsts.pop()
+                while place not in found:
+                    found[waiting.pop()] = order[place]
+        elif (other := id(following.schema)) not in order:
+            order[other] = len(order)
+            trail.append((other, _further(root, following)))
+            waiting.append(other)
+            firsts.append(other)
+        elif other not in found:
+            while order[firsts[-1]] > order[other]:
+                firsts.pop()
+    return found
 
 
 def deepest(root: Schema) -> int:

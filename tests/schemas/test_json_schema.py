@@ -231,6 +231,10 @@ def test_the_first_fault_is_told_with_its_place(schema: dict[str, Any], told: st
         {"type": "array", "items": {"type": "null"}, "enum": [[1]]},
         {"enum": ["a"], "anyOf": [{"type": "null"}]},
         {"type": "string", "anyOf": [{"type": "integer"}, {"type": ["null", "array"]}]},
+        {"type": "null", "anyOf": [{"const": 5}, {"enum": [True, "a"]}]},
+        {"type": "array", "items": {"type": "null"}, "anyOf": [{"$ref": "#/properties/a/items"}]},
+        {"type": ["integer", "object"], "anyOf": [{"$ref": "#"}], **object_of()},
+        {"type": ["object", "null"], "anyOf": [{"anyOf": [{"$ref": "#"}]}], **object_of()},
         {"type": "string", "format": "ipv4", "maxLength": 6},
         {"type": "string", "format": "uuid", "minLength": 37},
         {"type": "string", "pattern": "^a+(-a+)*$", "minLength": 17},
@@ -271,6 +275,8 @@ def test_what_nobody_could_enforce_is_refused(shape: dict[str, Any]) -> None:
         {"type": ["integer", "string"], "enum": [1, "abc"], "minimum": 3, "maxLength": 3},
         {"type": "number", "enum": [0.5, 0.3], "multipleOf": 0.25, "minimum": 0.5, "maximum": 0.5},
         {"type": "number", "anyOf": [{"type": "integer"}, {"type": "null"}]},
+        {"type": "null", "anyOf": [{"const": 5}, {"enum": ["a", None]}]},
+        {"type": "string", "pattern": r"^[\p{L}\u00e9\-]\P{Script=Greek}\.$"},
         {"type": "number", "enum": [1]},
         {"type": "integer", "enum": [1.0, "a"]},
         {"enum": ["a", "b"], "const": "b"},
@@ -405,6 +411,22 @@ TWO_TYPES = {
     "type": ["object", "array"],
     "items": {"$ref": "#"},
 }
+
+
+def test_a_choice_that_leads_back_stands_alone() -> None:
+    """With more beside it, what is said of a value would have to be said again within itself."""
+    back = {"anyOf": [{"$ref": "#"}, {"type": "null"}]}
+    check_strict(object_of(a={**back, "description": "Either"}))
+    assert refusal(
+        object_of(a={**back, "type": ["object", "null"], **object_of(), "required": []})
+    ) == (
+        "In context=('properties', 'a'), 'anyOf' cannot have keywords {'additionalProperties', "
+        "'properties', 'required', 'type'}, since it leads back to itself."
+    )
+    there = {"type": "null", "anyOf": [{"$ref": "#/$defs/b"}]}
+    check_strict({**object_of(a=there), "$defs": {"b": {"type": "null"}}})
+
+
 LINKED = object_of(value={"type": "integer"}, rest={"$ref": "#/$defs/rest"})
 
 
