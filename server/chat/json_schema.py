@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -43,6 +44,7 @@ JsonObject = dict[str, Any]
 
 LARGEST: Final = 500_000  # bytes; beyond that nothing of a schema is enforced
 MOST_COMBINATIONS: Final = 64  # of choices that meet; a request may have 128 functions
+MOST_OPTIONAL: Final = 2_000  # of properties, each of which may be the next at any time
 REMEMBERED: Final = 16  # a function's is asked for by the grammar of a turn, and by its reader
 
 
@@ -72,7 +74,11 @@ def _usable(text: bytes) -> JsonObject:
     if deepest(loosened) > MOST_STEPS_DOWN or circular(loosened):
         return _type_alone(schema)
     _let_go_of_factors(nodes)
-    if _let_go_of_tangled(loosened) | _let_go_of_combinations(loosened, nodes):
+    if (
+        _let_go_of_optional(nodes)
+        | _let_go_of_tangled(loosened)
+        | _let_go_of_combinations(loosened, nodes)
+    ):
         nodes = [node.schema for node in walk(loosened) if isinstance(node.schema, dict)]
         _let_go_of_references(loosened, nodes)
     if not any(map(is_composed, nodes)):
@@ -100,6 +106,24 @@ def _let_go_of_factors(nodes: list[JsonObject]) -> None:
     if not are_small_multiples(nodes):
         for node in nodes:
             node.pop("multipleOf", None)
+
+
+def _let_go_of_optional(nodes: list[JsonObject]) -> bool:
+    """The properties of the objects with the most that may be absent, where these are too many.
+
+    Tells whether they were.
+    """
+    counts = [
+        len(node.get("properties", {}).keys() - set(node.get("required", ()))) for node in nodes
+    ]
+    excess = sum(counts) - MOST_OPTIONAL
+    for count, node in sorted(zip(counts, nodes, strict=True), key=itemgetter(0), reverse=True):
+        if excess <= 0:
+            break
+        node.pop("properties", None)
+        node.pop("additionalProperties", None)
+        excess -= count
+    return sum(counts) > MOST_OPTIONAL
 
 
 def _let_go_of_tangled(root: JsonObject) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 from server.chat.answers import answer_form, callable_beside
 from server.chat.choice import dialect_for
@@ -52,6 +53,12 @@ OPTIONAL = (
     "presence_penalty",
     "frequency_penalty",
     "repetition_penalty",
+)
+
+
+UNENFORCEABLE: Final = (
+    "The output cannot be held to the schemas that were given: they leave no value, or are too "
+    "much together."
 )
 
 
@@ -235,9 +242,9 @@ class LocalTurn:
             except PromptTooLong as error:
                 raise PromptBudgetUnmet from error
             except GrammarRefused as error:
-                if self._loose or self._tokens:
-                    raise InvalidPrompt(str(error), self._held_to) from error
                 log.warning("grammar_refused", extra={"cause": str(error)})
+                if self._loose or self._tokens:
+                    raise InvalidPrompt(UNENFORCEABLE, self._held_to) from error
                 self._loose = True
                 generation = await self._begun(prompt)
             except InvalidRequest as error:

@@ -16,6 +16,7 @@ from server.bundled import bundled_path
 from server.chat.answers import AnswerForm, answer_form, callable_beside
 from server.chat.dialects import HARMONY, HERMES, JSON, LLAMA, PLAIN, QWEN_CODER, Dialect
 from server.chat.grammar import turn_grammar, words_grammar
+from server.chat.json_schema import MOST_OPTIONAL
 from server.chat.layout import CallLayout
 from server.chat.telling import pieces_of
 from server.chat.turn import TurnParser
@@ -392,6 +393,39 @@ def test_what_patterns_may_name_is_known(vocabulary: GrammarVocabulary) -> None:
             | {"properties": {"city": {"type": "string", "pattern": pattern}}, "required": ["city"]}
         )
         vocabulary.begin(f"start: %json {json.dumps({'type': 'string', 'pattern': pattern})}")
+
+
+def optional(number: int, name: str = "p") -> dict[str, Any]:
+    """An object that may have that many properties."""
+    return {
+        "type": "object",
+        "properties": {f"{name}{n}": {"type": "string"} for n in range(number)},
+    }
+
+
+WIDE = {
+    "properties": optional(MOST_OPTIONAL),
+    "too many properties": optional(MOST_OPTIONAL + 1),
+    "members": {"anyOf": [optional(100, f"m{number}_") for number in range(20)]},
+    "too many members": {"anyOf": [optional(100, f"m{number}_") for number in range(60)]},
+}
+
+
+@pytest.mark.parametrize("shape", WIDE.values(), ids=WIDE.keys())
+@pytest.mark.parametrize("dialect", [PLAIN, QWEN_CODER], ids=lambda dialect: dialect.name)
+def test_however_many_properties_there_may_be(
+    vocabulary: GrammarVocabulary, shape: dict[str, Any], dialect: Dialect
+) -> None:
+    """No turn ends for them in its middle, and none waits long for its next token."""
+    schema = {"type": "object", "properties": {"a": shape}, "required": ["a"]}
+    part = turn_grammar(PLAIN, [], form=AnswerForm(schema), tags=vocabulary.tags)
+    if dialect is not PLAIN:
+        tools = [ToolSpec("all", None, {"type": "object", **shape})]
+        part = turn_grammar(dialect, tools, must_call=True, tags=vocabulary.tags)
+    vocabulary.begin(part)
+    begun = time.thread_time()
+    vocabulary.written(part, 1, ['"', "}", "]", ",", "0"], most=60)
+    assert time.thread_time() - begun < 3
 
 
 def test_a_strict_answer_may_refer_to_itself(vocabulary: GrammarVocabulary) -> None:

@@ -205,6 +205,22 @@ def test_long_chains_are_not_enforced() -> None:
     assert usable(schema | {"$defs": links})["properties"] == {"a": {"$ref": "#/$defs/d0"}}
 
 
+def test_too_many_optional_properties_are_let_go() -> None:
+    """Of the objects that have the most; those that must be there are not counted."""
+    many = {f"p{number}": STRING for number in range(1_500)}
+    part = {"properties": many, "additionalProperties": False}
+    few = {"properties": {"a": {"$ref": "#/properties/large/properties/p1"}, "b": {}}}
+    left = usable({"properties": {"large": {**part, "required": ["p0"]}, "few": few}})
+    assert left["properties"]["large"]["properties"] == many
+    other = {**part, "properties": {**many, "q": {}}}
+    left = usable({"properties": {"large": other, "other": part, "few": few}})
+    assert left["properties"]["large"] == {}
+    assert left["properties"]["other"] == part
+    assert left["properties"]["few"]["properties"] == {"a": {}, "b": {}}
+    whole = {"properties": {**many, **{f"q{n}": STRING for n in range(1_500)}}}
+    assert usable({**whole, "required": list(whole["properties"])}).keys() >= {"properties"}
+
+
 def test_factors_that_add_up_are_let_go() -> None:
     """Each alone would do."""
     factors = [{"multipleOf": 9973}, {"multipleOf": 9967}]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from server.engine.protocol import GrammarRefused
+from server.runs.local import UNENFORCEABLE
 from tests.runs.story import WEATHER, Json, Story, calls_of, metric, text_of, written
 
 ROME = '{"city": "Rome"}'
@@ -118,14 +119,14 @@ async def test_a_refused_grammar_gives_way_to_a_loose_one(story: Story) -> None:
 
 
 async def test_a_grammar_that_is_refused_twice_fails_the_run(story: Story) -> None:
-    """With the reason."""
+    """With the reason, in words that are not the engine's."""
     for _ in range(2):
         story.engine.fails(GrammarRefused("The grammar is refused: too large."))
     run = await story.run()
     assert run["status"] == "failed"
     assert run["last_error"] == {
         "code": "invalid_prompt",
-        "message": "The grammar is refused: too large.",
+        "message": UNENFORCEABLE,
     }
 
 
@@ -133,7 +134,7 @@ async def test_what_was_said_already_is_not_said_again(story: Story) -> None:
     """A grammar that breaks off in mid-answer fails the run, and the words stay."""
     story.engine.fails(GrammarRefused("The grammar cannot be followed."), after=1, text="So far")
     run = await story.run()
-    assert run["last_error"]["message"] == "The grammar cannot be followed."
+    assert run["last_error"]["message"] == UNENFORCEABLE
     assert len(story.engine.requests) == 1
     [message] = await story.answers(run)
     assert text_of(message) == "So"
