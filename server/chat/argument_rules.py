@@ -12,11 +12,13 @@ from server.chat.layout import LONGEST_NAME, TAG_CLOSE, TAG_NAMED, TAG_OPEN, Cal
 from server.chat.parameter import Parameter, parameter_of, parameters_of, schema_of
 from server.chat.rules import Rules, Schema, either, quoted
 from server.chat.values import ToolSpec
-from server.schemas.schema_tree import DEFINITIONS
+from server.schemas.schema_tree import ANNOTATIONS, DEFINITIONS
 
 LARGEST: Final = 250_000  # bytes of a function's schema, with a copy for each of its parameters
 
-_TOLD_IN_BLOCKS: Final = {"type", "properties", "required", "additionalProperties", *DEFINITIONS}
+_TOLD_IN_BLOCKS: Final = frozenset(
+    ("type", "properties", "required", "additionalProperties", *DEFINITIONS, *ANNOTATIONS)
+)
 
 
 def arguments(rules: Rules, layout: CallLayout, tool: ToolSpec, name: str) -> str:
@@ -34,11 +36,11 @@ def fits_tags(tool: ToolSpec) -> bool:
     Its name must be one that is read in a tag, and its schema comes with all that it refers to.
     What else is said of them together has no place there.
     """
-    schema = enforced(parameters_of(tool))
+    schema = parameters_of(tool)
     if not _is_plain(schema):
         return False
     names = schema.get("properties") or {}
-    text = orjson.dumps(schema)
+    text = orjson.dumps(enforced(schema))
     copies = len(names) if b'"$ref":' in text else 1
     return all(map(_fits_tag, names)) and copies * len(text) <= LARGEST
 
@@ -47,7 +49,7 @@ def _is_plain(schema: Schema) -> bool:
     """Whether it says which properties there are, and of others at most whether there are any."""
     properties = schema.get("properties") or {}
     return (
-        schema.keys() <= _TOLD_IN_BLOCKS
+        _TOLD_IN_BLOCKS.issuperset(schema)
         and properties.keys() >= set(schema.get("required", ()))
         and False not in properties.values()
         and (bool(properties) or not isinstance(schema.get("additionalProperties"), dict))

@@ -14,16 +14,28 @@ import orjson
 from server.chat.dates import PATTERNS
 from server.schemas.schema_tree import ANNOTATIONS, referred, walk
 
+# Whatever has another name. Told so, llguidance has names written with no more escapes than they
+# need: a name that is there already is not written again in other letters.
+ANY_OTHERS: Final[dict[str, Any]] = {"patternProperties": {"": {}}, "additionalProperties": False}
 LONGEST_HOSTNAME: Final = 253  # which llguidance does not know
 
 
 def enforced(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The same schema, of which all is enforced."""
     told: dict[str, Any] = orjson.loads(orjson.dumps(referred(schema)))
-    for node in walk(told):
-        if isinstance(node.schema, dict):
-            _retell(node.schema)
+    parts = [node.schema for node in walk(told) if isinstance(node.schema, dict)]
+    patterned = any("patternProperties" in part for part in parts)
+    for part in parts:
+        _retell(part)
+        if _is_open(part) and not patterned:
+            part |= ANY_OTHERS
     return told
+
+
+def _is_open(part: Mapping[str, Any]) -> bool:
+    """Whether it speaks of some properties, and others may be whatever they are."""
+    named = part.get("properties") or part.get("required")
+    return bool(named) and part.get("additionalProperties", True) in (True, {})
 
 
 def _retell(part: dict[str, Any]) -> None:

@@ -428,6 +428,35 @@ def test_however_many_properties_there_may_be(
     assert time.thread_time() - begun < 3
 
 
+@pytest.mark.parametrize(
+    "open_object",
+    [
+        {"properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": True},
+        {"required": ["a"]},
+        {"allOf": [{"properties": {"a": {"type": "integer"}}}, {"properties": {"b": {}}}]},
+    ],
+    ids=str,
+)
+def test_a_name_is_not_written_twice(
+    vocabulary: GrammarVocabulary, open_object: dict[str, Any]
+) -> None:
+    """Not in escapes, either: the second would count."""
+    form = AnswerForm({"type": "object", "properties": {"o": open_object}})
+    grammar = turn_grammar(PLAIN, [], form=form, tags=vocabulary.tags)
+    for others in ("", ', "b": [1]', ', "\\"\\n\\u0001\\\\é": {"a": "x", "b": "y"}'):
+        assert vocabulary.accepts(grammar, f'{{"o": {{"a": 1{others}}}}}')
+    for again in ('"a"', '"\\u0061"'):
+        assert not vocabulary.accepts(grammar, f'{{"o": {{"a": 1, {again}: "x"}}}}')
+
+
+def test_open_objects_in_blocks(vocabulary: GrammarVocabulary) -> None:
+    """They have the parameters that they declare."""
+    schema = {**CITY, "additionalProperties": True}
+    tool = ToolSpec("weather", None, schema)
+    grammar = turn_grammar(QWEN_CODER, [tool], must_call=True, tags=vocabulary.tags)
+    assert vocabulary.accepts(grammar, tagged("weather", city="Rome"))
+
+
 def test_a_strict_answer_may_refer_to_itself(vocabulary: GrammarVocabulary) -> None:
     """By what it is, and as a whole; also beside functions that bare objects call."""
     part = {

@@ -44,7 +44,7 @@ def object_shape(dice: random.Random, *, strict: bool, depth: int = 0) -> Shape:
         "type": "object",
         "properties": properties,
         "required": required,
-        "additionalProperties": False,
+        "additionalProperties": not strict and dice.random() < 0.1,
     }
 
 
