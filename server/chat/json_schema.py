@@ -188,14 +188,14 @@ def _loosen(node: JsonObject) -> None:
         keeps = _KEPT.get(key)
         if keeps is None or not keeps(node[key]):
             del node[key]
+    if "pattern" in node and "format" in node:
+        del node["format"]
     _let_go_of_nothing(node)
     if len(node.get("patternProperties", {})) > 1:  # they may overlap
         del node["patternProperties"]
         node.pop("additionalProperties", None)
     if node.get("additionalProperties") is False and _undeclared(node):
         del node["additionalProperties"]
-    if "pattern" in node and "format" in node:
-        del node["format"]
 
 
 def _let_go_of_nothing(node: JsonObject) -> None:

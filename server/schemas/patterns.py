@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import Any, Final
 
 LONGEST_PATTERN: Final = 1_000
@@ -85,6 +86,62 @@ def _anchors_fit(parts: list[_Part]) -> bool:
         if neighbour is not None and (depth > 0 or neighbour != edge):
             return False
     return True
+
+
+Widths = tuple[int, float]  # how many characters, at least and at most
+
+
+def lengths(pattern: str) -> Widths:
+    """Of the texts in which this plain pattern finds something."""
+    parts = [(part.lastgroup, part[0]) for part in _PATTERN_PARTS.finditer(pattern)]
+    ways = 1 + _at_top(parts, "|")
+    least, most = _widths(parts)
+    return least, most if _at_top(parts, "^") == _at_top(parts, "$") == ways else inf
+
+
+def _at_top(parts: list[_Part], sign: str) -> int:
+    """How often this stands in no group."""
+    depth = found = 0
+    for kind, text in parts:
+        depth += (kind == "open") - ((kind, text) == ("other", ")"))
+        found += depth == 0 and (kind, text) == ("other", sign)
+    return found
+
+
+def _widths(parts: list[_Part]) -> Widths:
+    """Of an expression. In each group are alternatives, and in each of these parts that follow."""
+    groups: list[list[list[Widths]]] = [[[]]]
+    for kind, text in parts:
+        if kind == "open":
+            groups.append([[]])
+        elif (kind, text) == ("other", ")"):
+            whole = _widest(groups.pop())
+            groups[-1][-1].append(whole)
+        elif (kind, text) == ("other", "|"):
+            groups[-1].append([])
+        elif kind == "repeat" or text in ("*", "+", "?"):
+            least, most = groups[-1][-1].pop()
+            low, high = _times(text)
+            groups[-1][-1].append((least * low, most * high if most and high else 0))
+        elif kind != "other" or text not in ("^", "$"):
+            groups[-1][-1].append((1, 1))
+    return _widest(groups[0])
+
+
+def _widest(alternatives: list[list[Widths]]) -> Widths:
+    least = min(sum(low for low, _ in parts) for parts in alternatives)
+    return least, max(sum(high for _, high in parts) for parts in alternatives)
+
+
+def _times(repeat: str) -> Widths:
+    """How often a part may be there. A `?` behind another one, too: it makes nothing longer."""
+    if repeat in _SIGNS:
+        return _SIGNS[repeat]
+    low, comma, high = repeat[1:-1].partition(",")
+    return int(low), inf if comma and not high else int(high or low)
+
+
+_SIGNS: Final[dict[str, Widths]] = {"*": (0, inf), "+": (1, inf), "?": (0, 1)}
 
 
 def _steps(parts: list[_Part]) -> int:

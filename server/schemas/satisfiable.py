@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import ceil, inf
 from typing import Any, Final
 
+from server.schemas.patterns import lengths
 from server.schemas.schema_tree import Schema, resolve
 
 LENGTHS: Final = ("minLength", "maxLength")
@@ -61,19 +62,36 @@ def listed(value: Any) -> list[Any]:
 
 
 def empty_bounds(schema: Schema) -> Iterator[tuple[str, str]]:
-    """The pairs of bounds between which nothing is. All bounds must be numbers."""
+    """The pairs of bounds between which nothing is.
+
+    All bounds must be numbers, and a pattern a plain one.
+    """
     types = listed(schema.get("type", list(_NUMERIC | {"array", "string"})))
-    if "format" in schema and "string" in types:
-        least, most = _FORMATTED.get(schema["format"], (0, inf))
-        if schema.get("minLength", least) > most:
-            yield "minLength", "format"
-        if schema.get("maxLength", most) < least:
-            yield "maxLength", "format"
+    if "string" in types:
+        yield from _empty_texts(schema)
     for (low, high), kinds in _BOUNDED.items():
         if low in schema and high in schema and not kinds.isdisjoint(types):
             step = _step(schema, types) if kinds is _NUMERIC else None
             if _is_empty(schema, low, high, step):
                 yield low, high
+
+
+def _empty_texts(schema: Schema) -> Iterator[tuple[str, str]]:
+    """The rules for texts of which those of the one are all too short or too long for the other."""
+    widths = {}
+    if "pattern" in schema and not schema.keys().isdisjoint({*LENGTHS, "format"}):
+        widths["pattern"] = lengths(schema["pattern"])
+    if "format" in schema:
+        widths["format"] = _FORMATTED.get(schema["format"], (0, inf))
+    for word, (least, most) in widths.items():
+        if schema.get("minLength", least) > most:
+            yield "minLength", word
+        if schema.get("maxLength", most) < least:
+            yield "maxLength", word
+    if len(widths) > 1 and max(low for low, _ in widths.values()) > min(
+        high for _, high in widths.values()
+    ):
+        yield "pattern", "format"
 
 
 def has_short_least(schema: Schema) -> bool:

@@ -48,6 +48,8 @@ def kept(shape: dict[str, Any]) -> dict[str, Any]:
         ({**STRING, "anyOf": [{"type": "text"}]}, {**STRING, "anyOf": [{}]}),
         ({**STRING, "format": "date", "maxLength": 9}, STRING),
         ({"pattern": "a", "minLength": 17}, {"pattern": "a"}),
+        ({"pattern": "^a$", "minLength": 2}, {}),
+        ({"pattern": "^a$", "format": "date"}, {"pattern": "^a$"}),
         ({"multipleOf": 0.07}, {}),
         ({"minimum": 1e300, "maximum": 2}, {"maximum": 2}),
         ({"minimum": 1e-300, "maximum": 2}, {"maximum": 2}),

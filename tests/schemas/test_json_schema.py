@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from server.schemas.json_schema import SchemaRefused, check_strict, is_plain_pattern
+from server.schemas.json_schema import SchemaRefused, check_strict
+from server.schemas.patterns import is_plain_pattern, lengths
 
 REQUIRED = (
     "'required' is required to be supplied and to be an array including every key in properties."
@@ -52,6 +54,28 @@ WHOLE = {
     "$defs": {"place": object_of(x={"type": "integer"})},
     "definitions": {"old/place": object_of(y={"type": "boolean"})},
 }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "widths"),
+    [
+        ("", (0, math.inf)),
+        ("^$", (0, 0)),
+        ("^ab?$", (1, 2)),
+        ("^ab", (2, math.inf)),
+        (r"^(a|[bc]\.d){2,3}\p{L}$", (3, 10)),
+        ("^a+$", (1, math.inf)),
+        ("^(?:a{2}|b{2,3}|c{4,})$", (2, math.inf)),
+        ("^a$|^bcd$", (1, 3)),
+        ("^a|bcd$", (1, math.inf)),
+        ("^(a|)(b*){0}$", (0, 1)),
+        (r"^\$\^a+?$", (2, math.inf)),
+    ],
+)
+def test_how_long_a_text_with_a_pattern_is(pattern: str, widths: tuple[int, float]) -> None:
+    """At least and at most, as far as it can be told."""
+    assert is_plain_pattern(pattern)
+    assert lengths(pattern) == widths
 
 
 def test_the_whole_subset_is_taken() -> None:
@@ -238,6 +262,9 @@ def test_the_first_fault_is_told_with_its_place(schema: dict[str, Any], told: st
         {"type": "string", "format": "ipv4", "maxLength": 6},
         {"type": "string", "format": "uuid", "minLength": 37},
         {"type": "string", "pattern": "^a+(-a+)*$", "minLength": 17},
+        {"type": "string", "pattern": "^ab$", "minLength": 3},
+        {"type": "string", "pattern": "(a|bc)d+", "maxLength": 1},
+        {"type": "string", "pattern": "^a/b$", "format": "date"},
         {"type": "string", "format": "hostname", "minLength": 17},
         {"type": "number", "multipleOf": 0.07},
         {"type": "number", "multipleOf": 19.99},
