@@ -10,13 +10,11 @@ from array import array
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from server.engine.backend import Backend, Outcome
+from server.engine.backend import Backend, Logits, Outcome
 from server.engine.batch import Batch, Part
 from server.engine.constraint import Compiled, Constraint, ConstraintBroken, MaskThread
 from server.engine.kv_cache import KVCache
-from server.engine.machine import physical_cores
 from server.engine.messages import End, Failure, FailureKind, Step, Token
-from server.engine.picking import Due, Picked, Picker
 from server.engine.protocol import FinishReason, Request
 from server.engine.scheduler import Scheduler, Share
 from server.engine.sequence import Sequence
@@ -52,7 +50,6 @@ class Decoder:
         )
         self._batch = Batch(size)
         self._masks = MaskThread()
-        self._picker = Picker(physical_cores() if backend.mixes else 1)
         self._sequences: dict[int, Sequence] = {}
         self._unready: dict[int, Sequence] = {}  # those of them whose grammar is being read
         self._long = frozenset[int]()  # numbers whose prompt the running step computes
@@ -279,25 +276,23 @@ class Decoder:
             sequence.mask = mask
 
     def _advance(self, shares: list[Share], rows: list[int]) -> None:
-        due: list[Due] = []
         for share, row in zip(shares, rows, strict=True):
             self._extend(share)
             if share.completes:
-                due.append((share.sequence, self._backend.logits(row)))
-        for (sequence, _), picked in zip(due, self._picker.pick(due), strict=True):
-            self._go_on(sequence, picked)
+                self._go_on(share.sequence, self._backend.logits(row))
 
-    def _go_on(self, sequence: Sequence, picked: Picked) -> None:
+    def _go_on(self, sequence: Sequence, logits: Logits) -> None:
         """By a token. A constraint that gives up ends its own sequence, and no other."""
+        mask, sequence.mask = sequence.mask, None
         try:
-            if isinstance(picked, ConstraintBroken):
-                raise picked
+            allowed = None if mask is None else mask.result()
+            token = sequence.sampler.pick(logits, allowed)
             if sequence.constraint is not None:
-                sequence.constraint.accept(picked)
+                sequence.constraint.accept(token)
         except ConstraintBroken as problem:
             self._fail(sequence, "grammar", f"The grammar cannot be followed: {problem}.")
         else:
-            self._append(sequence, picked)
+            self._append(sequence, token)
 
     def _extend(self, share: Share) -> None:
         """Take what was decoded into the slot, and save it where others, or a next turn, begin."""
