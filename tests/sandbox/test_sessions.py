@@ -584,8 +584,10 @@ async def test_a_number_that_cannot_be_had_now_can_be_had_later(
     calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To have one takes a socket, where the server is root."""
+    if os.geteuid() != 0:
+        pytest.skip("sessions have no users of their own without root")
     with monkeypatch.context() as patch:
-        patch.setattr(socket, "socket", full)
+        patch.setattr(backends, "_reserved", full)
         for _ in range(2):
             with pytest.raises(SandboxUnavailable, match="there is no room"):
                 await calls.run("1")
