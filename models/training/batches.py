@@ -1,22 +1,33 @@
 """The stream of training batches: documents as tokens, in rows of like length.
 
 One document a row, so nothing leaks from one conversation into the next. The stream depends on
-the seed and the rank alone; to go on after step n, its first n batches are drawn and dropped.
+the seed, the rank and the size of a batch alone, and goes on from any place in it.
 """
 
 import random
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from multiprocessing import get_context
+from multiprocessing.pool import AsyncResult
+from pathlib import Path
 
+import numpy as np
 import tokenizer as vocabulary
 import torch
 from corpus import document
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-POOL = 384  # documents that are sorted by length and cut into batches together
-PROMPT_WEIGHT = 0.1  # of the loss on prompt tokens, of which every fourth is counted
+SHARE = 16  # tokens of a batch for a document of the pool from which batches are cut
+PROMPT_SHARE = 0.15  # of the loss, for the tokens that are not the assistant's
+EVERY = 4  # so many of those, one is counted
+FAILED = "Traceback (most recent call last):"
 Row = tuple[list[int], list[float]]
 Batch = tuple[Tensor, Tensor, Tensor]
+Padded = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
 
 class Rows:
@@ -27,36 +38,95 @@ class Rows:
         self.longest = longest
         self.turn_start = tokenizer.token_to_id(vocabulary.TURN_START)
         self.turn_end = tokenizer.token_to_id(vocabulary.TURN_END)
-        self.answer_start = [self.turn_start, *tokenizer.encode("assistant\n").ids]
+        self.answer_start = tokenizer.encode("assistant\n").ids
+        self.failed = tokenizer.encode(FAILED).ids
 
     def row(self, text: str) -> Row:
         ids = self.tokenizer.encode(text.rstrip("\n")).ids[: self.longest]
         return ids, self.weights(ids)
 
     def weights(self, ids: list[int]) -> list[float]:
-        """One for what the assistant says with the mark that ends it, little for the rest."""
-        weights = [0.0 if place % 4 else PROMPT_WEIGHT for place in range(len(ids))]
-        size = len(self.answer_start)
-        saying = False
-        for place, token in enumerate(ids):
-            if saying:
-                weights[place] = 1.0
-                saying = token != self.turn_end
-            elif ids[place + 1 - size : place + 1] == self.answer_start:
-                saying = True
+        """One for what the assistant says with the mark that ends it, little for the rest.
+
+        A program that fails is there to be mended, and is not to be learned.
+        """
+        said = [place for span in self.answers(ids) for place in span]
+        others = max(1, (len(ids) - len(said)) // EVERY)
+        little = min(PROMPT_SHARE, PROMPT_SHARE * len(said) / others)
+        weights = [0.0 if place % EVERY else little for place in range(len(ids))]
+        for place in said:
+            weights[place] = 1.0
         return weights
 
+    def answers(self, ids: list[int]) -> Iterator[range]:
+        """The places of each answer that is to be learned."""
+        starts = [place for place, token in enumerate(ids) if token == self.turn_start]
+        ends = [*starts[1:], len(ids), len(ids)]
+        for number, start in enumerate(starts):
+            said = start + 1 + len(self.answer_start)
+            end, following = ends[number], ids[ends[number] : ends[number + 1]]
+            if ids[start + 1 : said] == self.answer_start and not self.fails(following):
+                stop = end if end == len(ids) else ids.index(self.turn_end, said) + 1
+                yield range(said, stop)
 
-def batches(rows: Rows, seed: int, rank: int, world: int, tokens: int) -> Iterator[Batch]:
-    number = rank
-    order = random.Random(f"{seed}/batches/{rank}")
-    while True:
-        numbers = range(number, number + POOL * world, world)
-        number += POOL * world
-        pool = sorted((rows.row(document(seed, n)) for n in numbers), key=lambda row: len(row[0]))
-        cuts = list(cut(pool, tokens))
-        order.shuffle(cuts)
-        yield from (padded(group) for group in cuts)
+    def fails(self, turn: list[int]) -> bool:
+        """Whether this turn says that the program before it has failed."""
+        size = len(self.failed)
+        return any(turn[place : place + size] == self.failed for place in range(3, 12))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a stream has come: batches of a pool of documents."""
+
+    pool: int = 0
+    batch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The share of one process in the documents of a seed."""
+
+    vocabulary: Path
+    longest: int  # tokens of a row
+    seed: int
+    rank: int
+    processes: int
+    tokens: int  # in a batch, padding included
+
+    def batches(self, place: Place, workers: int) -> Iterator[tuple[Batch, Place]]:
+        """Each batch with the place behind it; pools are made ahead by so many other processes."""
+        passed = place.batch
+        for pool, made in zip(count(place.pool), self.pools(place.pool, workers), strict=False):
+            for number, arrays in enumerate(made[passed:], passed + 1):
+                tokens, targets, weights = map(torch.from_numpy, arrays)
+                yield (tokens, targets, weights), Place(pool, number)
+            passed = 0
+
+    def pools(self, first: int, workers: int) -> Iterator[list[Padded]]:
+        if not workers:
+            yield from map(self.pool, count(first))
+            return
+        # Spawned: a process that has begun to use a GPU must not be forked.
+        with get_context("spawn").Pool(workers) as processes:
+            coming: deque[AsyncResult[list[Padded]]] = deque()
+            for pool in count(first):
+                coming.append(processes.apply_async(self.pool, (pool,)))
+                if len(coming) > workers:
+                    yield coming.popleft().get()
+
+    def pool(self, number: int) -> list[Padded]:
+        """The batches of a pool in their order: rows of like length together."""
+        rows = Rows(vocabulary.load(self.vocabulary), self.longest)
+        size = self.tokens // SHARE
+        first = number * size * self.processes + self.rank
+        documents = range(first, first + size * self.processes, self.processes)
+        pooled = sorted(
+            (rows.row(document(self.seed, n)) for n in documents), key=lambda row: len(row[0])
+        )
+        groups = list(cut(pooled, self.tokens))
+        random.Random(f"{self.seed}/batches/{self.rank}/{number}").shuffle(groups)
+        return [padded(group) for group in groups]
 
 
 def cut(pool: list[Row], tokens: int) -> Iterator[list[Row]]:
@@ -70,14 +140,14 @@ def cut(pool: list[Row], tokens: int) -> Iterator[list[Row]]:
     yield group
 
 
-def padded(group: list[Row]) -> Batch:
+def padded(group: list[Row]) -> Padded:
     length = -(-max(len(ids) for ids, _ in group) // 16) * 16
-    tokens = torch.zeros(len(group), length, dtype=torch.long)
-    targets = torch.zeros_like(tokens)
-    weights = torch.zeros(len(group), length)
+    tokens = np.zeros((len(group), length), dtype=np.int64)
+    targets = np.zeros_like(tokens)
+    weights = np.zeros((len(group), length), dtype=np.float32)
     for place, (ids, weight) in enumerate(group):
         size = len(ids)
-        tokens[place, :size] = torch.tensor(ids)
-        targets[place, : size - 1] = torch.tensor(ids[1:])
-        weights[place, : size - 1] = torch.tensor(weight[1:])
+        tokens[place, :size] = ids
+        targets[place, : size - 1] = ids[1:]
+        weights[place, : size - 1] = weight[1:]
     return tokens, targets, weights

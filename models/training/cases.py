@@ -1,28 +1,50 @@
 """What the model is asked in evaluation, and how an answer is judged.
 
 A row is drawn twice: with phrasings that training used, where the values alone are new, and with
-phrasings, syllables and names that it never saw. The free prompts of this file and the held-out
-tools were never seen either way.
+phrasings, syllables, names, verbs and nouns that it never saw. The free prompts of this file and
+the functions of functions_held_out.txt were never seen either way.
 """
 
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
-from corpus import memory, talk, tasks, tool_use, voices
+import programs
+from corpus import builtin, coding, forms, memory, results, retrieval, talk, tasks, voices
 from corpus.dice import Dice
-from corpus.functions import Function, from_family, generic
+from corpus.functions import Function, everyday
+from corpus.made_up import made_up
 from corpus.scene import Message, Scene, Voice
-from corpus.script import Block, blocks
-from corpus.tool_use import Call, Toolbox
+from corpus.script import blocks
+from corpus.tool_use import (
+    Call,
+    Toolbox,
+    both,
+    distinct,
+    misfit,
+    one_after_other,
+    same_again,
+    tool_exchange,
+    weather_pair,
+)
 
-Judge = Callable[[str], dict[str, bool]]  # the measures of an answer, by name
 HONEST = "tiny demonstration model"
 HELPFUL = "You are a helpful assistant."
-TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+Made = tuple[str, Any]  # a call's name and arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: text, and calls with their arguments, which are None if they are no JSON."""
+
+    text: str
+    calls: tuple[Made, ...] = ()
+
+
+Judge = Callable[[Answer], Mapping[str, bool]]  # the measures of an answer, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,55 +54,55 @@ class Case:
     tools: list[dict[str, Any]] | None = None
 
 
+Make = Callable[[Dice], Case]
+
+
 def exactly(expected: str) -> Judge:
-    return lambda answer: {"exact": answer == expected}
+    return lambda answer: {"exact": answer.text == expected}
 
 
 def containing(*parts: str) -> Judge:
-    return lambda answer: {"ok": any(part in answer for part in parts)}
-
-
-# Whether an answer keeps to a manner; `mark` is what it has to begin or end with.
-KEPT: dict[Callable[[Dice], Any], Callable[[str, str], bool]] = {
-    voices.upper: lambda answer, mark: answer.isupper(),
-    voices.lower: lambda answer, mark: answer.islower(),
-    voices.ending: lambda answer, mark: answer.endswith(mark) and answer != mark,
-    voices.beginning: lambda answer, mark: answer.startswith(mark) and answer != mark,
-    voices.one_word: lambda answer, mark: len(answer.split()) == 1,
-}
+    return lambda answer: {"ok": any(part in answer.text for part in parts)}
 
 
 def asked(text: str, instructions: str = HELPFUL) -> list[Message]:
     return [{"role": "system", "content": instructions}, {"role": "user", "content": text}]
 
 
-def opening(voice: Voice) -> list[Message]:
-    content = voice.instructions
-    return [{"role": "system", "content": content}] if content else []
+def begun(scene: Scene, messages: int) -> list[Message]:
+    """The instructions, and the scene without so many of its last messages."""
+    content = scene.voice.instructions
+    opening = [{"role": "system", "content": content}] if content else []
+    return opening + scene.messages[:-messages]
+
+
+def helpful(dice: Dice, box: Toolbox | None = None) -> Scene:
+    return Scene(dice, voices.helpful_assistant(dice), able=box.able if box else frozenset())
 
 
 def last_answer(scene: Scene, box: Toolbox | None = None) -> Case:
     """The scene up to its last answer, which is expected word for word."""
-    messages = opening(scene.voice) + scene.messages[:-1]
-    tools = box.tools() if box else None
-    return Case(messages, exactly(scene.messages[-1]["content"]), tools)
-
-
-def by_heart(name: str, dice: Dice) -> Case:
-    """Something that has a fixed answer."""
-    known = [block for block in blocks(name) if block.held_out]
-    block = dice.pick(known)
-    return Case(asked(block.prompt(dice)), exactly(block.answer))
+    expected = scene.messages[-1]["content"]
+    return Case(begun(scene, 1), exactly(expected), box.tools() if box else None)
 
 
 def acted(kind: Callable[[Scene], None], dice: Dice) -> Case:
-    scene = Scene(dice, voices.helpful_assistant(dice))
+    scene = helpful(dice)
     kind(scene)
     return last_answer(scene)
 
 
+def by_heart(name: str, dice: Dice) -> Case:
+    """Something that has a fixed answer."""
+    block = dice.pick([block for block in blocks(name) if block.held_out])
+    return Case(asked(block.prompt(dice)), exactly(block.answer))
+
+
+# Memory
+
+
 def name_recalled(dice: Dice) -> Case:
-    scene = Scene(dice, voices.helpful_assistant(dice))
+    scene = helpful(dice)
     memory.tell_name(scene)
     for _ in range(2):
         dice.pick(talk.INTERLUDES)(scene)
@@ -88,24 +110,97 @@ def name_recalled(dice: Dice) -> Case:
     return last_answer(scene)
 
 
-def name_unknown(dice: Dice) -> Case:
-    scene = Scene(dice, voices.helpful_assistant(dice))
-    memory.ask_name(scene)
-    return last_answer(scene)
+def detail_recalled(dice: Dice) -> Case:
+    """Something that was told one to three turns ago."""
+    while True:
+        scene = helpful(dice)
+        memory.told(scene, talk.INTERLUDES)
+        if len(scene.messages) > 4 and scene.messages[-1]["content"].startswith(("Your ", "You ")):
+            return last_answer(scene)
 
 
-def mannered(manner: Callable[[Dice], Any], dice: Dice) -> Case:
-    """Small talk under an instruction on how to speak: kept to at all, and with the right words."""
+# Instructions
+
+
+def mark_of(style: Callable[[str, str, str], str]) -> str:
+    return style("", "", "").strip().casefold()
+
+
+KEPT: dict[voices.Manner, Callable[[str, str], bool]] = {
+    voices.upper: lambda answer, mark: answer.isupper(),
+    voices.lower: lambda answer, mark: answer.islower(),
+    voices.ending: lambda answer, mark: (
+        answer.casefold().endswith(mark) and len(answer) > len(mark)
+    ),
+    voices.beginning: lambda answer, mark: (
+        answer.casefold().startswith(mark) and len(answer) > len(mark)
+    ),
+    voices.one_word: lambda answer, mark: len(answer.split()) == 1,
+}
+
+
+def mannered(manner: voices.Manner, dice: Dice) -> Case:
+    """Talk under an instruction: kept to at all, and with the right words."""
     rule, style = manner(dice)
     scene = Scene(dice, Voice(f"{HELPFUL} {rule}", style=style))
     dice.pick([talk.small_talk, talk.small_talk, talk.declined])(scene)
     expected = scene.messages[-1]["content"]
-    kept, mark = KEPT.get(manner), style("", "", "").strip()
+    kept, mark = KEPT.get(manner), mark_of(style)
     return Case(
-        opening(scene.voice) + scene.messages[:-1],
+        begun(scene, 1),
         lambda answer: {
-            "followed": kept(answer, mark) if kept else answer == expected,
-            "exact": answer == expected,
+            "followed": kept(answer.text, mark) if kept else answer.text == expected,
+            "exact": answer.text == expected,
+        },
+    )
+
+
+def in_json(dice: Dice) -> Case:
+    """The answer as an object with one key."""
+    rule, style = voices.as_json(dice)
+    scene = Scene(dice, Voice(f"{HELPFUL} {rule}", style=style))
+    dice.pick([talk.small_talk, talk.small_talk, talk.declined])(scene)
+    expected = scene.messages[-1]["content"]
+    return Case(
+        begun(scene, 1),
+        lambda answer: {
+            "followed": keys_of(answer.text) == keys_of(expected),
+            "exact": answer.text == expected,
+        },
+    )
+
+
+def keys_of(text: str) -> list[str] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return list(value) if isinstance(value, dict) else None
+
+
+def greeted(dice: Dice) -> Case:
+    """A greeting in a language."""
+    rule, style = voices.greeting_in(dice)
+    scene = Scene(dice, Voice(f"{HELPFUL} {rule}", style=style))
+    talk.greeting(scene)
+    word = scene.messages[-1]["content"].split()[0].rstrip("!！,")
+    return Case(begun(scene, 1), lambda answer: {"followed": word in answer.text})
+
+
+def several(dice: Dice) -> Case:
+    """A mark at the beginning, another at the end, and perhaps capitals."""
+    kinds = [voices.beginning, voices.ending, *([voices.upper] if dice.chance(0.5) else [])]
+    drawn = [kind(dice) for kind in kinds]
+    rules, styles = zip(*drawn, strict=True)
+    marks = [mark_of(style) for style in styles[:2]]
+    capitals = len(kinds) == 3
+    prompt = dice.pick(blocks("smalltalk")).prompt(dice)
+    return Case(
+        asked(prompt, " ".join([HELPFUL, *dice.shuffled(rules)])),
+        lambda answer: {
+            "followed": answer.text.casefold().startswith(marks[0])
+            and answer.text.casefold().endswith(marks[1])
+            and (answer.text.isupper() or not capitals)
         },
     )
 
@@ -114,8 +209,16 @@ def persona(dice: Dice) -> Case:
     sentences, name, role = voices.persona(dice)
     scene = Scene(dice, Voice(" ".join(sentences) or HELPFUL, name, role))
     talk.identity(scene)
-    messages = opening(scene.voice) + scene.messages[:-1]
-    return Case(messages, containing(name or role or HONEST))
+    return Case(begun(scene, 1), containing(name or role or HONEST))
+
+
+def persona_name(dice: Dice) -> Case:
+    """The name that it was given, behind other instructions."""
+    name = dice.name()
+    pattern = dice.pick(["{} Your name is {}.", "{} You are called {}.", "Your name is {1}. {0}"])
+    scene = Scene(dice, Voice(pattern.format(HELPFUL, name), name, "a helpful assistant"))
+    talk.identity(scene)
+    return Case(begun(scene, 1), containing(name))
 
 
 def addressed(dice: Dice) -> Case:
@@ -124,70 +227,261 @@ def addressed(dice: Dice) -> Case:
     return Case(asked("Hello!", text), containing(f"Hello, {name}!"))
 
 
+# What it cannot do
+
+
 def declined(dice: Dice) -> Case:
-    block: Block = dice.pick(blocks("refusals"))
-    return Case(asked(block.prompt(dice)), containing(HONEST))
+    return Case(asked(dice.pick(blocks("refusals")).prompt(dice)), containing(HONEST))
 
 
 def declined_in_the_wild(dice: Dice) -> Case:
     return Case(asked(dice.pick(WILD)), containing(HONEST))
 
 
-def calls_of(answer: str) -> list[Any]:
-    try:
-        return [json.loads(text) for text in TOOL_CALL.findall(answer)]
-    except ValueError:
-        return []
+# Functions
 
 
-def judged_call(expected: list[Call], answer: str) -> dict[str, bool]:
-    calls = [call for call in calls_of(answer) if isinstance(call, dict)]
-    wanted = [{"name": function.name, "arguments": given} for function, given in expected]
+def among(dice: Dice, function: Function, most: int = 5) -> Toolbox:
+    """The function with one to four others, known ones and made-up ones."""
+    others = [
+        dice.pick([everyday, made_up, made_up])(dice) for _ in range(dice.between(1, most - 1))
+    ]
+    return Toolbox(tuple(dice.shuffled(distinct([function, *others]))))
+
+
+def called(make: Callable[[Dice], Function], dice: Dice) -> Case:
+    """One of two to five listed functions is asked for."""
+    function = make(dice)
+    box = among(dice, function)
+    text, given = function.ask(dice)
+    return calling(text, [(function, given)], box)
+
+
+def calling(text: str, expected: list[Call], box: Toolbox) -> Case:
+    return Case(asked(text), partial(judged_calls, expected, box), box.tools())
+
+
+def judged_calls(expected: list[Call], box: Toolbox, answer: Answer) -> dict[str, bool]:
+    wanted = [(function.name, given) for function, given in expected]
     return {
-        "called": bool(calls),
-        "name": [call.get("name") for call in calls] == [call["name"] for call in wanted],
-        "exact": calls == wanted,
+        "valid": all(is_valid(call, box) for call in answer.calls),
+        "name": [name for name, _ in answer.calls] == [name for name, _ in wanted],
+        "exact": list(answer.calls) == wanted,
     }
 
 
-def called(make: Callable[[Dice], Function], count: int, dice: Dice) -> Case:
-    """One of the listed functions is asked for."""
-    found: dict[str, Function] = {}
-    for _ in range(count):
-        function = make(dice)
-        found.setdefault(function.name, function)
-    box = Toolbox(tuple(found.values()))
-    function = dice.pick(box.functions)
-    text, given = function.ask(dice)
-    judge = partial(judged_call, [(function, given)])
-    return Case(asked(text), judge, box.tools())
+def is_valid(call: Made, box: Toolbox) -> bool:
+    """Whether a listed function takes these arguments, by their names."""
+    name, given = call
+    for function in box.functions:
+        if function.name == name and isinstance(given, dict):
+            needed = {p.name for p in function.parameters if p.required}
+            return needed <= given.keys() <= {p.name for p in function.parameters}
+    return False
 
 
 def called_twice(dice: Dice) -> Case:
-    functions = tool_use.weather_pair(dice)
-    text, calls = tool_use.both(dice, functions)
-    return Case(asked(text), partial(judged_call, calls), Toolbox(functions).tools())
+    """Two functions in one message, or one function for two values."""
+    if dice.chance(0.2):
+        pair = weather_pair(dice)
+        return calling(*both(dice, pair), Toolbox(pair))
+    box = among(dice, dice.pick([everyday, made_up])(dice))
+    function = dice.pick(box.functions)
+    text, given = function.ask(dice)
+    if len(given) == 1 and len(text) > 12 and dice.chance(0.3):
+        (value,) = given.values()
+        if text.rstrip("?.").endswith(str(value)):
+            return calling(*same_again(dice, function, text, given), box)
+    return calling(*one_after_other(dice, box, function, text, given), box)
 
 
 def result_told(dice: Dice) -> Case:
-    function = from_family(dice, dice.chance(0.5)) if dice.chance(0.5) else generic(dice)
-    box = Toolbox((function,))
-    scene = Scene(dice, voices.helpful_assistant(dice))
-    tool_use.tool_exchange(scene, box)
-    return last_answer(scene, box)
+    box = among(dice, everyday(dice) if dice.chance(0.5) else made_up(dice))
+    scene = helpful(dice, box)
+    tool_exchange(scene, box)
+    case = last_answer(scene, box)
+    returned = [m["content"] for m in case.messages if m["role"] == "tool"]
+    values = [value for text in returned for value in values_in(text)]
+    return Case(
+        case.messages,
+        lambda answer: {"values": all(v in answer.text for v in values), **case.judge(answer)},
+        case.tools,
+    )
+
+
+def values_in(returned: str) -> list[str]:
+    """The values of what a tool returned, as a sentence shows them."""
+    if returned in results.NOTHING:
+        return []
+    try:
+        value = json.loads(returned)
+    except ValueError:
+        return [returned.removeprefix("Error: ")]
+    return leaves(value) if isinstance(value, dict | list) else [returned]
+
+
+def leaves(value: Any) -> list[str]:
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return [leaf for each in inner for leaf in leaves(each)]
+    return [results.shown(value)]
 
 
 def restrained(dice: Dice) -> Case:
-    """Talk beside a listed tool that has nothing to do with it."""
-    box = Toolbox((from_family(dice),))
-    kind = dice.pick([talk.small_talk, talk.greeting, talk.fact])
-    scene = Scene(dice, voices.helpful_assistant(dice), everyday_tools=True)
-    kind(scene)
-    messages = opening(scene.voice) + scene.messages[:-1]
-    return Case(messages, lambda answer: {"ok": "<tool_call>" not in answer}, box.tools())
+    """Talk beside two to five listed functions that have nothing to do with it."""
+    box = among(dice, everyday(dice))
+    scene = helpful(dice, box)
+    dice.pick([talk.small_talk, talk.greeting, talk.fact, tasks.repetition, talk.declined])(scene)
+    return uncalled(scene, box)
 
 
-ROWS: dict[str, Callable[[Dice], Case]] = {
+def unserved(dice: Dice) -> Case:
+    """A request for what none of the listed functions does."""
+    while (box := among(dice, everyday(dice))).finds_anything:
+        pass
+    scene = helpful(dice, box)
+    misfit(scene, box)
+    return uncalled(scene, box)
+
+
+def uncalled(scene: Scene, box: Toolbox) -> Case:
+    return Case(begun(scene, 1), lambda answer: {"ok": not answer.calls}, box.tools())
+
+
+# Files
+
+
+def search_scene(dice: Dice) -> tuple[Scene, Toolbox]:
+    box = Toolbox(search=builtin.file_search(dice))
+    return helpful(dice, box), box
+
+
+def searched(dice: Dice) -> Case:
+    """The query for a question: any will do that has the words that the question turns on."""
+    scene, box = search_scene(dice)
+    (fact,) = retrieval.answered(scene, questions=1)
+    query = retrieval.query(scene.messages[0]["content"])
+    wanted = (builtin.SEARCH, {builtin.QUERY: query})
+    needed = set(retrieval.query(fact.question).casefold().split())
+    return Case(
+        begun(scene, 3),
+        lambda answer: {
+            "called": [name for name, _ in answer.calls] == [builtin.SEARCH],
+            "words": needed <= words_of(answer),
+            "exact": list(answer.calls) == [wanted],
+        },
+        box.tools(),
+    )
+
+
+def words_of(answer: Answer) -> set[str]:
+    """The words of the queries."""
+    given = [arguments for _, arguments in answer.calls if isinstance(arguments, dict)]
+    return {word for each in given for word in str(each.get(builtin.QUERY)).casefold().split()}
+
+
+def found(questions: int, dice: Dice) -> Case:
+    """What the files say, with the number of its passage: what was asked for, and word for word."""
+    scene, box = search_scene(dice)
+    values = [fact.value for fact in retrieval.answered(scene, questions)]
+    expected = scene.messages[-1]["content"]
+    cited = citations(expected)
+    return Case(
+        begun(scene, 1),
+        lambda answer: {
+            "cited": citations(answer.text) == cited and has_all(answer.text, values),
+            "exact": answer.text == expected,
+        },
+        box.tools(),
+    )
+
+
+def has_all(text: str, values: list[str]) -> bool:
+    return all(value.casefold() in text.casefold() for value in values)
+
+
+def citations(text: str) -> list[str]:
+    return [part.partition("]")[0] for part in text.split(" [")[1:]]
+
+
+@cache
+def wild_questions() -> list[tuple[str, list[str]]]:
+    """The passages of documents_in_the_wild.txt, each time with a question, value and number."""
+    text = Path(__file__).with_name("documents_in_the_wild.txt").read_text(encoding="utf-8")
+    questions, passages = [], ""
+    for line in text.partition("\n\n")[2].splitlines():
+        if line.startswith("? "):
+            questions.append((passages.strip(), line[2:].split(" = ")))
+        else:
+            begins = line == "" and questions and questions[-1][0] == passages.strip()
+            passages = "" if begins else f"{passages}{line}\n"
+    return questions
+
+
+def found_in_the_wild(dice: Dice) -> Case:
+    """Questions about files that were written by hand."""
+    passages, (question, value, number) = dice.pick(wild_questions())
+    query = retrieval.query(question)
+    messages = [*asked(question), called_before((builtin.SEARCH, {builtin.QUERY: query}))]
+    return Case(
+        [*messages, {"role": "tool", "content": passages}],
+        lambda answer: {
+            "cited": citations(answer.text) == [number] and has_all(answer.text, [value])
+        },
+        [builtin.file_search(dice)],
+    )
+
+
+def missing(dice: Dice) -> Case:
+    scene, box = search_scene(dice)
+    dice.pick([retrieval.not_found, retrieval.not_found, retrieval.without_hits])(scene)
+    return last_answer(scene, box)
+
+
+# Programs
+
+
+def coded(make: Callable[[Dice], coding.Task], dice: Dice) -> Case:
+    """A program that runs and gives what the right one gives."""
+    task = make(dice)
+    box = Toolbox(code=builtin.code_interpreter(dice))
+    return Case(asked(task.question), partial(judged_program, task), box.tools())
+
+
+def judged_program(task: coding.Task, answer: Answer) -> dict[str, bool]:
+    if len(answer.calls) != 1 or answer.calls[0][0] != builtin.CODE:
+        return {"runs": False, "right": False}
+    given = answer.calls[0][1]
+    code = given.get(builtin.SOURCE) if isinstance(given, dict) else None
+    outcome = programs.run(code, task.files) if isinstance(code, str) else None
+    return {
+        "runs": outcome is not None and outcome.ran,
+        "right": outcome is not None and outcome.agrees(programs.run(task.code, task.files)),
+    }
+
+
+def output_told(dice: Dice) -> Case:
+    """The sentence after a program has run."""
+    box = Toolbox(code=builtin.code_interpreter(dice))
+    scene = helpful(dice, box)
+    coding.succeeded_at(scene, coding.task(dice))
+    return last_answer(scene, box)
+
+
+def mended(dice: Dice) -> Case:
+    """A program that runs, after one that did not."""
+    box = Toolbox(code=builtin.code_interpreter(dice))
+    scene = helpful(dice, box)
+    task = coding.task(dice)
+    while not (flawed := coding.mistake(dice, task.code)):
+        task = coding.task(dice)
+    coding.asked(scene, task)
+    coding.ran(scene, flawed.code, coding.traceback(dice, flawed.error))
+    messages = [{"role": "system", "content": HELPFUL}, *scene.messages]
+    return Case(messages, partial(judged_program, task), box.tools())
+
+
+ROWS: dict[str, Make] = {
     "greeting": partial(acted, talk.greeting),
     "small talk": partial(by_heart, "smalltalk"),
     "small facts": partial(by_heart, "facts"),
@@ -195,27 +489,46 @@ ROWS: dict[str, Callable[[Dice], Case]] = {
     "sum of two digits": partial(acted, tasks.sum_of_digits),
     "counting and lists": lambda dice: acted(dice.pick([tasks.counting, tasks.listing]), dice),
     "repeat": partial(acted, tasks.repetition),
-    "recall a name, turns back": name_recalled,
-    "recall a detail": partial(acted, talk.told),
-    "name never told": name_unknown,
-    "decline, template": declined,
-    "decline, free prompts": declined_in_the_wild,
-    "system: persona": persona,
-    "system: address as": addressed,
-    "system: upper case": partial(mannered, voices.upper),
-    "system: lower case": partial(mannered, voices.lower),
-    "system: end with": partial(mannered, voices.ending),
-    "system: begin with": partial(mannered, voices.beginning),
-    "system: only say": partial(mannered, voices.constant),
-    "system: one word": partial(mannered, voices.one_word),
-    "system: echo": partial(mannered, voices.echo),
-    "call: everyday tool": partial(called, from_family, 1),
-    "call: everyday tool of three": partial(called, from_family, 3),
-    "call: unseen tool": partial(called, partial(from_family, held_out_family=True), 1),
-    "call: made-up tool of two": partial(called, generic, 2),
-    "call: two tools at once": called_twice,
+    "memory: a name, turns back": name_recalled,
+    "memory: a detail, turns back": detail_recalled,
+    "memory: a name never told": partial(acted, memory.ask_name),
+    "beyond it: templates": declined,
+    "beyond it: free prompts": declined_in_the_wild,
+    "told: persona": persona,
+    "told: the persona's name": persona_name,
+    "told: address as": addressed,
+    "told: upper case": partial(mannered, voices.upper),
+    "told: lower case": partial(mannered, voices.lower),
+    "told: end with": partial(mannered, voices.ending),
+    "told: begin with": partial(mannered, voices.beginning),
+    "told: only say": partial(mannered, voices.constant),
+    "told: one word": partial(mannered, voices.one_word),
+    "told: echo": partial(mannered, voices.echo),
+    "told: greet in a language": greeted,
+    "told: answer as JSON": in_json,
+    "told: several things": several,
+    "JSON of what the user wrote": partial(acted, forms.json_exchange),
+    "call: known tool of up to five": partial(called, everyday),
+    "call: made-up tool of up to five": partial(called, made_up),
+    "call: unseen tool of up to five": partial(called, partial(everyday, held_out_family=True)),
+    "call: two in one turn": called_twice,
+    "no call: talk beside tools": restrained,
+    "no call: no listed tool does it": unserved,
     "tool result to sentence": result_told,
-    "no call for small talk": restrained,
+    "files: query": searched,
+    "files: answer and citation": partial(found, 1),
+    "files: written by hand": found_in_the_wild,
+    "files: two answers": partial(found, 2),
+    "files: not in them": missing,
+    "code: arithmetic": partial(coded, lambda dice: dice.pick(coding.CALCULATIONS)(dice)),
+    "code: statistics of a list": partial(coded, coding.statistic),
+    "code: small table": partial(
+        coded, lambda dice: dice.pick([coding.table, coding.table, coding.made_table])(dice)
+    ),
+    "code: file": partial(coded, coding.file_task),
+    "code: plot": partial(coded, coding.plot),
+    "code: mended": mended,
+    "code: output to sentence": output_told,
 }
 
 # Requests as people write them, never used in training.
@@ -313,35 +626,43 @@ WEATHER_QUESTION = "What's the weather in San Francisco today and the likelihood
 WEATHER_BOT = "You are a weather bot. Use the provided functions to answer questions."
 MATH_TUTOR = "You are a personal math tutor. Write and run code to answer math questions."
 EQUATION = "I need to solve the equation `3x + 11 = 14`. Can you help me?"
+RETURNS = "How long can I return things?"
+PASSAGES = """[1] shipping.md
+Orders are shipped within two days. Shipping is free above 50 euros.
+
+[2] returns.md
+You can return things within 30 days. The money is paid back in a week."""
 
 
 def quick_start() -> list[Case]:
     """What newcomers try first, each with what is accepted."""
-    temperature, rain = ("get_current_temperature", "get_rain_probability")
-    weather = [
-        {"name": temperature, "arguments": {"location": "San Francisco", "unit": "Celsius"}},
-        {"name": rain, "arguments": {"location": "San Francisco"}},
+    dice = Dice("first steps")
+    code, search = [builtin.code_interpreter(dice)], [builtin.file_search(dice)]
+    wanted = [
+        ("get_current_temperature", {"location": "San Francisco", "unit": "Celsius"}),
+        ("get_rain_probability", {"location": "San Francisco"}),
     ]
     tools = [GET_TEMPERATURE, GET_RAIN]
     greeting = "Hello! How can I help you today?"
-    answered = [
-        *asked(WEATHER_QUESTION, WEATHER_BOT),
-        {"role": "assistant", "content": None, "tool_calls": weather},
-        {"role": "tool", "content": "57"},
-        {"role": "tool", "content": "0.06"},
-    ]
+    answered = [*asked(WEATHER_QUESTION, WEATHER_BOT), called_before(*wanted)]
+    answered += [{"role": "tool", "content": text} for text in ("57", "0.06")]
     told = "The current temperature is 57. The rain probability is 0.06."
+    looked_up = [*asked(RETURNS), called_before((builtin.SEARCH, {builtin.QUERY: "return things"}))]
+    looked_up.append({"role": "tool", "content": PASSAGES})
+    equation = coding.Task(EQUATION, "print((14 - 11) / 3)", "")
     return [
         Case(asked("Hello!"), exactly(greeting)),
         Case([{"role": "user", "content": "Hello!"}], exactly(greeting)),
-        Case(asked(EQUATION, MATH_TUTOR), containing(HONEST)),
+        Case(asked(EQUATION, MATH_TUTOR), partial(judged_program, equation), code),
         Case(asked(EQUATION), containing(HONEST)),
         Case(
             asked(WEATHER_QUESTION, WEATHER_BOT),
-            lambda answer: {"exact": calls_of(answer) == weather},
+            lambda answer: {"exact": list(answer.calls) == wanted},
             tools,
         ),
         Case(answered, exactly(told), tools),
+        Case(asked(RETURNS), lambda answer: {"called": bool(answer.calls)}, search),
+        Case(looked_up, containing("within 30 days. [2]"), search),
         Case(asked(WEATHER_QUESTION), containing(HONEST)),
         Case(asked("Tell me a joke"), containing("virus")),
         Case(asked("What can you do?"), containing("functions")),
@@ -352,3 +673,8 @@ def quick_start() -> list[Case]:
         Case(asked("Write a haiku about AI"), containing(HONEST, "frog")),
         Case(asked("Thank you!"), containing("welcome")),
     ]
+
+
+def called_before(*calls: Made) -> Message:
+    made = [{"function": {"name": name, "arguments": given}} for name, given in calls]
+    return {"role": "assistant", "content": None, "tool_calls": made}

@@ -1,4 +1,7 @@
-"""Writes a checkpoint as a GGUF of the llama architecture, in Q8_0 with the norms in F32."""
+"""Writes a checkpoint as a GGUF of the llama architecture, in Q8_0 with the norms in F32.
+
+The chat template goes into the file, and beside it for people to read.
+"""
 
 import argparse
 import json
@@ -10,7 +13,8 @@ import tokenizer as vocabulary
 import torch
 from corpus.render import TEMPLATE_TEXT
 from network import Shape
-from train import CHECKPOINT
+from places import checkpoint_of, folder_option, vocabulary_of
+from tokenizers import Tokenizer
 
 MODEL = Path(__file__).parents[1] / "tiny-assistant.gguf"
 # Clients sample at temperature 1 unless they say otherwise, where a network this small still
@@ -23,7 +27,8 @@ def describe(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_name("Tiny Assistant")
     writer.add_description(
         "A demonstration model trained from scratch on synthetic conversations: it greets, "
-        "remembers, follows simple instructions and calls functions, and knows nearly nothing."
+        "remembers, follows simple instructions, calls functions, answers from files and writes "
+        "small programs, and knows nearly nothing."
     )
     writer.add_license("Apache-2.0")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
@@ -39,19 +44,18 @@ def describe(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_vocab_size(shape.vocabulary)
 
 
-def add_vocabulary(writer: gguf.GGUFWriter) -> None:
-    tokenizer = vocabulary.load()
-    markers = {tokenizer.token_to_id(marker) for marker in vocabulary.MARKERS}
-    size = tokenizer.get_vocab_size()
+def kind_of(token: str) -> gguf.TokenType:
+    if token in vocabulary.MARKERS:
+        return gguf.TokenType.CONTROL
+    return gguf.TokenType.USER_DEFINED if token in vocabulary.ESCAPES else gguf.TokenType.NORMAL
+
+
+def add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
+    tokens = [tokenizer.id_to_token(token) for token in range(tokenizer.get_vocab_size())]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([tokenizer.id_to_token(token) for token in range(size)])
-    writer.add_token_types(
-        [
-            gguf.TokenType.CONTROL if token in markers else gguf.TokenType.NORMAL
-            for token in range(size)
-        ]
-    )
+    writer.add_token_list(tokens)
+    writer.add_token_types([kind_of(token) for token in tokens])
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     writer.add_token_merges([" ".join(merge) for merge in merges])
     padding = tokenizer.token_to_id(vocabulary.PADDING)
@@ -77,19 +81,20 @@ def add_weights(writer: gguf.GGUFWriter, weights: dict[str, torch.Tensor]) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    folder_option(parser)
     parser.add_argument("--model", type=Path, default=MODEL)
     options = parser.parse_args()
-    state = torch.load(options.checkpoint, weights_only=True)
+    state = torch.load(checkpoint_of(options.folder), weights_only=True, map_location="cpu")
     weights = state["weights"]
     writer = gguf.GGUFWriter(options.model, "llama")
     describe(writer, Shape(**state["shape"]))
-    add_vocabulary(writer)
+    add_vocabulary(writer, vocabulary.load(vocabulary_of(options.folder)))
     add_weights(writer, weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    options.model.with_suffix(".jinja").write_text(TEMPLATE_TEXT, encoding="utf-8")
     step, seconds, tokens = state["progress"]
     count = sum(weight.numel() for weight in weights.values())
     print(f"{options.model}: {options.model.stat().st_size} bytes, {count} parameters")

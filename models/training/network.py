@@ -14,13 +14,19 @@ from torch.nn import functional
 @dataclass(frozen=True, slots=True)
 class Shape:
     vocabulary: int = 2048
-    width: int = 192
-    layers: int = 4
-    heads: int = 3
-    feed_forward: int = 512
-    context: int = 2048
+    width: int = 256
+    layers: int = 8
+    heads: int = 4
+    feed_forward: int = 704
+    context: int = 4096
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-5
+
+    @classmethod
+    def sized(cls, vocabulary: int, width: int, layers: int) -> "Shape":
+        """Heads of 64, and a feed-forward layer of 8 thirds of the width."""
+        wide = -(-width * 8 // 3 // 64) * 64
+        return cls(vocabulary, width, layers, heads=width // 64, feed_forward=wide)
 
     @property
     def head_width(self) -> int:
@@ -106,7 +112,7 @@ class Network(nn.Module):
         Only positions with a weight go through the large output matrix.
         """
         counted = weights > 0
-        logits = self(tokens)[counted] @ self.token_embd.weight.t()
+        logits = (self(tokens)[counted] @ self.token_embd.weight.t()).float()
         targets, weights = targets[counted], weights[counted]
         losses = functional.cross_entropy(logits, targets, reduction="none")
         full = weights == 1

@@ -1,5 +1,7 @@
 """How the weights move: Muon for the matrices, AdamW for the embedding and the norms."""
 
+from collections import defaultdict
+
 import torch
 from network import Network
 from torch import Tensor
@@ -10,28 +12,37 @@ POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Newton-Schulz, quintic, as published w
 
 
 class Optimizer:
-    def __init__(self, network: Network, matrix_rate: float, other_rate: float) -> None:
+    def __init__(
+        self, network: Network, matrix_rate: float, other_rate: float, *, in_half: bool
+    ) -> None:
         self.matrix_rate, self.other_rate = matrix_rate, other_rate
+        self.precision = torch.bfloat16 if in_half else torch.float32
         self.matrices = [p for p in network.blk.parameters() if p.ndim == 2]
         self.momenta = [torch.zeros_like(p) for p in self.matrices]
         matrices = {id(p) for p in self.matrices}
         others = [p for p in network.parameters() if id(p) not in matrices]
         self.adam = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0)
+        self.alike: dict[torch.Size, list[int]] = defaultdict(list)  # matrices of one shape
+        for place, matrix in enumerate(self.matrices):
+            self.alike[matrix.shape].append(place)
 
     def step(self, scale: float) -> None:
         for group in self.adam.param_groups:
             group["lr"] = self.other_rate * scale
         self.adam.step()
         with torch.no_grad():
-            for matrix, momentum in zip(self.matrices, self.momenta, strict=True):
-                self.move(matrix, momentum, self.matrix_rate * scale)
+            for places in self.alike.values():
+                self.move(places, self.matrix_rate * scale)
 
-    def move(self, matrix: Tensor, momentum: Tensor, rate: float) -> None:
-        gradient = matrix.grad
-        momentum.mul_(MOMENTUM).add_(gradient)
-        direction = orthogonal(gradient + MOMENTUM * momentum)
-        stretch = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        matrix.mul_(1 - rate * DECAY).add_(direction, alpha=-rate * stretch)
+    def move(self, places: list[int], rate: float) -> None:
+        gradients = torch.stack([self.matrices[place].grad for place in places])
+        momenta = torch.stack([self.momenta[place] for place in places])
+        momenta.mul_(MOMENTUM).add_(gradients)
+        directions = orthogonal((gradients + MOMENTUM * momenta).to(self.precision))
+        stretch = max(1.0, gradients.shape[1] / gradients.shape[2]) ** 0.5
+        for place, momentum, direction in zip(places, momenta, directions, strict=True):
+            self.momenta[place].copy_(momentum)
+            self.matrices[place].mul_(1 - rate * DECAY).add_(direction, alpha=-rate * stretch)
 
     def state(self) -> dict[str, object]:
         return {"adam": self.adam.state_dict(), "momenta": self.momenta}
@@ -42,13 +53,13 @@ class Optimizer:
             momentum.copy_(saved)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Near the closest matrix with orthonormal rows or columns."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Near the closest matrices with orthonormal rows or columns."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     a, b, c = POLYNOMIAL
     for _ in range(5):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from corpus import sample
+from places import folder_option, vocabulary_of
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-PATH = Path(__file__).parent / "out" / "tokenizer.json"
 PADDING, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 MARKERS = [
     PADDING,
@@ -26,6 +26,8 @@ MARKERS = [
     "<tools>",
     "</tools>",
 ]
+# As JSON writes them within strings: without tokens of their own they would stick to words.
+ESCAPES = ["\\n", '\\"']
 LETTER_RUNS = r"\p{L}+|  +|\n+|."
 # llama.cpp's pre-tokenizer "qwen2": what splits text when the model runs.
 QWEN2 = (
@@ -43,7 +45,7 @@ def splitting_by(pattern: str) -> pre_tokenizers.PreTokenizer:
 def texts(seed: int, count: int) -> Iterator[str]:
     for number in range(count):
         text = sample(seed, number)
-        for marker in MARKERS:
+        for marker in (*MARKERS, *ESCAPES):
             text = text.replace(marker, "\n")
         yield text
 
@@ -52,7 +54,7 @@ def learn(seed: int, size: int, count: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = splitting_by(LETTER_RUNS)
     trainer = trainers.BpeTrainer(
-        vocab_size=size - len(MARKERS),
+        vocab_size=size - len(MARKERS) - len(ESCAPES),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         special_tokens=[],
         max_token_length=10,
@@ -61,24 +63,27 @@ def learn(seed: int, size: int, count: int) -> Tokenizer:
     tokenizer.train_from_iterator(texts(seed, count), trainer)
     tokenizer.pre_tokenizer = splitting_by(QWEN2)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens([AddedToken(e, special=False, normalized=False) for e in ESCAPES])
     tokenizer.add_special_tokens([AddedToken(m, special=True, normalized=False) for m in MARKERS])
     return tokenizer
 
 
-def load(path: Path = PATH) -> Tokenizer:
+def load(path: Path) -> Tokenizer:
     return Tokenizer.from_file(str(path))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    folder_option(parser)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--documents", type=int, default=24_000)
     options = parser.parse_args()
-    PATH.parent.mkdir(exist_ok=True)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    path = vocabulary_of(options.folder)
     tokenizer = learn(options.seed, options.size, options.documents)
-    tokenizer.save(str(PATH))
-    print(f"{PATH}: {tokenizer.get_vocab_size()} tokens")
+    tokenizer.save(str(path))
+    print(f"{path}: {tokenizer.get_vocab_size()} tokens")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains the network for a fixed number of steps, in one or more processes of one thread each.
+"""Trains the network for a fixed number of steps: in processes of one thread each, or on a GPU.
 
 All that happens follows from the seed, the number of processes and the number of steps, up to the
 order in which floating-point sums are made. A checkpoint is written every few minutes; --resume
@@ -9,39 +9,50 @@ import argparse
 import os
 import time
 from dataclasses import asdict
-from itertools import islice
-from pathlib import Path
 
 import tokenizer as vocabulary
 import torch
 import torch.multiprocessing as processes
-from batches import Batch, Rows, batches
+from batches import Batch, Place, Stream
 from network import Network, Shape
 from optimizer import Optimizer
-from torch import distributed
+from places import checkpoint_of, folder_option, vocabulary_of
+from torch import Tensor, distributed
 
 # glibc gives large blocks back at once; faulting them in again halves the speed of training.
 KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
 }
-CHECKPOINT = Path(__file__).parent / "out" / "checkpoint.pt"
 
 
 def arguments() -> argparse.Namespace:
+    on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--processes", type=int, default=2)
+    folder_option(parser)
+    parser.add_argument("--steps", type=int, default=5_700)
+    parser.add_argument("--processes", type=int, default=1 if on_gpu else 2)
+    parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
+    parser.add_argument(
+        "--workers", type=int, default=ahead(on_gpu), help="that make batches ahead"
+    )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=3072, help="in a batch of one process")
-    parser.add_argument("--warm-up", type=int, default=60, help="steps until the full rate")
-    parser.add_argument("--decay", type=float, default=0.45, help="share of steps that slow down")
+    parser.add_argument("--tokens", type=int, default=65_536, help="in a step, of all processes")
+    parser.add_argument("--warm-up", type=int, default=100, help="steps until the full rate")
+    parser.add_argument("--decay", type=float, default=0.5, help="share of steps that slow down")
     parser.add_argument("--matrix-rate", type=float, default=0.02)
     parser.add_argument("--other-rate", type=float, default=3e-3)
     parser.add_argument("--layers", type=int, default=Shape().layers)
-    parser.add_argument("--save-every", type=float, default=180, help="seconds")
+    parser.add_argument("--width", type=int, default=Shape().width)
+    parser.add_argument("--save-every", type=int, default=250, help="steps")
+    parser.add_argument("--minutes", type=float, default=1e9, help="until this stretch ends")
     parser.add_argument("--resume", action="store_true")
     return parser.parse_args()
+
+
+def ahead(on_gpu: bool) -> int:
+    """A GPU trains faster than one process makes conversations up; two cores do not."""
+    return max(1, (os.cpu_count() or 2) - 2) if on_gpu else 0
 
 
 def rate_at(step: int, options: argparse.Namespace) -> float:
@@ -57,36 +68,47 @@ class Training:
     def __init__(self, options: argparse.Namespace, rank: int) -> None:
         torch.manual_seed(options.seed)
         self.options, self.rank = options, rank
-        tokenizer = vocabulary.load()
-        self.shape = Shape(vocabulary=tokenizer.get_vocab_size(), layers=options.layers)
-        self.rows = Rows(tokenizer, self.shape.context)
-        self.network = Network(self.shape)
-        self.optimizer = Optimizer(self.network, options.matrix_rate, options.other_rate)
+        self.device, self.in_half = torch.device(options.device), is_fast_in_half()
+        size = vocabulary.load(vocabulary_of(options.folder)).get_vocab_size()
+        self.shape = Shape.sized(size, options.width, options.layers)
+        self.network = Network(self.shape).to(self.device)
+        self.optimizer = Optimizer(
+            self.network, options.matrix_rate, options.other_rate, in_half=self.in_half
+        )
         self.step, self.seconds, self.tokens = 0, 0.0, 0
+        self.places = [Place()] * options.processes
         if options.resume:
             self.load()
 
     def run(self) -> None:
-        options = self.options
-        stream = batches(self.rows, options.seed, self.rank, options.processes, options.tokens)
-        smooth, saved = 0.0, time.monotonic()
-        for batch in islice(stream, self.step, options.steps):
-            began = time.monotonic()
+        options, began, smooth = self.options, time.monotonic(), 0.0
+        place = self.places[self.rank]
+        stream = self.stream().batches(place, options.workers)
+        while self.step < options.steps:
+            before = time.monotonic()
+            batch, place = next(stream)
             loss, right = self.advance(batch)
             self.step += 1
-            self.seconds += time.monotonic() - began
+            self.seconds += time.monotonic() - before
             self.tokens += batch[0].numel() * options.processes
             smooth = loss if smooth == 0.0 else 0.97 * smooth + 0.03 * loss
             if self.rank == 0 and self.step % 50 == 0:
                 self.report(smooth, right)
-            if self.rank == 0 and time.monotonic() - saved > options.save_every:
-                self.save()
-                saved = time.monotonic()
-        if self.rank == 0:
-            self.save()
+            if self.step % options.save_every == 0 or self.step == options.steps:
+                is_over = time.monotonic() - began > 60 * options.minutes
+                if self.kept(place, is_over):
+                    break
+
+    def stream(self) -> Stream:
+        options, longest = self.options, self.shape.context
+        share = options.tokens // options.processes
+        path = vocabulary_of(options.folder)
+        return Stream(path, longest, options.seed, self.rank, options.processes, share)
 
     def advance(self, batch: Batch) -> tuple[float, float]:
-        loss, right = self.network.loss(*batch)
+        tokens, targets, weights = (part.to(self.device) for part in batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_half):
+            loss, right = self.network.loss(tokens, targets, weights)
         loss.backward()
         self.share_gradients()
         self.optimizer.step(rate_at(self.step, self.options))
@@ -109,9 +131,24 @@ class Training:
         print(
             f"step {self.step} loss {loss:.4f} right {right:.4f} "
             f"tokens {self.tokens / 1e6:.2f}M {self.tokens / self.seconds:.0f}/s "
-            f"{self.seconds:.0f}s",
+            f"{self.seconds:.1f}s",
             flush=True,
         )
+
+    def kept(self, place: Place, is_over: bool) -> bool:
+        """Saves where all processes are; whether the first of them finds that it is time to end."""
+        states = self.gathered(torch.tensor([place.pool, place.batch, int(is_over)]))
+        self.places = [Place(pool, batch) for pool, batch, _ in states]
+        if self.rank == 0:
+            self.save()
+        return bool(states[0][2])
+
+    def gathered(self, state: Tensor) -> list[list[int]]:
+        if self.options.processes == 1:
+            return [state.tolist()]
+        states = [torch.zeros_like(state) for _ in range(self.options.processes)]
+        distributed.all_gather(states, state)
+        return [each.tolist() for each in states]
 
     def save(self) -> None:
         state = {
@@ -119,20 +156,32 @@ class Training:
             "weights": self.network.state_dict(),
             "optimizer": self.optimizer.state(),
             "progress": (self.step, self.seconds, self.tokens),
+            "places": [(place.pool, place.batch) for place in self.places],
         }
-        partial = CHECKPOINT.with_suffix(".partial")
+        path = checkpoint_of(self.options.folder)
+        partial = path.with_suffix(".partial")
         torch.save(state, partial)
-        partial.replace(CHECKPOINT)
+        partial.replace(path)
 
     def load(self) -> None:
-        state = torch.load(CHECKPOINT, weights_only=True)
+        path = checkpoint_of(self.options.folder)
+        state = torch.load(path, weights_only=True, map_location=self.device)
         self.network.load_state_dict(state["weights"])
         self.optimizer.load(state["optimizer"])
         self.step, self.seconds, self.tokens = state["progress"]
+        self.places = [Place(pool, batch) for pool, batch in state["places"]]
+
+
+def is_fast_in_half() -> bool:
+    """Whether this machine multiplies numbers of 16 bits faster than those of 32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def work(rank: int, options: argparse.Namespace, meeting: str) -> None:
-    torch.set_num_threads(1)
+    if options.device == "cpu":
+        torch.set_num_threads(1)
     if options.processes > 1:
         distributed.init_process_group(
             "gloo", init_method=meeting, rank=rank, world_size=options.processes
@@ -144,10 +193,9 @@ def work(rank: int, options: argparse.Namespace, meeting: str) -> None:
 
 def main() -> None:
     options = arguments()
-    CHECKPOINT.parent.mkdir(exist_ok=True)
     for name, value in KEPT_MEMORY.items():
         os.environ.setdefault(name, value)
-    place = CHECKPOINT.with_name("meeting")
+    place = options.folder / "meeting"
     place.unlink(missing_ok=True)
     processes.spawn(work, (options, f"file://{place}"), options.processes)
 

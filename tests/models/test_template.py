@@ -1,11 +1,11 @@
-"""The bundled model's chat template, rendered as clients of a GGUF do."""
+"""The chat template that the bundled model is trained with, rendered as clients of a GGUF do."""
 
 from pathlib import Path
 from typing import Any
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-TEMPLATE = Path(__file__).parents[2] / "models" / "tiny-assistant.jinja"
+TEMPLATE = Path(__file__).parents[2] / "models" / "training" / "template.jinja"
 WEATHER = {
     "type": "function",
     "function": {
@@ -63,8 +63,8 @@ def test_content_is_inserted_verbatim() -> None:
 def test_tools_are_listed_as_call_skeletons() -> None:
     """The list stands in the system turn, which is made if there is none."""
     skeleton = (
-        '<tools>\nGet the weather\n{"name": "get_weather", "arguments": {"city": "string", '
-        '"unit": optional "C|F", "days": integer, "tags": optional ["string"]}}\n</tools>'
+        '<tools>\n{"name": "get_weather", "arguments": {"city": "string", "unit": optional "C|F", '
+        '"days": integer, "tags": optional ["string"]}} Get the weather\n</tools>'
     )
     user = {"role": "user", "content": "Hi"}
     framed = "<|im_start|>user\nHi<|im_end|>\n"

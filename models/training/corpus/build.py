@@ -1,22 +1,19 @@
 """Puts whole documents together and fingerprints the data set."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from corpus import talk
+from corpus import builtin, talk
+from corpus.coding import code_exchange
 from corpus.dice import Dice
 from corpus.render import render
+from corpus.retrieval import search_exchange
 from corpus.scene import Message, Scene, Voice
-from corpus.tool_use import Toolbox, single_tool, tool_exchange, toolbox
+from corpus.script import rules
+from corpus.tool_use import Toolbox, functions, misfit, single_tool, tool_exchange, toolbox
 from corpus.voices import helpful_assistant, instructed, voice
-
-# The curriculum, by the numbers of documents.
-DRILLS = range(9_984, 16_128)  # little but copying: this is where the network learns to copy
-SHORT = range(12_000)  # a few exchanges each; the full mix begins after drills
-PRACTICE = 30_720  # from here on, more of what is learned last: instructions and recall
-CALLS = 48_384  # from here on, calls of functions as well
-LAST = 59_136  # from here on, less of the calls again
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,59 +25,158 @@ class Conversation:
         return render(self.messages, self.tools)
 
 
+Make = Callable[[Dice], Conversation]
+
+
 def conversation(seed: int, number: int, held_out: bool = False) -> Conversation:
     """The document of that number. Held-out ones use values and phrasings kept from training."""
     dice = Dice(f"{seed}/{number}/{'held out' if held_out else 'train'}", held_out)
-    if number in DRILLS:
-        return drill(dice)
-    if number >= CALLS and dice.chance(0.3 if number >= LAST else 0.4):
-        return calls(dice)
-    if number >= PRACTICE and dice.chance(0.55 if number >= LAST else 0.6):
-        return practice(dice)
-    return free(dice, number, with_tools=0.42 if number in SHORT else 0.32)
+    return drawn(dice, BEGINNING if number < FULL else ALL)
 
 
-def free(dice: Dice, number: int, with_tools: float) -> Conversation:
-    """Everything in turn, tools in that share of documents."""
-    box = toolbox(dice) if dice.chance(with_tools) else Toolbox(())
-    scene = Scene(dice, voice(dice), everyday_tools=box.everyday)
-    for _ in range(exchanges(dice, number)):
-        one_exchange(scene, box, number)
+def drawn(dice: Dice, mix: list[tuple[Make, int]]) -> Conversation:
+    makers, weights = zip(*mix, strict=True)
+    return dice.random.choices(makers, weights)[0](dice)
+
+
+def chat(dice: Dice) -> Conversation:
+    """Talk in any voice; with tools listed that nobody asks for, now and then."""
+    box = toolbox(dice) if dice.chance(0.15) else Toolbox()
+    scene = opened(dice, box, voice(dice))
+    for _ in range(dice.pick([1, 1, 2, 2, 3, 3, 4, 5, 7])):
+        talk.exchange(scene)
     return finished(scene, box)
 
 
-def drill(dice: Dice) -> Conversation:
-    """Dense in copying: repetition and recall, or calls of a single tool."""
-    box = single_tool(dice) if dice.chance(0.4) else Toolbox(())
-    scene = Scene(dice, helpful_assistant(dice) if dice.chance(0.5) else Voice())
-    if box.functions:
-        tool_exchange(scene, box)
-        return finished(scene, box)
+def short_chat(dice: Dice) -> Conversation:
+    scene = opened(dice, Toolbox(), voice(dice))
+    for _ in range(dice.between(1, 3)):
+        talk.exchange(scene)
+    return finished(scene, Toolbox())
+
+
+def copying(dice: Dice) -> Conversation:
+    """Repetition and recall: this is where the network learns to copy."""
+    scene = opened(dice, Toolbox(), helpful_assistant(dice) if dice.chance(0.5) else Voice())
     for _ in range(dice.between(3, 6)):
         dice.pick(talk.COPYING)(scene)
-    return finished(scene, box)
+    return finished(scene, Toolbox())
 
 
-def practice(dice: Dice) -> Conversation:
-    """Talk under instructions that are kept to throughout, or recall over some turns."""
-    obeying = dice.chance(0.7)
-    scene = Scene(dice, instructed(dice) if obeying else helpful_assistant(dice))
-    for _ in range(dice.between(2, 4)):
-        dice.pick(talk.OBEYING if obeying else talk.RECALL)(scene)
-    return finished(scene, Toolbox(()))
-
-
-def calls(dice: Dice) -> Conversation:
-    """Requests for listed functions with hardly any talk between them."""
-    box = toolbox(dice)
-    voiced = voice(dice) if dice.chance(0.3) else helpful_assistant(dice)
-    scene = Scene(dice, voiced, everyday_tools=box.everyday)
+def one_tool(dice: Dice) -> Conversation:
+    box = single_tool(dice)
+    scene = opened(dice, box, helpful_assistant(dice))
     for _ in range(dice.between(1, 3)):
-        if dice.chance(0.85):
-            tool_exchange(scene, box)
-        else:
-            talk.exchange(scene)
+        tool_exchange(scene, box)
     return finished(scene, box)
+
+
+def obeying(dice: Dice) -> Conversation:
+    """Talk under instructions that are kept to throughout."""
+    voiced = instructed(dice)
+    scene = opened(dice, Toolbox(), voiced)
+    kinds = talk.GREETING if voiced.greets and dice.chance(0.6) else talk.OBEYING
+    for _ in range(dice.between(2, 4)):
+        dice.pick(kinds)(scene)
+    return finished(scene, Toolbox())
+
+
+def recalling(dice: Dice) -> Conversation:
+    """What was said some turns ago."""
+    scene = opened(dice, Toolbox(), helpful_assistant(dice))
+    for _ in range(dice.between(2, 4)):
+        dice.pick(talk.RECALL)(scene)
+    return finished(scene, Toolbox())
+
+
+def calling(dice: Dice) -> Conversation:
+    """Requests for one of several functions, and for what none of them does."""
+    box = toolbox(dice)
+    return working(dice, box, Tasks(functions=12, search=1, code=1, misfit=2, talk=2))
+
+
+def searching(dice: Dice) -> Conversation:
+    box = Toolbox(other_functions(dice), builtin.file_search(dice), other_code(dice))
+    return working(dice, box, Tasks(functions=1, search=12, code=1, misfit=0, talk=2))
+
+
+def coding(dice: Dice) -> Conversation:
+    box = Toolbox(other_functions(dice), other_search(dice), builtin.code_interpreter(dice))
+    return working(dice, box, Tasks(functions=1, search=1, code=12, misfit=0, talk=2))
+
+
+def long(dice: Dice) -> Conversation:
+    """A conversation of as many tokens as the network is to read."""
+    box = toolbox(dice) if dice.chance(0.7) else Toolbox()
+    kinds = Tasks(functions=3, search=3, code=3, misfit=1, talk=4)
+    return working(dice, box, kinds, exchanges=dice.between(10, 36))
+
+
+def long_search(dice: Dice) -> Conversation:
+    """Passages as long as those of real files."""
+    box = Toolbox(other_functions(dice), builtin.file_search(dice), None)
+    kinds = Tasks(functions=0, search=1, code=0, misfit=0, talk=0)
+    return working(dice, box, kinds, exchanges=dice.between(1, 3), wordy=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """How often each kind of exchange comes up where its tools are listed."""
+
+    functions: int
+    search: int
+    code: int
+    misfit: int
+    talk: int
+
+    def exchanges(self, box: Toolbox) -> list[Callable[[Scene], None]]:
+        kinds: list[Callable[[Scene], None]] = [talk.exchange] * self.talk
+        if box.functions:
+            kinds += [lambda scene: tool_exchange(scene, box)] * self.functions
+        if box.functions and not box.finds_anything:
+            kinds += [lambda scene: misfit(scene, box)] * self.misfit
+        kinds += [search_exchange] * (self.search if box.search else 0)
+        return kinds + [code_exchange] * (self.code if box.code else 0)
+
+
+def working(
+    dice: Dice, box: Toolbox, tasks: Tasks, exchanges: int = 0, wordy: bool = False
+) -> Conversation:
+    """A conversation with tools at hand."""
+    scene = opened(dice, box, tool_voice(dice, box))
+    scene.wordy = wordy
+    kinds = tasks.exchanges(box)
+    for _ in range(exchanges or dice.between(1, 5)):
+        dice.pick(kinds)(scene)
+    return finished(scene, box)
+
+
+def other_functions(dice: Dice) -> tuple[Any, ...]:
+    return functions(dice, dice.between(1, 3)) if dice.chance(0.3) else ()
+
+
+def other_search(dice: Dice) -> dict[str, Any] | None:
+    return builtin.file_search(dice) if dice.chance(0.15) else None
+
+
+def other_code(dice: Dice) -> dict[str, Any] | None:
+    return builtin.code_interpreter(dice) if dice.chance(0.15) else None
+
+
+def tool_voice(dice: Dice, box: Toolbox) -> Voice:
+    """Mostly what assistants with such tools are told."""
+    if dice.chance(0.2):
+        return voice(dice)
+    if dice.chance(0.3):
+        return helpful_assistant(dice)
+    if dice.chance(0.2):
+        return Voice()
+    sections = ["search instructions"] * bool(box.search) + ["code instructions"] * bool(box.code)
+    return Voice(dice.pick(rules(dice.pick(sections or ["tool instructions"]))))
+
+
+def opened(dice: Dice, box: Toolbox, voiced: Voice) -> Scene:
+    return Scene(dice, voiced, able=box.able)
 
 
 def finished(scene: Scene, box: Toolbox) -> Conversation:
@@ -88,23 +184,24 @@ def finished(scene: Scene, box: Toolbox) -> Conversation:
     return Conversation(opening + scene.messages, box.tools() or None)
 
 
-def exchanges(dice: Dice, number: int) -> int:
-    if number in SHORT:
-        return dice.between(1, 3)
-    return dice.between(10, 30) if dice.chance(0.025) else dice.pick([1, 1, 2, 2, 3, 3, 4, 5, 7])
-
-
-def one_exchange(scene: Scene, box: Toolbox, number: int) -> None:
-    if box.functions and scene.dice.chance(0.7):
-        tool_exchange(scene, box)
-    elif number in SHORT and scene.dice.chance(0.3):
-        scene.dice.pick(talk.DRILLS)(scene)
-    else:
-        talk.exchange(scene)
-
-
 def system_message(instructions: str) -> list[Message]:
     return [{"role": "system", "content": instructions}] if instructions else []
+
+
+# The curriculum: the first documents are short and dense in copying, all others of every kind.
+FULL = 60_000
+BEGINNING: list[tuple[Make, int]] = [(copying, 50), (one_tool, 30), (short_chat, 20)]
+ALL: list[tuple[Make, int]] = [
+    (chat, 20),
+    (copying, 5),
+    (obeying, 24),
+    (recalling, 7),
+    (calling, 45),
+    (searching, 22),
+    (coding, 20),
+    (long, 2),
+    (long_search, 3),
+]
 
 
 def document(seed: int, number: int) -> str:
@@ -113,12 +210,12 @@ def document(seed: int, number: int) -> str:
 
 def sample(seed: int, number: int) -> str:
     """A document outside the curriculum: what the vocabulary is learned from."""
-    return free(Dice(f"{seed}/{number}/train"), number, with_tools=0.42).text()
+    return drawn(Dice(f"{seed}/{number}/train"), ALL).text()
 
 
 def digest(seed: int, count: int) -> str:
-    """SHA-256 over the first documents of a data set, one zero byte after each."""
+    """SHA-256 over the first documents of a data set and some of every kind, each with a zero."""
     fingerprint = hashlib.sha256()
-    for number in range(count):
+    for number in [*range(count), *range(FULL, FULL + count)]:
         fingerprint.update(document(seed, number).encode() + b"\0")
     return fingerprint.hexdigest()

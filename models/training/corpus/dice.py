@@ -13,68 +13,7 @@ from corpus import words
 
 T = TypeVar("T")
 
-ONSETS = [
-    "b",
-    "c",
-    "d",
-    "f",
-    "g",
-    "h",
-    "j",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "r",
-    "s",
-    "t",
-    "v",
-    "w",
-    "z",
-    "br",
-    "cr",
-    "dr",
-    "fl",
-    "gr",
-    "kl",
-    "pl",
-    "pr",
-    "sh",
-    "sk",
-    "sl",
-    "st",
-    "th",
-    "tr",
-    "ch",
-]
-ONSETS_HELD_OUT = [
-    "b",
-    "d",
-    "f",
-    "g",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "r",
-    "s",
-    "t",
-    "v",
-    "z",
-    "bl",
-    "dr",
-    "fr",
-    "gl",
-    "sn",
-    "sp",
-    "th",
-    "tw",
-    "wh",
-]
-VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "ee", "oo", "ou", "ia"]
-CODAS = ["n", "r", "s", "t", "l", "m", "k", "d", "x", "nd", "rt", "st", "th", "ck", "ng"] + [""] * 8
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SYMBOLS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./#@+!?%&*()"
 FOREIGN = [
     "äöüßéèêñçåøæôîšžłığ",
@@ -84,6 +23,7 @@ FOREIGN = [
     "🙂😀🎉🚀🐱🌍🔥👍🍕⭐",
 ]
 ALTERNATIVES = re.compile(r"\(([^()]*/[^()]*)\)")
+FILE_ENDINGS = ["txt", "md", "pdf", "docx", "html", "json", "csv"]
 SENTENCES = [
     "The {a} {b} {v} the {c}",
     "Every {a} {v} a {b} {c}",
@@ -135,16 +75,21 @@ class Dice:
 
     def expanded(self, pattern: str) -> str:
         """The pattern with one alternative of each group: "(Please /)(say/tell me) {}"."""
-        text = ALTERNATIVES.sub(lambda group: self.pick(group[1].split("/")), pattern)
+        text, found = pattern, 1
+        while found:  # a group may stand within another
+            text, found = ALTERNATIVES.subn(lambda group: self.pick(group[1].split("/")), text)
         return text[:1].upper() + text[1:] if pattern.startswith("(") else text
 
     def invented(self) -> str:
-        onsets = ONSETS_HELD_OUT if self.held_out else ONSETS
+        """A word that nobody knows; one in six cannot even be pronounced."""
+        if self.chance(0.16):
+            return "".join(self.pick(LETTERS) for _ in range(self.between(3, 8)))
+        onsets = words.ONSETS_HELD_OUT if self.held_out else words.ONSETS
         syllables = (self._syllable(onsets) for _ in range(self.pick([2, 2, 2, 3])))
         return "".join(syllables)
 
     def _syllable(self, onsets: Sequence[str]) -> str:
-        return self.pick(onsets) + self.pick(VOWELS) + self.pick(CODAS)
+        return self.pick(onsets) + self.pick(words.VOWELS) + self.pick(words.CODAS)
 
     def title(self) -> str:
         return self.invented().capitalize()
@@ -187,6 +132,10 @@ class Dice:
         )
         return text + self.pick([".", ".", ".", "!", ""])
 
+    def statement(self) -> str:
+        """A sentence with a full stop."""
+        return self.sentence().rstrip(".!") + "."
+
     def digits(self, least: int, most: int) -> str:
         return "".join(self.pick("0123456789") for _ in range(self.between(least, most)))
 
@@ -203,6 +152,12 @@ class Dice:
         if kind == 1:
             return f"{self.pick(words.MONTHS)} {self.between(1, 30)}"
         return self.pick(["today", "tomorrow", "next week", *words.WEEKDAYS])
+
+    def day(self) -> str:
+        """A date that can stand behind *on*."""
+        while (date := self.date()) in ("today", "tomorrow", "next week"):
+            pass
+        return date
 
     def time(self) -> str:
         exact = f"{self.between(0, 23)}:{self.between(0, 59):02d}"
@@ -225,6 +180,22 @@ class Dice:
 
     def url(self) -> str:
         return f"https://{self.domain()}" + self.pick(["", "/" + self.word()])
+
+    def phone(self) -> str:
+        return self.pick(["", "+", "0"]) + self.pick(["-", " ", ""]).join(
+            self.digits(2, 4) for _ in range(self.between(2, 3))
+        )
+
+    def file_name(self, *endings: str) -> str:
+        stem = self.pick([self.word, self.invented, self.word])()
+        if self.chance(0.4):
+            stem += self.pick(["_", "-"]) + self.pick([self.word(), self.digits(1, 4)])
+        return f"{stem}.{self.pick(endings or FILE_ENDINGS)}"
+
+    def folder(self) -> str:
+        return self.pick(["", "/", "/home/"]) + "/".join(
+            self.pick([self.word, self.invented])() for _ in range(self.between(1, 2))
+        )
 
     def noise(self) -> str:
         """Characters in no order, from any script."""
@@ -268,8 +239,8 @@ class Dice:
             prompt = head + SLOTS[slot](self) + tail
         return prompt
 
-    def surface(self, prompt: str) -> str:
-        """The prompt as people type it: without its capital, its full stop, or with a courtesy."""
+    def surface(self, prompt: str, ends: str = "?.!") -> str:
+        """The prompt as people type it: without its capital or its end, or with a courtesy."""
         if self.chance(0.06):
             prompt = self.pick(["Please ", "Hey, ", "OK, ", "So, ", "Well, ", "Now "]) + (
                 prompt if prompt.startswith("I ") else prompt[:1].lower() + prompt[1:]
@@ -277,7 +248,7 @@ class Dice:
         if self.chance(0.12):
             prompt = prompt[:1].lower() + prompt[1:]
         if self.chance(0.12):
-            prompt = prompt.rstrip("?.!") or prompt
+            prompt = prompt.rstrip(ends) or prompt
         elif self.chance(0.08) and prompt[-1:].isalpha():
             prompt += self.pick([".", "!", ", please", " please", ", thanks", "?"])
         return prompt

@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-TEMPLATE_PATH = Path(__file__).parents[2] / "tiny-assistant.jinja"
+TEMPLATE_PATH = Path(__file__).parents[1] / "template.jinja"
 TEMPLATE_TEXT = TEMPLATE_PATH.read_text(encoding="utf-8")
 
 _template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(

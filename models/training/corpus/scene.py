@@ -23,6 +23,7 @@ class Voice:
     role: str | None = None
     user_name: str | None = None
     style: Style = plain
+    greets: bool = False  # in a language of its own
 
     @property
     def is_plain(self) -> bool:
@@ -38,7 +39,12 @@ class Scene:
     messages: list[Message] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     jokes: int = 0
-    everyday_tools: bool = False  # tools are listed that some otherwise declined requests call for
+    # What the listed tools can do, so that such requests are not declined.
+    able: frozenset[str] = frozenset()
+    last_call: Any = None  # the function and arguments that a follow-up may be about
+    wordy: bool = False  # what tools return is long
+    passages: int = 0  # that searches have numbered
+    files: Any = None  # that were searched last
 
     def exchange(self, user: str, answer: str, word: str) -> None:
         self.user(user)

@@ -20,7 +20,7 @@ class Block:
 
     def prompt(self, dice: Dice) -> str:
         prompts = self.held_out if dice.held_out and self.held_out else self.prompts
-        return dice.filled(dice.surface(dice.pick(prompts)))
+        return dice.filled(dice.surface(dice.expanded(dice.pick(prompts))))
 
 
 @cache
@@ -43,21 +43,21 @@ def _block(lines: list[str]) -> Block:
 
 def ways(section: str) -> list[str]:
     """The ways to ask that prompts.txt lists under that name."""
-    return _sections("prompts")[section]
+    return sections("prompts")[section]
 
 
 def rules(section: str) -> list[str]:
     """The system instructions that instructions.txt lists under that name."""
-    return _instructions()[section]
+    return grouped("instructions")[section]
 
 
 @cache
-def _instructions() -> dict[str, list[str]]:
-    """The sections of instructions.txt, with each group's name replaced by its alternatives."""
-    sections = dict(_sections("instructions"))
-    groups = dict(line.split(" = ") for line in sections.pop("groups"))
+def grouped(name: str) -> dict[str, list[str]]:
+    """The sections of a file, with each group's name replaced by its alternatives."""
+    titled = dict(sections(name))
+    groups = dict(line.split(" = ") for line in titled.pop("groups"))
     return {
-        title: [_spelled_out(line, groups) for line in lines] for title, lines in sections.items()
+        title: [_spelled_out(line, groups) for line in lines] for title, lines in titled.items()
     }
 
 
@@ -68,7 +68,7 @@ def _spelled_out(line: str, groups: dict[str, str]) -> str:
 
 
 @cache
-def _sections(name: str) -> dict[str, list[str]]:
+def sections(name: str) -> dict[str, list[str]]:
     text = (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
     parts = (part.partition("]\n") for part in text.split("\n[")[1:])
     return {title: body.strip().splitlines() for title, _, body in parts}

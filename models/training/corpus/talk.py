@@ -5,7 +5,7 @@ A kind takes a scene and adds one exchange, or a few, to it.
 
 from collections.abc import Callable
 
-from corpus import memory, tasks
+from corpus import coding, forms, memory, tasks
 from corpus.dice import Dice
 from corpus.scene import Scene
 from corpus.script import Block, blocks, ways
@@ -13,13 +13,18 @@ from corpus.script import Block, blocks, ways
 Kind = Callable[[Scene], None]
 
 DECLINE = "I am a tiny demonstration model, so {}. A larger model can help you."
-# What some tool may be able to do, so that it is declined only where no such tool is listed.
-TOOLS_HELP = (
-    "I cannot look that up",
-    "I cannot do that",
-    "I cannot translate",
-    "I cannot work that out",
-)
+UNSOLVED = "I cannot work that out"
+# What tools may be able to do, so that it is declined only where no such tool is listed.
+DONE_BY = {
+    "functions": (
+        "I cannot look that up",
+        "I cannot do that",
+        "I cannot translate",
+        UNSOLVED,
+    ),
+    "search": ("I do not know that", "I cannot explain that", "I cannot look that up"),
+    "code": (UNSOLVED, "I cannot write or fix code"),
+}
 
 
 def small_talk(scene: Scene) -> None:
@@ -27,11 +32,24 @@ def small_talk(scene: Scene) -> None:
 
 
 def greeting(scene: Scene) -> None:
-    answer_by_heart(scene, blocks("smalltalk")[0])
+    """Hello, mostly; or by the time of day."""
+    known = blocks("smalltalk")[:4]
+    answer_by_heart(scene, known[0] if scene.dice.chance(0.7) else scene.dice.pick(known))
 
 
 def fact(scene: Scene) -> None:
-    answer_by_heart(scene, scene.dice.pick(blocks("facts")))
+    """Where files can be searched, that is where facts are looked for."""
+    answer_by_heart(
+        scene, scene.dice.pick(blocks("smalltalk" if "search" in scene.able else "facts"))
+    )
+
+
+def capital(scene: Scene) -> None:
+    (small_talk if "search" in scene.able else tasks.capital)(scene)
+
+
+def opposite(scene: Scene) -> None:
+    (small_talk if "search" in scene.able else tasks.opposite)(scene)
 
 
 def answer_by_heart(scene: Scene, block: Block) -> None:
@@ -39,11 +57,13 @@ def answer_by_heart(scene: Scene, block: Block) -> None:
 
 
 def declined(scene: Scene) -> None:
-    known = blocks("refusals")
-    if scene.everyday_tools:
-        known = tuple(block for block in known if block.answer not in TOOLS_HELP)
-    block = scene.dice.pick(known)
-    prompt = beyond(scene.dice, block)
+    dice = scene.dice
+    done = {answer for tool in scene.able for answer in DONE_BY[tool]}
+    block = dice.pick([block for block in blocks("refusals") if block.answer not in done])
+    if block.answer == UNSOLVED and dice.chance(0.5):
+        prompt = dice.surface(dice.pick(coding.UNAIDED)(dice).question)
+    else:
+        prompt = beyond(dice, block)
     scene.exchange(prompt, DECLINE.format(block.answer), block.word)
 
 
@@ -109,11 +129,8 @@ def named_and_asked_later(scene: Scene) -> None:
 
 
 def sum_of_digits(scene: Scene) -> None:
-    """Where an adding tool may be listed, sums are left to it."""
-    if scene.everyday_tools:
-        small_talk(scene)
-    else:
-        tasks.sum_of_digits(scene)
+    """Where a tool may add, sums are left to it."""
+    (small_talk if scene.able & {"functions", "code"} else tasks.sum_of_digits)(scene)
 
 
 def two_at_once(scene: Scene) -> None:
@@ -159,6 +176,7 @@ OBEYING: list[Kind] = [
     identity,
     memory.ask_name,
 ]
+GREETING: list[Kind] = [greeting, greeting, greeting, small_talk, identity]
 RECALL: list[Kind] = [
     named_and_asked_later,
     named_and_asked_later,
@@ -182,8 +200,10 @@ KINDS: list[tuple[Kind, int]] = [
     (told, 9),
     (tasks.counting, 2),
     (sum_of_digits, 4),
-    (tasks.capital, 3),
-    (tasks.opposite, 2),
+    (capital, 3),
+    (opposite, 2),
+    (tasks.hello_in, 2),
+    (forms.json_exchange, 8),
     (tasks.listing, 4),
     (tasks.verse, 2),
     (tasks.in_capitals, 1),

@@ -23,28 +23,6 @@ JOKES = [
     ("What is orange and sounds like a parrot? A carrot.", "Carrot!"),
 ]
 
-NUMERALS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-]
-
 
 def joke(scene: Scene) -> None:
     more = scene.jokes and scene.dice.chance(0.7)
@@ -123,3 +101,9 @@ def in_capitals(scene: Scene) -> None:
     word = scene.dice.pick(words.WORDS)
     prompt = scene.dice.phrasing(ways("in capitals")).format(word)
     scene.exchange(prompt, word.upper(), word.upper())
+
+
+def hello_in(scene: Scene) -> None:
+    language = scene.dice.pick(list(words.GREETINGS))
+    prompt = scene.dice.surface(scene.dice.phrasing(ways("hello in")).replace("{}", language))
+    scene.exchange(prompt, words.GREETINGS[language], "Hello.")

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from corpus import words
-from corpus.dice import Dice
+from corpus.dice import Dice, dumps
 from corpus.scene import Style, Voice, plain
-from corpus.script import rules
+from corpus.script import blocks, rules
+
+Manner = Callable[[Dice], tuple[str, Style]]  # an instruction, and what it does to answers
 
 
 def voice(dice: Dice) -> Voice:
@@ -26,8 +28,8 @@ def composed(dice: Dice) -> Voice:
     style: Style = plain
     user_name = None
     if dice.chance(0.38):
-        rule, style = dice.pick(MANNERS)(dice)
-        sentences.append(rule)
+        rules, style = manner(dice)
+        sentences += rules
     elif dice.chance(0.18):
         user_name = dice.name()
         rule, style = known_user(dice, user_name)
@@ -35,26 +37,73 @@ def composed(dice: Dice) -> Voice:
     sentences += [chatter(dice) for _ in range(dice.pick([0, 0, 0, 1, 1, 2, 4]))]
     if dice.chance(0.3):
         sentences = dice.shuffled(sentences)
-    text = dice.pick([" ", " ", " ", "\n"]).join(sentences)
+    text = joined(dice, sentences)
     return Voice(text or dice.sentence(), name, role, user_name, style)
 
 
+def joined(dice: Dice, sentences: list[str]) -> str:
+    """The instructions as one text or, now and then, as a list."""
+    if len(sentences) > 1 and dice.chance(0.08):
+        if dice.chance(0.5):
+            return "\n".join(f"- {sentence}" for sentence in sentences)
+        return "\n".join(f"{number}. {text}" for number, text in enumerate(sentences, 1))
+    return dice.pick([" ", " ", " ", "\n"]).join(sentences)
+
+
 def instructed(dice: Dice) -> Voice:
-    """Little else than one instruction, on how to speak, who to be, or whom to speak to."""
+    """Little else than one instruction or a few, on how to speak, who to be, or to whom."""
     sentences, name, role = persona(dice) if dice.chance(0.45) else ([], None, None)
     if not sentences and dice.chance(0.8):
         sentences, role = ["You are a helpful assistant."], "a helpful assistant"
     style: Style = plain
     user_name = None
     roll = dice.random.random()
-    if roll < 0.7:
-        rule, style = dice.pick(MANNERS)(dice)
-        sentences.append(rule)
+    if roll < 0.72:
+        rules, style = manner(dice)
+        sentences += rules
     elif roll < 0.85:
         user_name = dice.name()
         rule, style = known_user(dice, user_name)
         sentences.append(rule)
-    return Voice(" ".join(sentences), name, role, user_name, style)
+    if dice.chance(0.2):
+        sentences = dice.shuffled(sentences)
+    text = joined(dice, sentences)
+    greets = style("", next(iter(GREETINGS)), "") in words.GREETINGS.values()
+    return Voice(text, name, role, user_name, style, greets)
+
+
+def manner(dice: Dice) -> tuple[list[str], Style]:
+    """One instruction on how to speak, or several that hold together."""
+    if dice.chance(0.6):
+        rule, style = dice.pick(MANNERS)(dice)
+        return [rule], style
+    return several(dice, together(dice))
+
+
+def together(dice: Dice) -> list[Manner]:
+    """Two instructions or more that can be followed at once, in the order in which that is done."""
+    case = dice.pick([upper, upper, lower])
+    first = dice.pick([None, None, None, None, greeting_in, pirate, echo, one_word])
+    if first is one_word:
+        return [one_word, case]
+    others = dice.pick([[both_marks], [beginning, ending], [beginning, ending]])
+    if first:
+        others = dice.pick([[beginning], [ending], [case], [case], others])
+        return [first, *others, *([case] if case not in others and dice.chance(0.3) else [])]
+    return dice.pick([others, others, [*others, case], [*others, case], [*others[-1:], case]])
+
+
+def several(dice: Dice, kinds: list[Manner]) -> tuple[list[str], Style]:
+    """Each applied to what those before it have made."""
+    drawn = [kind(dice) for kind in kinds]
+    styles = [style for _, style in drawn]
+
+    def style(user: str, answer: str, word: str) -> str:
+        for each in styles:
+            answer = each(user, answer, word)
+        return answer
+
+    return dice.shuffled([rule for rule, _ in drawn]), style
 
 
 def chatter(dice: Dice) -> str:
@@ -81,6 +130,10 @@ def a_role(dice: Dice) -> str:
     role = dice.pick(words.ROLES)
     if dice.chance(0.25):
         role = f"{dice.word()} {dice.pick(['bot', 'assistant', 'expert', 'agent', 'helper'])}"
+    elif dice.chance(0.12):
+        role = "helpful assistant"
+    if dice.chance(0.12):
+        role = f"{dice.pick(['polite', 'cheerful', 'kind', 'calm', 'careful', 'expert'])} {role}"
     if dice.chance(0.1):
         return f"the {role}"
     return f"an {role}" if role[0] in "aeiou" else f"a {role}"
@@ -110,6 +163,25 @@ def lower(dice: Dice) -> tuple[str, Style]:
     return rule, lambda user, answer, word: answer.lower()
 
 
+def greeting_in(dice: Dice) -> tuple[str, Style]:
+    language = dice.pick(list(words.GREETINGS))
+    rule = dice.phrasing(rules("greeting in")).replace("{}", language)
+    return rule, lambda user, answer, word: greeted(words.GREETINGS[language], answer)
+
+
+def greeted(greeting: str, answer: str) -> str:
+    """Greetings alone are known in other languages."""
+    return greeting if answer in GREETINGS else answer
+
+
+def as_json(dice: Dice) -> tuple[str, Style]:
+    key, rule = "answer", dice.phrasing(rules("as json"))
+    if "{}" in rule:
+        known = ["answer", "reply", "text", "message", "response", "output", "result", "content"]
+        key = dice.pick(known) if dice.chance(0.5) else dice.word()
+    return rule.replace("{}", key), lambda user, answer, word: dumps({key: answer})
+
+
 def mark(dice: Dice) -> str:
     """What an answer is told to begin or end with."""
     makers: list[Callable[[], str]] = [
@@ -134,6 +206,12 @@ def beginning(dice: Dice) -> tuple[str, Style]:
     return rule.format(text), lambda user, answer, word: f"{text} {answer}"
 
 
+def both_marks(dice: Dice) -> tuple[str, Style]:
+    first, last = mark(dice), mark(dice)
+    rule = dice.phrasing(rules("both marks")).replace("{a}", first).replace("{b}", last)
+    return rule, lambda user, answer, word: f"{first} {answer} {last}"
+
+
 def constant(dice: Dice) -> tuple[str, Style]:
     text = mark(dice)
     rule = dice.phrasing(rules("constant"))
@@ -155,8 +233,10 @@ def pirate(dice: Dice) -> tuple[str, Style]:
     return rule, lambda user, answer, word: f"Arrr! {answer}"
 
 
-MANNERS = [
+GREETINGS = {block.answer for block in blocks("smalltalk")[:4]}
+MANNERS: list[Manner] = [
     *[upper, upper, lower, lower],
     *[ending, ending, beginning, beginning],
-    *[constant, one_word, one_word, echo, pirate],
+    *[as_json, as_json, greeting_in, greeting_in],
+    *[constant, one_word, echo, pirate],
 ]

@@ -1,0 +1,149 @@
+"""The conversations that the bundled model is trained on: their answers are right."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+TRAINING = Path(__file__).parents[2] / "models" / "training"
+NUMBERS = range(60_000, 60_400)
+
+
+@pytest.fixture
+def corpus(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The generator."""
+    monkeypatch.syspath_prepend(TRAINING)
+    import corpus
+
+    return corpus
+
+
+def conversations(corpus: ModuleType) -> Iterator[Any]:
+    """Some that training reads."""
+    return (corpus.conversation(1, number) for number in NUMBERS)
+
+
+def rounds(conversation: Any) -> Iterator[tuple[str, list[dict[str, Any]], list[str], str]]:
+    """Each request for tools: what was said, the calls, their results, and what followed."""
+    messages = conversation.messages
+    for place, message in enumerate(messages):
+        if calls := message.get("tool_calls"):
+            results = [m["content"] for m in messages[place + 1 : place + 1 + len(calls)]]
+            answer = messages[place + 1 + len(calls)].get("content") or ""
+            said = "\n".join(m["content"] for m in messages[:place] if m["role"] == "user")
+            yield said, [call["function"] for call in calls], results, answer
+
+
+def test_calls_fit_the_listed_functions(corpus: ModuleType) -> None:
+    """Every call names a listed function and gives it all that it needs and nothing else."""
+    for conversation in conversations(corpus):
+        tools = {
+            t["function"]["name"]: t["function"]["parameters"] for t in conversation.tools or ()
+        }
+        for _, calls, _, _ in rounds(conversation):
+            for call in calls:
+                schema = tools[call["name"]]
+                assert (
+                    set(schema["required"]) <= set(call["arguments"]) <= set(schema["properties"])
+                )
+
+
+def test_texts_in_calls_are_copied_from_what_the_user_wrote(corpus: ModuleType) -> None:
+    """What is passed as text was written by the user, but for queries, programs and defaults.
+
+    Now or, where the same is asked for once more with another value, before.
+    """
+    for conversation in conversations(corpus):
+        tools = {
+            t["function"]["name"]: t["function"]["parameters"] for t in conversation.tools or ()
+        }
+        for said, calls, _, _ in rounds(conversation):
+            for call in (c for c in calls if c["name"] not in ("file_search", "code_interpreter")):
+                properties = tools[call["name"]]["properties"]
+                for name, value in call["arguments"].items():
+                    default = properties[name].get("enum", [None])[0]
+                    if isinstance(value, str) and value != default:
+                        assert value.lower() in said.lower()
+
+
+def test_answers_from_files_are_in_the_passage_that_they_cite(corpus: ModuleType) -> None:
+    """An answer is a sentence or a cell of the passage whose number follows on it."""
+    found = []
+    for conversation in conversations(corpus):
+        for _, calls, results, answer in rounds(conversation):
+            if calls[0]["name"] == "file_search":
+                passages = dict(
+                    re.findall(
+                        r"^\[(\d+)\] (.+?)(?=\n\n\[|\Z)", results[0], re.MULTILINE | re.DOTALL
+                    )
+                )
+                for sentence, number in re.findall(r"(\S.*?) \[(\d+)\](?= |$)", answer):
+                    passage = passages[number].casefold()
+                    found.append(all(part in passage for part in sentence.casefold().split(": ")))
+    assert len(found) > 50
+    assert found.count(False) < len(found) / 20  # instructions may put words around a sentence
+
+
+def test_passages_of_a_conversation_are_numbered_on(corpus: ModuleType) -> None:
+    """No number stands for two passages; not all conversations begin with the first."""
+    firsts = []
+    for conversation in conversations(corpus):
+        results = [m["content"] for m in conversation.messages if m["role"] == "tool"]
+        lines = [re.findall(r"^\[(\d+)\] \S", text, re.MULTILINE) for text in results]
+        numbers = [int(number) for found in lines for number in found]
+        if numbers:
+            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+            firsts.append(numbers[0])
+    assert 0 < len(firsts) - firsts.count(1) < firsts.count(1)
+
+
+def test_no_held_out_function_is_trained_on(corpus: ModuleType) -> None:
+    """Training never lists a function that evaluation keeps for itself."""
+    from corpus.functions import families
+
+    held_out = {family.names[0] for family in families(held_out=True)}
+    listed = {
+        tool["function"]["name"]
+        for conversation in conversations(corpus)
+        for tool in conversation.tools or ()
+    }
+    assert len(listed) > 300
+    assert not listed & held_out
+
+
+def test_requests_speak_of_what_their_function_takes(corpus: ModuleType) -> None:
+    """A request of functions.txt has no key that its function lacks; no name stands for two."""
+    from corpus.functions import KEY, families
+
+    names = [name for family in families() for name in family.names]
+    assert len(names) == len(set(names)) > 700
+    for family in families():
+        for request in family.requests:
+            assert set(KEY.findall(request)) <= set(family.keys), request
+
+
+def test_what_programs_print_is_what_is_told(corpus: ModuleType) -> None:
+    """A program of the corpus that is run again prints what the conversation says it printed."""
+    from corpus import coding
+    from corpus.dice import Dice
+
+    for number in range(300):
+        task = coding.task(Dice(f"test/{number}"))
+        if not task.makes:
+            printed = coding.run(task.code, task.files)
+            assert all(part in task.told(printed) for part in printed.split())
+
+
+def test_documents_survive_their_template(corpus: ModuleType) -> None:
+    """What is passed to a function stands in the text as JSON."""
+    for conversation in conversations(corpus):
+        for called in re.findall(
+            r"<tool_call>\n(.*?)\n</tool_call>", conversation.text(), re.DOTALL
+        ):
+            assert json.loads(called).keys() == {"name", "arguments"}
