@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -112,26 +112,13 @@ def _worth(hit: Ranked) -> tuple[float, float]:
 
 
 def _distinct(hits: Iterable[Ranked]) -> Iterator[Ranked]:
-    seen = Seen()
+    held: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for hit in hits:
         one = hit.candidate
-        if seen.adds((one.store_id, one.file_id), one.start, one.end):
+        spans = held[one.store_id, one.file_id]
+        if not _repeats(one.start, one.end, spans):
+            spans.append((one.start, one.end))
             yield hit
-
-
-class Seen:
-    """What of some texts was seen."""
-
-    def __init__(self) -> None:
-        self._spans: defaultdict[Hashable, list[tuple[int, int]]] = defaultdict(list)
-
-    def adds(self, text: Hashable, start: int, end: int) -> bool:
-        """Whether a piece of a text is news, which it then is no more."""
-        spans = self._spans[text]
-        if _repeats(start, end, spans):
-            return False
-        spans.append((start, end))
-        return True
 
 
 def _repeats(start: int, end: int, held: Iterable[tuple[int, int]]) -> bool:

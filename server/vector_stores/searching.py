@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from server import schemas
 from server.db.attributes import matches
@@ -14,7 +13,6 @@ from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
 from server.schemas import JsonObject
 from server.search.index import Hit, Indexes, Ranker
-from server.search.ranking import Seen
 from server.vector_stores.rows import require_store_file, require_usable_store
 
 log = logging.getLogger(__name__)
@@ -62,7 +60,7 @@ class Searcher:
     ) -> list[Found]:
         """The best pieces of all stores together, the best first. To be searched is to be used.
 
-        What of a file is in several stores is found once.
+        What of a file is in two stores is found twice, as the hosted service found it (recorded).
         Raises vector_store_has_expired, and no_such_vector_store unless it is to be
         `without_deleted` ones.
         """
@@ -77,7 +75,7 @@ class Searcher:
             return await self._indexes.search(
                 stores,
                 queries,
-                limit=most,
+                limit=max_results,
                 allowed=allowed,
                 ranker=ranking.ranker,
                 score_threshold=ranking.score_threshold,
@@ -86,16 +84,13 @@ class Searcher:
         stores, allowed = await self._db.read(look)
         if not stores:
             return []
-        most = max_results * len(stores)
         hits, _ = await asyncio.gather(hits_in(allowed), self._touch(project, stores))
         found = await self._db.read(lambda tx: _vouched_for(tx, hits, filters))
-        if len(found) < len(hits) == most:  # what is no more had others' places
+        if len(found) < len(hits) == max_results:  # what is no more had others' places
             allowed = await self._db.read(lambda tx: _allowed(tx, stores, filters))
             hits = await hits_in(allowed)
             found = await self._db.read(lambda tx: _vouched_for(tx, hits, filters))
-        seen = Seen()
-        news = (each for each in found if seen.adds(each.file_id, each.start, each.end))
-        return [*islice(news, max_results)]
+        return found
 
     async def content(self, project: str, store_id: str, file_id: str) -> list[str]:
         """A file's text, chunk by chunk; nothing before it is completed.
