@@ -101,6 +101,7 @@ _REFUSED: Final[_Calls] = {
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
+    "io_setup": (206, 0),  # of its events the machine has few, for all together
     "fanotify_init": (300, 262),
     "fanotify_mark": (301, 263),
     "keyctl": (250, 219),
@@ -140,8 +141,18 @@ _REFUSED: Final[_Calls] = {
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
 }
-# What Landlock lets everybody do to files that he owns, or may write to as far as the file system
-# goes. They do nothing, and say that they did: many programs do not go on otherwise.
+# What does nothing, and says that it did: many programs do not go on otherwise. The kernel keeps
+# attributes in memory that nobody counts.
+_ATTRIBUTES: Final[_Calls] = {
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+}
+# So does, under Landlock, what that lets everybody do to files that he owns, or may write to as far
+# as the file system goes.
 _OF_OWNERS: Final[_Calls] = {
     "chmod": (90, None),
     "fchmod": (91, 52),
@@ -156,12 +167,6 @@ _OF_WRITERS: Final[_Calls] = {
     "utimes": (235, None),
     "futimesat": (261, None),
     "utimensat": (280, 88),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "removexattr": (197, 14),
-    "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16),
 }
 _CLONE: Final = (56, 220)
 _CLONE3: Final = (435, 435)
@@ -208,6 +213,9 @@ def give_up(given: dict[str, Any]) -> None:
     `given` has `limits` by the names of RLIMIT_…; `uid`, to become, or None; `unix`, whether it may
     have sockets on this machine; `read` and `write`, the paths that are left, or None for all.
     """
+    # Where memory runs out, this goes before the server does.
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123
+        score.write("1000")
     if given["uid"] is not None:
         os.setgroups([])
         os.setresgid(given["uid"], given["uid"], given["uid"])
@@ -228,8 +236,9 @@ def give_up(given: dict[str, Any]) -> None:
 def _idle(*, is_landlocked: bool, is_owner: bool) -> _Calls:
     """The calls that do nothing."""
     if not is_landlocked:
-        return {}
-    return _OF_WRITERS | _OF_OWNERS if is_owner else _OF_WRITERS
+        return _ATTRIBUTES
+    of_files = _ATTRIBUTES | _OF_WRITERS
+    return of_files | _OF_OWNERS if is_owner else of_files
 
 
 def _checks(idle: _Calls, *, unix: bool) -> Iterator[Instructions]:

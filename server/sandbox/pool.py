@@ -313,7 +313,7 @@ class SessionPool:
             everybody = looks % _LOOK_AT_ALL == 0
             held = [place.session for place in self._places.values() if place.session is not None]
             for session in held:
-                if (session.is_busy or everybody) and session not in self._looked_at:
+                if (session.is_at_work or everybody) and session not in self._looked_at:
                     self._go(self._check(session))
             if everybody:
                 self._go(self.expire())

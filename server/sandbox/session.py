@@ -59,6 +59,7 @@ class Session:
         self._meter = Meter()
         self._put = dict[str, str]()
         self._owes = False  # an answer
+        self._may_go_on = False  # what the last call has left behind
         self._ending: str | None = None  # the limit that it is ended for
         process.heard = self._hear
 
@@ -69,6 +70,11 @@ class Session:
     @property
     def is_busy(self) -> bool:
         return self._call is not None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a call is under way, or may have left processes behind."""
+        return self.is_busy or self._may_go_on
 
     def lacks(self, file: FileIn) -> bool:
         """Whether the next call would have to put it there."""
@@ -106,6 +112,7 @@ class Session:
             if call.problem is not None:
                 call.say(call.problem)
             call.flush(last=True)
+            self._may_go_on = True  # until somebody has looked
             return Result(call.outputs, written, call.problem)
 
     async def read(self, name: str, into: Path) -> int:
@@ -157,6 +164,7 @@ class Session:
         """The limit that it is past."""
         settings = self._settings
         taken, held = self._meter.read(pids), self.held(pids)
+        self._may_go_on = taken.processes > _OURS
         room = settings.memory - held.sockets * BUFFERED
         if taken.memory > room and without_shared(pids) > room:
             return f"The code took more memory than {_size(settings.memory)}."

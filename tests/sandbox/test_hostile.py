@@ -111,6 +111,16 @@ HOSTILE = {
     "a device of its own": Hostile(
         "import os; os.mknod('/mnt/data/d', 0o20666, os.makedev(1, 1))", DENIED
     ),
+    "all of the machine's asynchronous reads": Hostile(
+        refused("l.syscall(206, 60000, ctypes.byref(ctypes.c_ulong()))"), EPERM
+    ),
+    "attributes of files that nobody counts": Hostile(
+        "import os\nos.mkdir('d')\n"
+        "rights = b'\\2\\0\\0\\0'"
+        " + b''.join(bytes([who, 0, 7, 0]) + b'\\xff' * 4 for who in (1, 4, 32))\n"
+        "os.setxattr('d', 'system.posix_acl_default', rights)\nprint(os.listxattr('d'))",
+        r"^\[\]\n$",
+    ),
     "a file by its handle": Hostile(refused("l.syscall(304, -100, 0, 0)"), EPERM),
     # environment, other processes
     "secrets in the environment": Hostile(

@@ -594,6 +594,36 @@ async def test_a_number_that_cannot_be_had_now_can_be_had_later(
     assert await calls.text("1") == "1\n"
 
 
+async def test_what_a_call_leaves_behind_is_looked_at_as_a_call_is(
+    pool: SessionPool, calls: Calls
+) -> None:
+    """A child goes on when its call has ended; a session without any is left alone."""
+    await calls.run("1")
+    [place] = [each for each in pool._places.values() if each.session is not None]
+    session = place.session
+    assert session is not None
+    await until(lambda: not session.is_at_work)
+    await calls.run("import subprocess; child = subprocess.Popen(['sleep', '60'])")
+    await asyncio.sleep(0.5)
+    assert session.is_at_work
+    await calls.run("child.kill(); child.wait()")
+    await until(lambda: not session.is_at_work)
+
+
+async def test_a_session_goes_before_the_server_where_memory_runs_out(
+    pool: SessionPool, calls: Calls
+) -> None:
+    """The system looks at its processes' scores."""
+    await calls.run("1")
+    [session] = [each.session for each in pool._places.values() if each.session is not None]
+    assert "1000\n" in scores_of(session.pids)
+
+
+def scores_of(pids: list[int]) -> list[str]:
+    """How readily the system ends each of them."""
+    return [Path(f"/proc/{pid}/oom_score_adj").read_text() for pid in pids]
+
+
 async def test_whoever_is_too_slow_is_not_signalled_later(calls: Calls) -> None:
     """The next call is not interrupted for what the one before it did."""
     await calls.run("while True: pass")
