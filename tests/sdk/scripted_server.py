@@ -68,6 +68,8 @@ class ObedientSandbox:
         code: str,
         files: Sequence[FileIn],
         emit: Callable[[Output], None],
+        *,
+        has_run: bool = False,
     ) -> Result:
         folder = self._folders[session]
         names = "Files: " + ", ".join([*(file.name for file in files), *folder])
