@@ -283,8 +283,11 @@ class SandboxProcess:
             return
         if self.folder is None:
             # A namespace ends with its first process, and bubblewrap when all that is over.
-            first = children(self._process.pid)[:1]
-            _send(signal.SIGKILL, *(first or [self._process.pid]))
+            if first := children(self._process.pid)[:1]:
+                _send(signal.SIGKILL, *first)
+            else:  # a child that is just being made is of its group
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
         else:
             _send(signal.SIGTERM, self._process.pid)
         for patience in (_PATIENCE, _PATIENCE_FOR_FILES):
