@@ -122,6 +122,11 @@ class Calls:
                     yield index, answer.told
 
 
+def details_of(calls: Sequence[JsonObject]) -> JsonObject:
+    """What the step of these calls stores of them."""
+    return {"type": "tool_calls", "tool_calls": [*calls]}
+
+
 def failure_of(calls: Sequence[JsonObject]) -> str:
     """Why one of these answered calls came to nothing, if that was not for what the model asked."""
     own = (KINDS[call["type"]].recalled(call) for call in calls if call["type"] in KINDS)

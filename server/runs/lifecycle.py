@@ -15,12 +15,12 @@ from server.db.database import Tx
 from server.db.stores import Record
 from server.runs import conversation
 from server.runs.announce import Announcer
-from server.runs.calls import failure_of
+from server.runs.calls import details_of, failure_of
 from server.runs.events import EventBus
 from server.runs.models import Catalog
 from server.runs.state import Claim, RunMoved, move
 from server.runs.usage import wire_usage
-from server.schemas import RunStatus
+from server.schemas import JsonObject, RunStatus
 from server.vector_stores.resources import note_use, require_resources
 
 INSTRUCTIONS_JOINT = "\n\n"
@@ -283,12 +283,13 @@ def close_step(tx: Tx, step: Record, to: RunStatus, **changes: Any) -> Record:
     return tx.steps.update(step.seq, {**final, **changes})
 
 
-def close_answered(tx: Tx, step: Record) -> Record:
-    """Close a step whose calls were all answered. It has failed if one of the server's own has."""
-    failure = failure_of(step.step_details["tool_calls"])
+def close_answered(tx: Tx, step: Record, calls: Sequence[JsonObject]) -> Record:
+    """Close a step with its answered calls. It has failed if one of the server's own has."""
+    details, failure = details_of(calls), failure_of(calls)
     if not failure:
-        return close_step(tx, step, "completed")
-    return close_step(tx, step, "failed", last_error={"code": "server_error", "message": failure})
+        return close_step(tx, step, "completed", step_details=details)
+    error = {"code": "server_error", "message": failure}
+    return close_step(tx, step, "failed", step_details=details, last_error=error)
 
 
 def _inherited(assistant: Record) -> dict[str, Any]:
@@ -344,5 +345,4 @@ def _answered(tx: Tx, step: Record, outputs: dict[str, str]) -> Record:
         else call
         for call in step.step_details["tool_calls"]
     ]
-    details = {"type": "tool_calls", "tool_calls": calls}
-    return close_answered(tx, tx.steps.update(step.seq, {"step_details": details}))
+    return close_answered(tx, step, calls)

@@ -13,6 +13,7 @@ from typing import Any
 from server.db.database import Tx
 from server.db.stores import Record
 from server.runs.announce import Announcer
+from server.runs.calls import details_of
 from server.runs.lifecycle import close_answered, close_step, finish
 from server.runs.state import Claim, RunMoved, move
 from server.runs.turns import ModelCall
@@ -83,13 +84,12 @@ class Progress:
 
     def begin_calls(self, tx: Tx, claim: Claim) -> Record:
         """Open a tool step; its calls are filled in when the turn is over."""
-        details: dict[str, Any] = {"type": "tool_calls", "tool_calls": []}
-        return self._begin_step(tx, held(tx, claim), details)
+        return self._begin_step(tx, held(tx, claim), details_of([]))
 
     def end_calls(self, tx: Tx, claim: Claim, calls: Sequence[JsonObject], cost: ModelCall) -> None:
         """Close the open tool step, whose calls were all answered here, in mid-claim."""
         run = held(tx, claim)
-        step = close_answered(tx, self._called(tx, claim, calls, cost))
+        step = close_answered(tx, self._called(tx, claim, cost), calls)
         self._announce.step(tx, step, with_content=run.shows_results)
 
     def require_action(
@@ -100,7 +100,8 @@ class Progress:
         Calls of the server's own tools are among them with their answers.
         """
         held(tx, claim)
-        self._called(tx, claim, calls, cost)
+        step = self._called(tx, claim, cost)
+        tx.steps.update(step.seq, {"step_details": details_of(calls)})
         waiting = [_asked(call) for call in calls if call["type"] == "function"]
         action = {
             "type": "submit_tool_outputs",
@@ -115,16 +116,14 @@ class Progress:
         """What was told of the calls of the open tool step, which ends in their middle."""
         step = tx.steps.in_progress(claim.run_id)
         if step is not None and step.type == "tool_calls":
-            details = {"type": "tool_calls", "tool_calls": list(calls)}
-            tx.steps.update(step.seq, {"step_details": details})
+            tx.steps.update(step.seq, {"step_details": details_of(calls)})
 
-    def _called(self, tx: Tx, claim: Claim, calls: Sequence[JsonObject], cost: ModelCall) -> Record:
-        """The open tool step with its calls and what they cost."""
+    def _called(self, tx: Tx, claim: Claim, cost: ModelCall) -> Record:
+        """The open tool step, once what its calls cost is recorded."""
         step = tx.steps.in_progress(claim.run_id)
         assert step is not None, "the tool step is open"
         self._record(tx, claim.run_id, step.id, cost)
-        details = {"type": "tool_calls", "tool_calls": list(calls)}
-        return tx.steps.update(step.seq, {"step_details": details})
+        return step
 
     def end(self, tx: Tx, claim: Claim, ending: Ending) -> None:
         """End the claim: the open message, then its step, then the run."""
