@@ -59,7 +59,6 @@ class Scheduler:
         self._batch = batch
         self._smallest_chunk = smallest_chunk
         self._seconds_per_step: float | None = None  # that reads no prompt; smoothed, as the next
-        self._seconds_per_token: float | None = None  # of prompts, besides that
         self._served: dict[str, int] = {}  # tokens by project, while it has sequences
         self._read = 0  # prompt tokens, ever
         self._prompts_turn = False  # where a step has either prompts or streams
@@ -138,18 +137,16 @@ class Scheduler:
             usual = min(self._seconds_per_step or 0.0, seconds / 2)
             alone = usual if any(share.count == 1 for share in shares) else 0.0
             measured = (seconds - alone) / prompt
-            self._learn(_smoothed(self._seconds_per_token, measured))
+            known = self._cache.seconds_to_read
+            self._cache.seconds_to_read = _smoothed(known, measured)
 
     def expect(self, tokens: int, seconds: float) -> None:
         """What prompts seem to cost, until one was read."""
-        self._learn(seconds / tokens)
+        self._cache.seconds_to_read = seconds / tokens
 
     def time_to_read(self, tokens: int) -> float:
         """The seconds that so many tokens of prompts seem to take; 0 if that is not known."""
-        return tokens * (self._seconds_per_token or 0.0)
-
-    def _learn(self, seconds_per_token: float) -> None:
-        self._seconds_per_token = self._cache.seconds_to_read = seconds_per_token
+        return tokens * (self._cache.seconds_to_read or 0.0)
 
     def _prefix_of(self, sequence: Sequence) -> Prefix:
         return self._cache.find(sequence.tokens, sequence.scope, sequence.owner)
@@ -205,7 +202,7 @@ class Scheduler:
         too: half of the streams waiting are enough to fill the batch.
         """
         room = self._batch - (0 if self._apart else streams)
-        cost = self._seconds_per_token
+        cost = self._cache.seconds_to_read
         if cost is None:
             return min(room, self._smallest_chunk) if streams else room
         backlog = [*prompts, *self.waiting]
