@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
 
@@ -169,32 +170,30 @@ async def test_code_that_takes_too_long_is_interrupted(calls: Calls) -> None:
     assert await calls.text("x") == "7\n"
 
 
-async def test_a_session_has_its_processor_time(
-    backend: str, clock: ManualClock, folder: Path
-) -> None:
-    """Over all its calls and processes, also those that are gone; then it is ended."""
+@pytest.fixture
+async def hurried(backend: str, clock: ManualClock, folder: Path) -> AsyncIterator[Calls]:
+    """Calls in a session that has a second of processor time."""
     settings = SETTINGS.model_copy(update={"cpu_seconds": 1, "seconds": 20.0})
     pool = SessionPool(make_backend(backend, settings), settings, clock)
     pool.start()
-    calls = Calls(pool)
+    yield Calls(pool)
+    await pool.close()
+
+
+async def test_a_session_has_its_processor_time(hurried: Calls) -> None:
+    """Over all its calls and processes, also those that are gone; then it is ended."""
     child = "while time.process_time() < 0.6: pass\n  os._exit(0)"
     code = f"import os, time\nif os.fork() == 0:\n  {child}\nos.wait()"
-    assert (await calls.run(code)).problem is None
-    result = await calls.run("while True: pass")
+    assert (await hurried.run(code)).problem is None
+    result = await hurried.run("while True: pass")
     assert result.problem == (
         "The session took more than 1 seconds of processor time. "
         "The session was ended: its variables and files are gone."
     )
-    await pool.close()
 
 
-async def test_children_that_nobody_waits_for_have_processor_time(
-    backend: str, clock: ManualClock, folder: Path
-) -> None:
+async def test_children_that_nobody_waits_for_have_processor_time(hurried: Calls) -> None:
     """As far as they were seen; one that was waited for as well counts once."""
-    settings = SETTINGS.model_copy(update={"cpu_seconds": 1, "seconds": 20.0})
-    pool = SessionPool(make_backend(backend, settings), settings, clock)
-    pool.start()
     code = """
 import os, signal, time
 def child():
@@ -205,12 +204,10 @@ def child():
     except ChildProcessError: pass
 child()
 """
-    calls = Calls(pool)
-    assert (await calls.run(code)).problem is None
-    result = await calls.run("signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: child()")
+    assert (await hurried.run(code)).problem is None
+    result = await hurried.run("signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: child()")
     assert result.problem is not None
     assert "more than 1 seconds of processor time" in result.problem
-    await pool.close()
 
 
 DRAWING = """
