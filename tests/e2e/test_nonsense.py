@@ -99,7 +99,7 @@ async def test_every_answer_has_its_schema(nonsense: Nonsense) -> None:
 
     judged = await asyncio.gather(*(answer(n, *schema) for n, schema in enumerate(asked)))
     assert judged.count(False) == 0
-    assert judged.count(True) > 0.95 * len(judged)  # a schema without end may reach the limit
+    assert judged.count(True) > 0.9 * len(judged)  # a long one may reach the limit, by chance
 
 
 async def test_every_forced_call_is_valid(nonsense: Nonsense) -> None:
