@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import signal
 import socket
@@ -19,7 +20,9 @@ import uvicorn
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 
-from server import __version__
+from server import __version__, control
+from server.access.administration import verbs_of
+from server.access.keys import Keys
 from server.api import (
     assistants,
     chat_completions,
@@ -50,7 +53,7 @@ from server.catalog import (
     preload,
 )
 from server.clock import Clock, SystemClock
-from server.config import NGRAMS, Settings
+from server.config import NGRAMS, ServerSettings, Settings
 from server.db.database import Database
 from server.db.folder import DataFolder
 from server.db.migrate import upgrade
@@ -94,6 +97,10 @@ ROUTERS = (
 )
 
 
+class OpenDoor(Exception):
+    """Others can reach the address, and no key protects the server."""
+
+
 def create_app(services: Services, settings: Settings) -> FastAPI:
     """The routes over running services."""
     app = FastAPI(
@@ -128,7 +135,7 @@ async def running(
     """The services of one data folder, from its lock to its last write.
 
     The default model is loaded then, and code runs in a sandbox of its own if none is given.
-    Raises FolderInUse, WrongVersion, ModelProblem, EngineUnavailable, OSError.
+    Raises FolderInUse, WrongVersion, OpenDoor, ModelProblem, EngineUnavailable, OSError.
     """
     clock, ids = clock or SystemClock(), ids or RandomIds()
     metrics = Metrics()
@@ -147,6 +154,11 @@ async def running(
             readers=settings.database.readers,
         )
         stack.push_async_callback(asyncio.to_thread, db.close)
+        keys = Keys(db, clock)
+        await keys.start()
+        stack.push_async_callback(keys.stop)
+        _refuse_open_door(settings.server, keys)
+        await _listen_to_operator(stack, folder, verbs_of(keys))
         blobs = BlobStore(folder.blobs)
         stack.push_async_callback(asyncio.to_thread, blobs.close)
         library = Library(
@@ -212,6 +224,7 @@ async def running(
         _watch(metrics, bus, executor, completions, ingestor, pool, engines)
         yield Services(
             db,
+            keys,
             bus,
             catalog,
             pool,
@@ -227,6 +240,32 @@ async def running(
             settings.streams,
             settings.files,
         )
+
+
+async def _listen_to_operator(
+    stack: contextlib.AsyncExitStack, folder: DataFolder, verbs: Mapping[str, control.Verb]
+) -> None:
+    """Not every file system has sockets; without one all else works."""
+    try:
+        await stack.enter_async_context(control.listening(control.socket_in(folder.path), verbs))
+    except OSError as error:
+        log.warning("control_unavailable", extra={"reason": str(error)})
+
+
+def _refuse_open_door(where: ServerSettings, keys: Keys) -> None:
+    if not (keys.required or where.allow_open or _is_loopback(where.host)):
+        raise OpenDoor(
+            f"{where.host} can be reached from other machines, and no API key protects this "
+            "server. Make one with `assistants keys create`, or set server.allow_open = true to "
+            "serve everybody who can reach it."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def token_counter(pool: ModelPool, model_id: str, engines: Mapping[str, Engine]) -> TokenCounter:

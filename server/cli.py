@@ -1,18 +1,17 @@
-"""The command `assistants`: serve, list models, make what is fetched once, say the version."""
+"""The command `assistants`: serve, administer, list models, make what is fetched once."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import errno
-import ipaddress
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +19,9 @@ import uvloop
 from sqlalchemy.exc import DatabaseError
 
 from server import __version__, failpoints, logs
+from server.administer import add_commands, keys_command, projects_command
 from server.api.deps import Services
-from server.app import create_app, listen, running, serve, stop_on_signals
+from server.app import OpenDoor, create_app, listen, running, serve, stop_on_signals
 from server.catalog import (
     ModelProblem,
     chosen_model,
@@ -39,6 +39,7 @@ from server.config import (
     Settings,
     load_settings,
 )
+from server.control import Rejected
 from server.db.database import DatabaseBusy
 from server.db.folder import FolderInUse
 from server.db.migrate import WrongVersion
@@ -66,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         settings = load_settings(_config_file(options.config), os.environ, overrides(options))
+        if options.command in ADMINISTRATION:
+            with _explained(settings.server.data_dir):
+                return ADMINISTRATION[options.command](settings, options)
         return COMMANDS[options.command](settings)
     except (ConfigError, Refused, ModelProblem) as problem:
         print(f"assistants: {problem}", file=sys.stderr)
@@ -90,10 +94,9 @@ def parser() -> argparse.ArgumentParser:
     )
     serving.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     serving.add_argument("--port", type=int, help="port to listen on (default: 8000)")
-    serving.add_argument(
-        "--data-dir", metavar="DIR", help="where everything is kept (default: data)"
-    )
+    _data_dir(serving)
     _common(serving)
+    add_commands(commands, _on_data)
     listing = commands.add_parser(
         "models",
         help="list the models",
@@ -134,6 +137,17 @@ def _common(command: argparse.ArgumentParser) -> None:
     _config(command)
 
 
+def _on_data(command: argparse.ArgumentParser) -> None:
+    _data_dir(command)
+    _config(command)
+
+
+def _data_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data-dir", metavar="DIR", help="where everything is kept (default: data)"
+    )
+
+
 def _config(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config", metavar="FILE", type=Path, help="settings (default: config.toml, if there)"
@@ -160,7 +174,6 @@ def _config_file(given: Path | None) -> Path | None:
 
 def serve_command(settings: Settings) -> int:
     """Serve until a signal."""
-    _refuse_open_door(settings)
     logs.configure(settings.logging.level, settings.logging.format)
     _arm_failpoints()
     engines = open_engines(settings)
@@ -201,16 +214,22 @@ def _listener(settings: Settings) -> socket.socket:
 
 
 async def _start(stack: AsyncExitStack, settings: Settings, engines: dict[str, Engine]) -> Services:
-    try:
+    with _explained(settings.server.data_dir):
         return await stack.enter_async_context(running(settings, engines))
-    except (FolderInUse, WrongVersion, EngineUnavailable) as problem:
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """What stands in the way of working on a data folder, as one line."""
+    try:
+        yield
+    except (FolderInUse, WrongVersion, OpenDoor, EngineUnavailable, Rejected) as problem:
         raise Refused(str(problem)) from problem
     except (DatabaseError, DatabaseBusy) as problem:
         reason = getattr(problem, "orig", problem)
-        folder = settings.server.data_dir
         raise Refused(f"the database in {folder} cannot be opened: {reason}") from problem
     except OSError as error:
-        raise Refused(_cannot_use(error, settings.server.data_dir)) from error
+        raise Refused(_cannot_use(error, folder)) from error
 
 
 def _cannot_use(error: OSError, folder: Path) -> str:
@@ -245,6 +264,7 @@ def banner(settings: Settings, engines: dict[str, Engine], services: Services, u
     if reranker := reranking_model(engines, settings):
         search += f", the best ranked by {reranker}"
     code = services.sandbox.problem or _packages(settings)
+    key = "sk-…" if services.keys.required else "local"
     return f"""
 assistants {__version__}
   base URL {url}
@@ -255,7 +275,7 @@ assistants {__version__}
 
 Try it:
   from openai import OpenAI
-  client = OpenAI(base_url="{url}", api_key="local")
+  client = OpenAI(base_url="{url}", api_key="{key}")
   assistant = client.beta.assistants.create(model="gpt-4o", instructions="Be helpful.")
   thread = client.beta.threads.create(messages=[{{"role": "user", "content": "Hello!"}}])
   with client.beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as stream:
@@ -365,22 +385,7 @@ COMMANDS = {
     "packages": packages_command,
     "sandbox": sandbox_command,
 }
-
-
-def _refuse_open_door(settings: Settings) -> None:
-    where = settings.server
-    if not where.allow_open and not _is_loopback(where.host):
-        raise Refused(
-            f"{where.host} can be reached from other machines, and no API key protects this "
-            "server. Set server.allow_open = true to serve everybody who can reach it."
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+ADMINISTRATION = {"keys": keys_command, "projects": projects_command}
 
 
 def _cannot_listen(where: ServerSettings, error: OSError) -> str:

@@ -74,6 +74,47 @@ class Unavailable(WireError):
     type = "server_error"
 
 
+def no_key() -> Unauthorized:
+    """Also for a header that has none in it."""
+    return Unauthorized(
+        "You didn't provide an API key. You need to provide your API key in an Authorization "
+        "header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field "
+        "(with blank username) if you're accessing the API from your browser and are prompted for "
+        "a username and password. You can obtain an API key from "
+        "https://platform.openai.com/account/api-keys."
+    )
+
+
+def wrong_key(secret: str) -> Unauthorized:
+    """Unknown, revoked or expired. As much of it is shown as the hosted API did."""
+    return Unauthorized(
+        f"Incorrect API key provided: {_masked(secret)}. You can find your API key at "
+        "https://platform.openai.com/account/api-keys.",
+        code="invalid_api_key",
+    )
+
+
+def _masked(secret: str) -> str:
+    return f"{secret[:8]}{'*' * min(len(secret) - 12, 60)}{secret[-4:]}" if secret[12:] else secret
+
+
+def mismatched(kind: str) -> Unauthorized:
+    """`kind` is a project or an organization: the header names another than the key's."""
+    return Unauthorized(
+        f"OpenAI-{kind.capitalize()} header should match {kind} for API key",
+        code=f"mismatched_{kind}",
+    )
+
+
+def missing_scope(scope: str) -> Forbidden:
+    return Forbidden(
+        f"You have insufficient permissions for this operation. Missing scopes: {scope}. Check "
+        "that you have the correct role in your organization (Reader, Writer, Owner) and project "
+        "(Viewer, Member, Owner), and if you're using a restricted API key, that it has the "
+        "necessary scopes."
+    )
+
+
 def no_such(kind: str, object_id: str) -> NotFound:
     """`kind` is the wire's word: assistant, thread, message, run, run step."""
     return NotFound(f"No {kind} found with id '{object_id}'.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,6 +11,8 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from server import errors
+from server.access.keys import DEFAULT_PROJECT, Key, Keys
+from server.access.scopes import allows, needed
 from server.clock import Clock
 from server.config import FilesSettings, StreamsSettings
 from server.db.database import Database
@@ -31,6 +35,7 @@ class Services:
     """The parts of a running server."""
 
     db: Database
+    keys: Keys
     bus: EventBus
     catalog: Catalog
     pool: ModelPool
@@ -58,15 +63,53 @@ class CallerIdentity:
     project: str
 
 
-_LOCAL = CallerIdentity("default")
+_LOCAL = CallerIdentity(DEFAULT_PROJECT)
+ORGANIZATION = "default"
 
 
-async def authenticate(_: Request) -> CallerIdentity:
-    """The one place that decides who calls. No keys are kept yet: everybody is the local project.
+async def authenticate(request: Request) -> CallerIdentity:
+    """The one place that decides who calls, and whether the caller may do this at all.
 
-    A server that can be reached from elsewhere has to be told so at its start.
+    For as long as there are no keys everybody is the local project, whatever key he sends.
     """
-    return _LOCAL
+    keys: Keys = request.app.state.services.keys
+    if not keys.required:
+        return _LOCAL
+    secret = _secret_of(request.headers.get("authorization", ""))
+    if not secret:
+        raise errors.no_key()
+    key = keys.find(secret)
+    if key is None:
+        raise errors.wrong_key(secret)
+    _require_match(request.headers.get("openai-organization"), ORGANIZATION, "organization")
+    _require_match(request.headers.get("openai-project"), key.project, "project")
+    _require_scope(request, key)
+    return CallerIdentity(key.project)
+
+
+def _secret_of(header: str) -> str:
+    """Of a bearer, or the password of a nameless user; empty where there is none."""
+    kind, _, value = header.strip().partition(" ")
+    value = value.strip()
+    if kind.lower() == "bearer":
+        return value
+    if kind.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+            return "" if user else password
+    return ""
+
+
+def _require_match(named: str | None, wanted: str, kind: str) -> None:
+    """Empty is not named: the SDKs send what their environment has."""
+    if named and named != wanted:
+        raise errors.mismatched(kind)
+
+
+def _require_scope(request: Request, key: Key) -> None:
+    route: str = request.scope["route"].path
+    if not allows(key.scope, request.method, route):
+        raise errors.missing_scope(needed(request.method, route))
 
 
 async def services(request: Request) -> Services:

@@ -1,11 +1,14 @@
-"""Whether the server lives, whether it can work, and its metrics. Outside `/v1`, without a key."""
+"""Whether the server lives, whether it can work, and its metrics. Outside `/v1`.
+
+Once there are keys, the metrics, which tell of all projects, are for whoever has one for them.
+"""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from server.api.deps import Server
+from server.api.deps import Caller, Server
 from server.api.respond import wire
 
 router = APIRouter()
@@ -32,6 +35,6 @@ async def readiness(request: Request, server: Server) -> Response:
 
 
 @router.get("/metrics", operation_id="metrics")
-async def metrics(server: Server) -> Response:
+async def metrics(caller: Caller, server: Server) -> Response:
     """Prometheus text."""
     return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")

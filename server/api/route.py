@@ -50,13 +50,13 @@ class WireRoute(APIRoute):
 class Arguments:
     """Strings of the path, queries, headers, one body, and what its dependencies find.
 
-    A dependency is an async function of the request.
+    A dependency is an async function of the request. Those whose values the endpoint takes come
+    first, the caller among them: who may not call at all has nothing read, and is told no more.
     """
 
     def __init__(self, wanted: Dependant) -> None:
-        self._found = [
-            (needed.name, _function_of_request(needed)) for needed in wanted.dependencies
-        ]
+        found = [(needed.name, _function_of_request(needed)) for needed in wanted.dependencies]
+        self._found = sorted(found, key=lambda each: each[0] is None)
         self._path = [_name_of_string(field) for field in wanted.path_params]
         self._query = wanted.query_params
         self._headers = wanted.header_params
@@ -70,13 +70,13 @@ class Arguments:
 
     async def of(self, request: Request) -> dict[str, Any]:
         """Raises what a dependency raises, or RequestValidationError with all that is wrong."""
-        text = await _text(request) if self._body else b""
-        body = parse(text, request.app.state.body_limits.depth) if self._body else None
         values: dict[str, Any] = {}
         for name, find in self._found:
             found = await find(request)
             if name:
                 values[name] = found
+        text = await _text(request) if self._body else b""
+        body = parse(text, request.app.state.body_limits.depth) if self._body else None
         for name in self._path:
             values[name] = request.path_params[name]
         faults: list[Any] = []

@@ -43,6 +43,7 @@ from server.db.tables import (
     core,
 )
 
+_api_key = core(tables.ApiKey)
 _file = core(tables.File)
 _message = core(tables.Message)
 _run = core(tables.Run)
@@ -161,6 +162,10 @@ TURNS_SINCE = (
     )
     .order_by(_step.c.seq.desc(), _turn.c.seq.desc())
     .limit(bindparam("most"))
+)
+
+NOTE_USE = (
+    update(_api_key).where(_api_key.c.id == bindparam("at_id")).values(last_used_at=bindparam("at"))
 )
 
 BURY = insert(_tombstone).prefix_with("OR REPLACE")  # a file may be added and removed again

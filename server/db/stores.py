@@ -151,6 +151,24 @@ class Store:
         return int(place)
 
 
+class Projects(Store):
+    """Projects. What belongs to one is found by its id; the list of them is short."""
+
+    table = core(tables.Project)
+
+
+class ApiKeys(Store):
+    """Keys of projects, those that are revoked or over among them."""
+
+    table = core(tables.ApiKey)
+    parent = "project_id"
+
+    def note_uses(self, used: Mapping[str, int]) -> None:
+        """When each was used last, by id."""
+        values = [{"at_id": key_id, "at": at} for key_id, at in used.items()]
+        self.connection.execute(statements.NOTE_USE, values)
+
+
 class Assistants(Store):
     """Assistants, listed by project."""
 
@@ -671,6 +689,14 @@ class Stores:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+
+    @cached_property
+    def projects(self) -> Projects:
+        return Projects(self.connection)
+
+    @cached_property
+    def api_keys(self) -> ApiKeys:
+        return ApiKeys(self.connection)
 
     @cached_property
     def assistants(self) -> Assistants:

@@ -58,6 +58,40 @@ def _parent(column: str, *, index: bool = False) -> Any:
     return Field(sa_column=Column(key, nullable=False, index=index))
 
 
+class Project(SQLModel, table=True):
+    """Whose objects nobody else sees. `default` is everybody's for as long as there are no keys."""
+
+    __tablename__ = "project"
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+
+    created_at: int
+    name: str
+
+
+class ApiKey(SQLModel, table=True):
+    """A key: the SHA-256 of its secret, and a `hint` by which its owner knows it again.
+
+    The row stays when the key is revoked.
+    """
+
+    __tablename__ = "api_key"
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    project_id: str = _parent("project.id")
+
+    created_at: int
+    name: str
+    sha256: str = Field(unique=True)
+    hint: str
+    scope: str
+    expires_at: int | None = None
+    revoked_at: int | None = None
+    last_used_at: int | None = None
+
+
 class Assistant(SQLModel, table=True):
     """An assistant. A `seq` is never used again: a tombstone may stand at it."""
 

@@ -35,9 +35,11 @@ async def spare(shared: LiveServer) -> AsyncIterator[World]:
         yield await one_of_everything(shared, http)
 
 
-async def one_of_everything(server: LiveServer, http: httpx.AsyncClient) -> World:
+async def one_of_everything(
+    server: LiveServer, http: httpx.AsyncClient, api_key: str = "local"
+) -> World:
     """A thread whose message was answered by a run."""
-    async with server.sdk() as sdk:
+    async with server.sdk(api_key=api_key) as sdk:
         assistant = await sdk.beta.assistants.create(model="gpt-4o", name="Ada")
         thread = await sdk.beta.threads.create(messages=[HELLO])
         run = await sdk.beta.threads.runs.create_and_poll(

@@ -25,15 +25,15 @@ def calls_of(dependant: Dependant) -> Iterator[Any]:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.methods} {route.path}")
 def test_a_route_asks_who_calls_and_for_the_beta_header(route: APIRoute) -> None:
-    """Everything under /v1 the first, assistants and threads the second, and nothing else."""
+    """Everything under /v1 and the metrics the first, assistants and threads the second."""
     called = set(calls_of(route.dependant))
     behind_beta = route.path.startswith(("/v1/assistants", "/v1/threads"))
-    assert (authenticate in called) == route.path.startswith("/v1/")
+    assert (authenticate in called) == route.path.startswith(("/v1/", "/metrics"))
     assert (require_beta in called) == behind_beta
 
 
 def test_what_is_outside_v1_is_known() -> None:
-    """Health, readiness and metrics answer without a key; nothing else may."""
+    """Health and readiness answer without a key, metrics to one of their own."""
     outside = {route.path for route in ROUTES if not route.path.startswith("/v1/")}
     assert outside == {"/healthz", "/readyz", "/metrics"}
 

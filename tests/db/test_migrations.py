@@ -12,6 +12,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from server.bundled import bundled_path
@@ -20,13 +21,15 @@ from server.db.connection import open_engine
 from server.db.migrate import WrongVersion, upgrade
 from server.db.tables import metadata
 
+HEAD = ScriptDirectory(str(bundled_path("migrations"))).get_current_head() or ""
+AFTER_HEAD = f"{int(HEAD) + 1:04}"
 NEXT = '''"""The next one."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "{after}"
+down_revision = "{head}"
 branch_labels = None
 depends_on = None
 
@@ -77,7 +80,8 @@ def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
     def add(body: str) -> None:
         shutil.copytree(bundled_path("migrations"), folder, dirs_exist_ok=True)
-        (folder / "versions" / "0005_next.py").write_text(NEXT.format(body))
+        text = NEXT.format(body, head=HEAD, after=AFTER_HEAD)
+        (folder / "versions" / "next.py").write_text(text)
         monkeypatch.setattr(migrate, "bundled_path", lambda _: folder)
 
     return add
@@ -162,7 +166,7 @@ def test_migration_that_fails(filled: Path, next_migration: Callable[[str], None
     assert dump(filled) == before
     next_migration('op.create_table("whole", sa.Column("id", sa.Integer()))')
     upgrade(filled)
-    assert revision_of(filled) == "0005"
+    assert revision_of(filled) == AFTER_HEAD
 
 
 def test_copy_before_a_migration(filled: Path, next_migration: Callable[[str], None]) -> None:
@@ -172,13 +176,13 @@ def test_copy_before_a_migration(filled: Path, next_migration: Callable[[str], N
         with raw:
             raw.execute("UPDATE thread SET created_at = 77")
         before = list(raw.iterdump())
-        filled.with_name("assistants.db.0004.bak.part").write_text("left by a crash")
+        filled.with_name(f"assistants.db.{HEAD}.bak.part").write_text("left by a crash")
         next_migration('op.create_table("added", sa.Column("id", sa.Integer()))')
         upgrade(filled)
-    copy = filled.with_name("assistants.db.0004.bak")
+    copy = filled.with_name(f"assistants.db.{HEAD}.bak")
     assert dump(copy) == before
-    assert revision_of(copy) == "0004"
-    assert revision_of(filled) == "0005"
+    assert revision_of(copy) == HEAD
+    assert revision_of(filled) == AFTER_HEAD
 
 
 def test_table_made_anew(filled: Path, next_migration: Callable[[str], None]) -> None:

@@ -1,0 +1,1 @@
+"""Projects and their keys: whom the server answers, and with whose objects. Nothing of HTTP."""

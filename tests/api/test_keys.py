@@ -1,0 +1,254 @@
+"""Who may call: OpenAI's refusals, scopes, and the headers that name a project."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from server.access.keys import DEFAULT_PROJECT, NewKey
+from server.access.scopes import SCOPES, Scope, allows, needed
+from server.app import OpenDoor, running
+from server.engine.scripted import ScriptedEngine
+from tests.api.wire import refused
+from tests.covering import routes
+from tests.support import LiveServer, ManualClock, live_server, settings_for
+
+NO_KEY = (
+    "You didn't provide an API key. You need to provide your API key in an Authorization header "
+    "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank "
+    "username) if you're accessing the API from your browser and are prompted for a username and "
+    "password. You can obtain an API key from https://platform.openai.com/account/api-keys."
+)
+WRONG_KEY = (
+    "Incorrect API key provided: {}. You can find your API key at "
+    "https://platform.openai.com/account/api-keys."
+)
+OPEN = ("/healthz", "/readyz", "/openapi.json")
+
+
+async def key(server: LiveServer, **wanted: object) -> str:
+    """The secret of a new key."""
+    return (await server.services.keys.create(NewKey(**wanted)))[1]
+
+
+def bearing(secret: str, **more: str) -> dict[str, str]:
+    """The headers of somebody who has a key."""
+    return {"Authorization": f"Bearer {secret}", **more}
+
+
+@pytest.fixture
+async def secret(server: LiveServer) -> str:
+    """A key of the default project that may do everything."""
+    return await key(server)
+
+
+async def test_a_key_is_needed_from_the_first_one_on(
+    server: LiveServer, http: httpx.AsyncClient
+) -> None:
+    """Before it any bearer will do, and none; after it, at once, only a good one."""
+    assert (await http.get("/v1/models")).status_code == 200
+    assert (await http.get("/v1/models", headers=bearing("sk-any"))).status_code == 200
+    secret = await key(server)
+    assert (await http.get("/v1/models")).status_code == 401
+    assert (await http.get("/v1/models", headers=bearing("sk-any"))).status_code == 401
+    assert (await http.get("/v1/models", headers=bearing(secret))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "sk-x", "Basic eDp5", "Basic !", "Digest sk-x"]
+)
+async def test_no_key(http: httpx.AsyncClient, secret: str, header: str | None) -> None:
+    """A header that is missing, or that has no key in it, is told how one looks."""
+    headers = {} if header is None else {"Authorization": header}
+    refused(await http.get("/v1/assistants", headers=headers), NO_KEY, None, None, 401)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shown"),
+    [
+        ("local", "local"),
+        ("sk-abcdefghijklmnop", "sk-abcde*******mnop"),
+        ("sk-" + "a" * 5000, "sk-aaaaa" + "*" * 60 + "aaaa"),
+    ],
+)
+async def test_wrong_key(http: httpx.AsyncClient, secret: str, wrong: str, shown: str) -> None:
+    """It is quoted, but for the middle of a long one."""
+    answer = await http.get("/v1/assistants", headers=bearing(wrong))
+    refused(answer, WRONG_KEY.format(shown), None, "invalid_api_key", 401)
+
+
+async def test_key_as_a_password(http: httpx.AsyncClient, secret: str) -> None:
+    """As browsers send it; and the word bearer in any case."""
+    basic = base64.b64encode(f":{secret}".encode()).decode()
+    for header in (f"Basic {basic}", f"bearer {secret}"):
+        answer = await http.get("/v1/models", headers={"Authorization": header})
+        assert answer.status_code == 200
+
+
+async def test_key_that_is_revoked(
+    server: LiveServer, http: httpx.AsyncClient, secret: str
+) -> None:
+    """The next request is refused, with nothing in it that tells it from a key that never was."""
+    (row,) = await server.services.keys.all()
+    assert (await http.get("/v1/models", headers=bearing(secret))).status_code == 200
+    await server.services.keys.revoke(row.id)
+    answer = await http.get("/v1/models", headers=bearing(secret))
+    shown = f"{secret[:8]}{'*' * 39}{secret[-4:]}"
+    refused(answer, WRONG_KEY.format(shown), None, "invalid_api_key", 401)
+
+
+async def test_key_that_is_over(tmp_path: Path, clock: ManualClock) -> None:
+    """When its time is over, a key is wrong."""
+    async with live_server(tmp_path / "data", clock=clock) as server, server.http() as http:
+        short = await key(server, lifetime=60)
+        assert (await http.get("/v1/models", headers=bearing(short))).status_code == 200
+        clock.advance(60)
+        assert (await http.get("/v1/models", headers=bearing(short))).status_code == 401
+
+
+async def test_the_sdk_raises_its_own_errors(server: LiveServer, secret: str) -> None:
+    """As with the hosted service."""
+    async with server.sdk(api_key="sk-wrong") as stranger:
+        with pytest.raises(openai.AuthenticationError) as caught:
+            await stranger.beta.assistants.list()
+        assert caught.value.code == "invalid_api_key"
+    async with server.sdk(api_key=await key(server, scope="read")) as reader:
+        assert (await reader.beta.assistants.list()).data == []
+        with pytest.raises(openai.PermissionDeniedError, match=r"api\.assistants\.write"):
+            await reader.beta.assistants.create(model="gpt-4o")
+
+
+async def test_who_may_not_call_is_told_so_first(http: httpx.AsyncClient, secret: str) -> None:
+    """Whatever else is wrong: the beta header, a query, an id, a body, which is not read."""
+    for headers in ({"OpenAI-Beta": "none"}, {}):
+        for content in (b"{", b"[" * 10**6):
+            answer = await http.post("/v1/threads/x/runs", content=content, headers=headers)
+            refused(answer, NO_KEY, None, None, 401)
+    assert (await http.get("/v1/assistants?limit=x")).status_code == 401
+    refused_file = await http.post("/v1/files", content=b"x")
+    refused(refused_file, NO_KEY, None, None, 401)
+
+
+@pytest.mark.parametrize("route", [route for route, _ in routes()])
+async def test_every_route_needs_a_key(http: httpx.AsyncClient, secret: str, route: str) -> None:
+    """All but whether the server lives and works, and what its API is like."""
+    method, _, path = route.partition(" ")
+    answer = await http.request(method, path)
+    assert answer.status_code == (200 if path in OPEN else 401)
+
+
+async def test_metrics_are_for_a_key_of_their_own(
+    server: LiveServer, http: httpx.AsyncClient
+) -> None:
+    """They tell of all projects, so no project's key has them; nor has theirs anything else."""
+    assert (await http.get("/metrics")).status_code == 200
+    watcher = bearing(await key(server, scope="metrics"))
+    everything = bearing(await key(server))
+    assert (await http.get("/metrics")).status_code == 401
+    assert (await http.get("/metrics", headers=everything)).status_code == 403
+    assert "assistants_http_requests" in (await http.get("/metrics", headers=watcher)).text
+    assert (await http.get("/v1/models", headers=watcher)).status_code == 403
+
+
+async def test_project_and_organization_headers(
+    server: LiveServer, http: httpx.AsyncClient
+) -> None:
+    """They may name what is the key's; anything else is refused as the hosted API did."""
+    project = (await server.services.keys.create_project("Ours")).id
+    secret = await key(server, project=project)
+    for fine in (
+        {"OpenAI-Project": project, "OpenAI-Organization": "default"},
+        {"OpenAI-Project": ""},
+    ):
+        assert (await http.get("/v1/models", headers=bearing(secret, **fine))).status_code == 200
+    for kind, named in (("project", DEFAULT_PROJECT), ("project", "proj_x"), ("organization", "x")):
+        wrong = {f"OpenAI-{kind.capitalize()}": named}
+        refused(
+            await http.get("/v1/models", headers=bearing(secret, **wrong)),
+            f"OpenAI-{kind.capitalize()} header should match {kind} for API key",
+            None,
+            f"mismatched_{kind}",
+            401,
+        )
+
+
+async def test_a_server_that_others_can_reach(tmp_path: Path) -> None:
+    """It starts only with a key, revoked or not, or when it is told to do without."""
+    engines = {"tiny-assistant": ScriptedEngine()}
+    reachable = settings_for(tmp_path / "data", server__host="0.0.0.0")
+    told_so = settings_for(tmp_path / "data", server__host="::", server__allow_open=True)
+    with pytest.raises(OpenDoor, match=r"0\.0\.0\.0 can be reached .* `assistants keys create`"):
+        async with running(reachable, engines):
+            pass
+    async with running(told_so, engines) as services:
+        assert not services.keys.required
+        row, _ = await services.keys.create(NewKey())
+        await services.keys.revoke(row.id)
+    async with running(reachable, engines) as services:
+        assert services.keys.required
+
+
+async def test_open_server_ignores_what_was_meant_for_the_hosted_one(
+    http: httpx.AsyncClient,
+) -> None:
+    """An application that names its old project works unchanged where there are no keys."""
+    headers = {"OpenAI-Project": "proj_x", "OpenAI-Organization": "org-x"}
+    assert (await http.get("/v1/models", headers=headers)).status_code == 200
+
+
+ALL = [tuple(route.split(" ")) for route, _ in routes() if " /v1/" in route]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+async def test_scopes(server: LiveServer, http: httpx.AsyncClient, scope: Scope) -> None:
+    """What a scope has not is refused before it is looked at, and the error names it."""
+    headers = bearing(await key(server, scope=scope))
+    for method, path in ALL:
+        route = path.replace("{model}", "{model:path}")
+        answer = await http.request(method, path, headers=headers)
+        if allows(scope, method, route):
+            assert answer.status_code not in (401, 403) or "be deleted" in answer.text
+        else:
+            assert answer.status_code == 403
+            missing = f"Missing scopes: {needed(method, route)}. "
+            assert missing in answer.json()["error"]["message"]
+
+
+def test_what_scopes_have() -> None:
+    """Routes by what a key may do to them: a new route has to be thought of here."""
+    may = {
+        scope: {
+            f"{method} {path}"
+            for method, path in ALL
+            if allows(scope, method, path.replace("{model}", "{model:path}"))
+        }
+        for scope in SCOPES
+    }
+    everything = {f"{method} {path}" for method, path in ALL}
+    search = "POST /v1/vector_stores/{vector_store_id}/search"
+    assert may["all"] == everything
+    assert may["read"] == {route for route in everything if route.startswith("GET")} | {search}
+    assert may["runs"] == {route for route in everything if " /v1/threads" in route} | {
+        "GET /v1/models",
+        "GET /v1/models/{model}",
+        "GET /v1/files/{file_id}",
+        "GET /v1/files/{file_id}/content",
+    }
+    assert may["metrics"] == set()
+
+
+async def test_nothing_of_a_key_is_logged(
+    server: LiveServer, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither of a good one nor of a wrong one, at any level."""
+    caplog.set_level("DEBUG", logger="server")
+    secret = await key(server)
+    for each in (secret, "sk-wrong-but-secret"):
+        await http.get("/v1/models", headers=bearing(each))
+    assert "request" in caplog.text
+    assert secret[8:-4] not in caplog.text
+    assert "wrong-but" not in caplog.text

@@ -1,0 +1,157 @@
+"""`assistants keys` and `assistants projects`, beside a running server and without one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from server import administer
+from server.cli import main
+from server.db.folder import DataFolder
+from tests.process import COMMAND, PATIENCE, ROOT, ServerProcess, environment, started
+
+Command = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that has the folder `data`."""
+    command = (sys.executable, str(ROOT / "tests/sdk/scripted_server.py"), "data")
+    with started(command, tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def assistants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """A command in a folder where no server runs; the lines that it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> list[str]:
+        assert main(arguments) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def beside(server: ServerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command in the folder of a running server."""
+    return subprocess.run(
+        (*COMMAND, *arguments),
+        cwd=server.log.parent,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+def status(server: ServerProcess, secret: str) -> int:
+    """What becomes of a call with that key."""
+    headers = {"Authorization": f"Bearer {secret}"}
+    return httpx.get(f"{server.url}/models", headers=headers, trust_env=False).status_code
+
+
+def test_life_of_a_key_without_a_server(assistants: Command) -> None:
+    """It is made, listed and revoked; its secret is the only line on standard output."""
+    (secret,) = assistants("keys", "create", "--name", "laptop", "--expires-in", "90d")
+    assert secret.startswith("sk-")
+    head, line = assistants("keys", "list")
+    assert head.split() == [
+        "id",
+        "key",
+        "project",
+        "scope",
+        "created",
+        "last",
+        "used",
+        "state",
+        "name",
+    ]
+    key_id = line.split()[0]
+    assert key_id.startswith("key_")
+    assert f"  sk-…{secret[-4:]}  default  all" in line
+    assert "  never  " in line
+    assert "  good until 20" in line
+    assert line.endswith("  laptop")
+    assert secret not in line
+    assert assistants("keys", "revoke", key_id) == [f"{key_id} is revoked."]
+    assert "  revoked 20" in assistants("keys", "list")[1]
+
+
+def test_projects_without_a_server(assistants: Command) -> None:
+    """A new project is told by its id, under which keys can be made for it."""
+    (project,) = assistants("projects", "create", "Our shop")
+    assert [line.split(maxsplit=1) for line in assistants("projects", "list")] == [
+        ["id", "name"],
+        ["default", "Default project"],
+        [project, "Our shop"],
+    ]
+    assistants("keys", "create", "--project", project, "--scope", "runs")
+    assert f"  {project}  runs  " in assistants("keys", "list")[1]
+
+
+def test_life_of_a_key_beside_a_server(server: ServerProcess) -> None:
+    """The server knows of each change before the command ends."""
+    assert status(server, "anything") == 200
+    made = beside(server, "keys", "create")
+    secret = made.stdout.strip()
+    assert status(server, "anything") == 401
+    assert status(server, secret) == 200
+    listed = beside(server, "keys", "list").stdout
+    key_id = listed.splitlines()[1].split()[0]
+    assert f"This is {key_id} of project default. It is shown only now." in made.stderr
+    assert "never" not in listed
+    beside(server, "keys", "revoke", key_id)
+    assert status(server, secret) == 401
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["keys", "create", "--project", "proj_x"], "there is no project proj_x"),
+        (["keys", "revoke", "key_x"], "there is no key key_x"),
+        (["keys", "create", "--name", "x" * 300], "name: String should have at most 256"),
+    ],
+)
+def test_what_cannot_be_done(
+    server: ServerProcess,
+    assistants: Command,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    """It is told in one line, whoever did not do it."""
+    there = beside(server, *arguments)
+    assert (there.returncode, there.stdout) == (1, "")
+    assert there.stderr.startswith(f"assistants: {said}")
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == there.stderr
+
+
+def test_server_that_does_not_answer(
+    assistants: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that starts or stops has the folder and no channel: the command gives up in the end."""
+    monkeypatch.setattr(administer, "PATIENCE", 0.3)
+    folder = DataFolder(tmp_path / "data")
+    assert main(["keys", "list"]) == 1
+    folder.close()
+    assert "which does not answer; try again in a moment" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("time", ["0d", "90", "1y", "-1d", "d"])
+def test_time_that_is_none(capsys: pytest.CaptureFixture[str], time: str) -> None:
+    """Times have a unit, so that nobody makes a key for 90 seconds by mistake."""
+    with pytest.raises(SystemExit):
+        main(["keys", "create", f"--expires-in={time}"])
+    assert "is no time such as 30m, 12h or 90d" in capsys.readouterr().err
