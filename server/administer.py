@@ -17,6 +17,7 @@ from typing import Final
 from server import control
 from server.access.administration import verbs_of
 from server.access.keys import DEFAULT_PROJECT, Keys
+from server.access.limits import OwnLimits
 from server.access.scopes import SCOPES
 from server.clock import SystemClock
 from server.config import Settings
@@ -27,6 +28,11 @@ from server.db.migrate import upgrade
 from server.ids import RandomIds
 
 PATIENCE: Final = 5.0  # seconds for a server that is starting or stopping
+LIMITS: Final = {
+    "requests-per-minute": "requests a minute",
+    "tokens-per-minute": "tokens a minute",
+    "concurrent-runs": "runs at once, and as many chat completions",
+}
 UNITS: Final = {"m": 60, "h": 3600, "d": 86_400}
 
 
@@ -93,6 +99,10 @@ def add_commands(
     creating.add_argument(
         "--expires-in", metavar="TIME", type=_seconds, help="how long it is good: 30m, 12h, 90d"
     )
+    for flag, what in LIMITS.items():
+        creating.add_argument(
+            f"--{flag}", metavar="N", type=int, help=f"{what} (default: as [limits] says; 0: any)"
+        )
     listing = keys.add_parser("list", help="list the keys", description="List all keys.")
     revoking = keys.add_parser(
         "revoke", help="revoke a key", description="Have the server take a key no more, at once."
@@ -121,7 +131,17 @@ def keys_command(settings: Settings, options: argparse.Namespace) -> int:
             print(f"{options.id} is revoked.")
         case _:
             _print_table(
-                ("id", "key", "project", "scope", "created", "last used", "state", "name"),
+                (
+                    "id",
+                    "key",
+                    "project",
+                    "scope",
+                    "created",
+                    "last used",
+                    "state",
+                    "limits",
+                    "name",
+                ),
                 map(_key_line, administer(settings, "keys.list", {})),
             )
     return 0
@@ -143,6 +163,7 @@ def _create_key(settings: Settings, options: argparse.Namespace) -> None:
         "name": options.name,
         "scope": options.scope,
         "lifetime": options.expires_in,
+        "limits": {name: getattr(options, name) for name in OwnLimits.model_fields},
     }
     made = administer(settings, "keys.create", wanted)
     print(made["secret"])
@@ -162,6 +183,7 @@ def _key_line(key: Json) -> list[str]:
         _when(key["created_at"]),
         _when(key["last_used_at"]) if key["last_used_at"] else "never",
         _state(key),
+        " ".join(f"{name}={most}" for name, most in key["limits"].items()) or "-",
         key["name"],
     ]
 

@@ -23,6 +23,7 @@ from sse_starlette.sse import AppStatus
 from server import __version__, control
 from server.access.administration import verbs_of
 from server.access.keys import Keys
+from server.access.limits import Limits
 from server.api import (
     assistants,
     chat_completions,
@@ -53,7 +54,7 @@ from server.catalog import (
     preload,
 )
 from server.clock import Clock, SystemClock
-from server.config import NGRAMS, ServerSettings, Settings
+from server.config import NGRAMS, LimitsSettings, ServerSettings, Settings
 from server.db.database import Database
 from server.db.folder import DataFolder
 from server.db.migrate import upgrade
@@ -154,7 +155,7 @@ async def running(
             readers=settings.database.readers,
         )
         stack.push_async_callback(asyncio.to_thread, db.close)
-        keys = Keys(db, clock)
+        keys = Keys(db, clock, limits_of_keys(settings.limits))
         await keys.start()
         stack.push_async_callback(keys.stop)
         _refuse_open_door(settings.server, keys)
@@ -216,7 +217,9 @@ async def running(
         stack.push_async_callback(code.stop)
         tools = Toolbox(FileSearch(db, searcher, ingestor), code)
         limits = ExecutorSettings(**settings.runs.model_dump())
-        executor = RunExecutor(db, bus, catalog, pool, cache, clock, ids, limits, metrics, tools)
+        executor = RunExecutor(
+            db, bus, catalog, pool, cache, clock, ids, limits, metrics, tools, keys.charge
+        )
         await executor.start()
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
         completions = Completions(catalog, pool, ids, completion_cap=limits.completion_cap)
@@ -240,6 +243,11 @@ async def running(
             settings.streams,
             settings.files,
         )
+
+
+def limits_of_keys(settings: LimitsSettings) -> Limits:
+    """What holds for a key that has no limits of its own."""
+    return Limits.model_validate(settings.model_dump(include=set(Limits.model_fields)))
 
 
 async def _listen_to_operator(

@@ -120,11 +120,14 @@ class DatabaseSettings(Section):
 
 
 class LimitsSettings(Section):
-    """What a request may ask for at most."""
+    """What a request, and a key, may ask for at most. 0 is no limit of a key."""
 
     body_bytes: Positive = 16 * 2**20
     json_depth: Positive = 64
     body_timeout: Seconds = 60.0
+    requests_per_minute: Count = 0
+    tokens_per_minute: Count = 0
+    concurrent_runs: Count = 0
 
 
 class RunsSettings(Section):
@@ -136,6 +139,8 @@ class RunsSettings(Section):
     tool_rounds: Positive = 100
     worker_deaths: Positive = 2
     restarts: Count = 5
+    project_queue: Positive = 2000
+    queue: Positive = 10_000
 
 
 class StreamsSettings(Section):

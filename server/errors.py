@@ -6,6 +6,9 @@ Texts are OpenAI's own where they are known, since clients match them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
+
+RateKind = Literal["requests", "tokens"]
 
 
 class WireError(Exception):
@@ -57,9 +60,14 @@ class ClientGone(WireError):
 
 
 class TooMany(WireError):
-    """Not now: more is asked for than is taken."""
+    """Not now: more is asked for than is taken. `retry_after` is in seconds, where it is known."""
 
-    type = "requests"
+    def __init__(
+        self, message: str, kind: RateKind = "requests", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, code="rate_limit_exceeded")
+        self.type = kind
+        self.retry_after = retry_after
 
 
 class ServerFault(WireError):
@@ -112,6 +120,36 @@ def missing_scope(scope: str) -> Forbidden:
         "that you have the correct role in your organization (Reader, Writer, Owner) and project "
         "(Viewer, Member, Owner), and if you're using a restricted API key, that it has the "
         "necessary scopes."
+    )
+
+
+def rate_limit_reached(
+    whose: str, kind: RateKind, most: int, used: int, seconds: float, wait: str
+) -> TooMany:
+    """`wait` is the time until there is one again, in words."""
+    unit = {"requests": "RPM", "tokens": "TPM"}[kind]
+    return TooMany(
+        f"Rate limit reached for {whose} on {kind} per min ({unit}): Limit {most}, Used {used}, "
+        f"Requested 1. Please try again in {wait}.",
+        kind,
+        seconds,
+    )
+
+
+def too_many_at_once(what: str, most: int, seconds: float) -> TooMany:
+    """`what` is runs or chat completions."""
+    return TooMany(
+        f"Rate limit reached: at most {most} {what} can be active at once. Please try again in "
+        f"{seconds:g}s.",
+        retry_after=seconds,
+    )
+
+
+def queue_is_full(whose: str, most: int, seconds: float) -> TooMany:
+    return TooMany(
+        f"The queue of {whose} is full: at most {most} runs can wait. Please try again in "
+        f"{seconds:g}s.",
+        retry_after=seconds,
     )
 
 

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.access.limits import Allowance, Limits, OwnLimits
 from server.access.scopes import Scope
 from server.clock import Clock
 from server.control import Rejected
@@ -47,12 +48,13 @@ class NoSuch(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that was not revoked. `expires_at` is in Unix seconds."""
+    """A key that was not revoked, and what it may still have. `expires_at` is in Unix seconds."""
 
     id: str
     project: str
     scope: Scope
     expires_at: int | None
+    allowance: Allowance
 
 
 class NewKey(BaseModel):
@@ -64,14 +66,21 @@ class NewKey(BaseModel):
     name: Annotated[str, Field(max_length=256)] = ""
     scope: Scope = "all"
     lifetime: Annotated[int, Field(gt=0)] | None = None
+    limits: OwnLimits = OwnLimits()
 
 
 class Keys:
-    """The keys of all projects. Owned by the event loop."""
+    """The keys of all projects. Owned by the event loop.
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    `limits` hold for each key that has none of its own, and for all together who call without one.
+    """
+
+    def __init__(self, db: Database, clock: Clock, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        self.without = Allowance(None, limits, clock.monotonic)
         self._db = db
         self._clock = clock
+        self._limits = limits
+        self._by_id: dict[str, Key] = {}
         self._good: dict[str, Key] = {}
         self._used: dict[str, int] = {}
         self._any = False
@@ -106,6 +115,14 @@ class Keys:
             return None
         self._used[key.id] = now
         return key
+
+    def charge(self, key_id: str | None, tokens: int) -> None:
+        """A model was asked for somebody with this key, or without one, and took so many."""
+        key = self._by_id.get(key_id) if key_id else None
+        if key is not None:
+            key.allowance.charge(tokens)
+        elif key_id is None:
+            self.without.charge(tokens)
 
     async def create(self, wanted: NewKey) -> tuple[Record, str]:
         """A new key and its secret, which nobody is told again. Raises NoSuch."""
@@ -157,6 +174,7 @@ class Keys:
                 "sha256": _digest(secret),
                 "hint": f"{PREFIX}…{secret[-HINT_LENGTH:]}",
                 "scope": wanted.scope,
+                "limits": wanted.limits.model_dump(exclude_none=True),
                 "expires_at": wanted.lifetime and tx.now + wanted.lifetime,
             }
         )
@@ -175,10 +193,14 @@ class Keys:
 
     def _know(self, row: Record) -> None:
         self._any = True
-        if row.revoked_at is None:
-            self._good[row.sha256] = Key(row.id, row.project_id, row.scope, row.expires_at)
-        else:
+        if row.revoked_at is not None:
             self._good.pop(row.sha256, None)
+            self._by_id.pop(row.id, None)
+            return
+        limits = OwnLimits(**row.limits).over(self._limits)
+        allowance = Allowance(row.id, limits, self._clock.monotonic)
+        key = Key(row.id, row.project_id, row.scope, row.expires_at, allowance)
+        self._good[row.sha256] = self._by_id[row.id] = key
 
 
 def _digest(secret: str) -> str:

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/chat/completions", route_class=WireRoute)
 async def create(
     body: schemas.CreateChatCompletion, caller: Caller, server: Server, connection: Connected
 ) -> Response:
-    completion = server.completions.create(caller.project, body)
+    completion = server.completions.create(caller.project, body, caller.allowance)
     head = {"id": completion.id, "created": server.clock.now(), "model": body.model}
     if not body.stream:
         return await _whole(completion, head, connection)

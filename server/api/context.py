@@ -7,6 +7,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.access.limits import Allowance
 from server.ids import request_id
 from server.metrics import Metrics
 
@@ -79,13 +80,19 @@ class RequestContext:
 
 
 def answer_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """What the answer to this request carries, whatever it says."""
+    """What the answer to this request carries, whatever it says.
+
+    Of limits the hosted API told only whoever asked a model alone, without a thread.
+    """
+    allowance: Allowance | None = scope["state"].get("allowance")
+    limits = allowance.headers() if allowance is not None else {}
     return [
         (b"x-request-id", request_id_of(scope).encode()),
         (b"openai-processing-ms", str(round(_seconds(scope) * 1000)).encode()),
         (b"openai-version", VERSION),
         (b"openai-organization", b"default"),
         (b"x-content-type-options", b"nosniff"),
+        *((name.encode(), value.encode()) for name, value in limits.items()),
     ]
 
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from server import errors
 from server.access.keys import DEFAULT_PROJECT, Key, Keys
+from server.access.limits import Allowance
 from server.access.scopes import allows, needed
 from server.clock import Clock
 from server.config import FilesSettings, StreamsSettings
@@ -58,23 +59,35 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class CallerIdentity:
-    """Who calls: the project that owns what the call touches."""
+    """Who calls: the project that owns what the call touches, and what it may still take."""
 
     project: str
+    allowance: Allowance
 
 
-_LOCAL = CallerIdentity(DEFAULT_PROJECT)
 ORGANIZATION = "default"
+MODELS_ALONE = frozenset({"/v1/chat/completions", "/v1/embeddings"})
+ASKING_MODELS = MODELS_ALONE | {"/v1/threads/runs", "/v1/threads/{thread_id}/runs"}
 
 
 async def authenticate(request: Request) -> CallerIdentity:
-    """The one place that decides who calls, and whether the caller may do this at all.
+    """The one place that decides who calls, and whether the caller may do this, and now."""
+    caller = _caller(request)
+    allowance, route = caller.allowance, request.scope["route"].path
+    if route in MODELS_ALONE:
+        request.state.allowance = allowance  # told in the answer's headers
+    if route.startswith("/v1/"):
+        allowance.take_request()
+        if request.method == "POST" and route in ASKING_MODELS:
+            allowance.require_tokens()
+    return caller
 
-    For as long as there are no keys everybody is the local project, whatever key he sends.
-    """
+
+def _caller(request: Request) -> CallerIdentity:
+    """For as long as there are no keys everybody is the local project, whatever key he sends."""
     keys: Keys = request.app.state.services.keys
     if not keys.required:
-        return _LOCAL
+        return CallerIdentity(DEFAULT_PROJECT, keys.without)
     secret = _secret_of(request.headers.get("authorization", ""))
     if not secret:
         raise errors.no_key()
@@ -84,7 +97,7 @@ async def authenticate(request: Request) -> CallerIdentity:
     _require_match(request.headers.get("openai-organization"), ORGANIZATION, "organization")
     _require_match(request.headers.get("openai-project"), key.project, "project")
     _require_scope(request, key)
-    return CallerIdentity(key.project)
+    return CallerIdentity(key.project, key.allowance)
 
 
 def _secret_of(header: str) -> str:

@@ -32,6 +32,7 @@ async def create(body: schemas.CreateEmbedding, caller: Caller, server: Server) 
         raise errors.Unavailable(str(problem)) from problem
     except EngineError as problem:
         raise errors.ServerFault(str(problem)) from problem
+    caller.allowance.charge(found.tokens)
     return await asyncio.to_thread(_answer, found, body)
 
 

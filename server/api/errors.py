@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -79,7 +80,13 @@ def error_body(error: errors.WireError) -> schemas.ErrorBody:
 
 async def _wire_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.WireError)
-    return error_response(request, error, HANG_UP if isinstance(error, errors.TooSlow) else None)
+    return error_response(request, error, _headers_of(error))
+
+
+def _headers_of(error: errors.WireError) -> dict[str, str] | None:
+    if isinstance(error, errors.TooMany) and error.retry_after is not None:
+        return {"retry-after": str(math.ceil(error.retry_after))}
+    return HANG_UP if isinstance(error, errors.TooSlow) else None
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

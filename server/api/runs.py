@@ -27,7 +27,7 @@ async def create_with_thread(
     body: schemas.CreateThreadAndRun, caller: Caller, server: Server
 ) -> Response:
     run = await server.db.write(
-        lambda tx: server.lifecycle.create_with_thread(tx, caller.project, body)
+        lambda tx: server.lifecycle.create_with_thread(tx, caller.project, body, caller.allowance)
     )
     return _answer(server, run, body.stream)
 
@@ -42,7 +42,12 @@ async def create(
 ) -> Response:
     run = await server.db.write(
         lambda tx: server.lifecycle.create(
-            tx, caller.project, thread_id, body, shows_results=query.with_content
+            tx,
+            caller.project,
+            thread_id,
+            body,
+            caller.allowance,
+            shows_results=query.with_content,
         )
     )
     return _answer(server, run, body.stream)

@@ -280,6 +280,19 @@ class Runs(Store):
     def _first(self, statement: Select[Any], **values: Any) -> Record | None:
         return self.connection.execute(statement, values).first()
 
+    def in_queue(self, most: int, project: str | None = None) -> int:
+        """How many wait to be claimed, of all or of one project, counted up to `most`."""
+        if project is None:
+            return self._number(statements.NUMBER_IN_QUEUE, most=most)
+        return self._number(statements.NUMBER_IN_QUEUE_OF, most=most, project=project)
+
+    def active_of_key(self, key_id: str | None, most: int) -> int:
+        """How many are active that were created with a key, or without one, up to `most`."""
+        return self._number(statements.NUMBER_ACTIVE_OF, most=most, key=key_id)
+
+    def _number(self, statement: Select[Any], **values: Any) -> int:
+        return int(self.connection.execute(statement, values).scalar_one())
+
     def queued_for(self, model_id: str, most: int) -> Sequence[Record]:
         """The oldest runs that wait for a model."""
         wanted = {"model": model_id, "most": most}

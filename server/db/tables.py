@@ -73,7 +73,7 @@ class Project(SQLModel, table=True):
 class ApiKey(SQLModel, table=True):
     """A key: the SHA-256 of its secret, and a `hint` by which its owner knows it again.
 
-    The row stays when the key is revoked.
+    The row stays when the key is revoked. `limits` are its own, where it has any.
     """
 
     __tablename__ = "api_key"
@@ -87,6 +87,9 @@ class ApiKey(SQLModel, table=True):
     sha256: str = Field(unique=True)
     hint: str
     scope: str
+    limits: dict[str, int] = Field(
+        sa_column=Column(JSON(none_as_null=True), nullable=False, server_default="{}")
+    )
     expires_at: int | None = None
     revoked_at: int | None = None
     last_used_at: int | None = None
@@ -146,7 +149,7 @@ class Run(SQLModel, table=True):
     `fence` grows with every claim: a write that carries an older one is refused. `held` runs wait
     their turn behind an active run of their thread. `model_id` is the configured model that `model`
     was resolved to. `shows_results`: its events tell what searches found. `worker_deaths` and
-    `restarts` count what the run has survived.
+    `restarts` count what the run has survived. `api_key_id` is whose limits it counts against.
     """
 
     __tablename__ = "run"
@@ -155,6 +158,7 @@ class Run(SQLModel, table=True):
         _partial("uq_run_active_thread", "thread_id", where=AT_WORK, unique=True),
         _partial("ix_run_active", "status", "seq", where=IS_ACTIVE),
         _partial("ix_run_queue", "project_id", "seq", where=IN_QUEUE),
+        _partial("ix_run_key", "api_key_id", where=IS_ACTIVE),
     )
 
     seq: int | None = Field(default=None, primary_key=True)
@@ -197,6 +201,7 @@ class Run(SQLModel, table=True):
     attempt: int = 0
     lease_owner: str | None = None
     lease_expires_at: int | None = None
+    api_key_id: str | None = None
     worker_deaths: int = 0
     restarts: int = 0
 

@@ -146,6 +146,12 @@ class Completion:
             ),
         )
 
+    @property
+    def tokens(self) -> int:
+        """What it has taken so far, of prompts and answers."""
+        calls = [turn.call for turn in self._turns]
+        return sum(call.prompt_tokens + call.completion_tokens for call in calls if call)
+
     async def _hear(self) -> Written | None:
         news = await self._news.get()
         if isinstance(news, BaseException):
@@ -198,6 +204,6 @@ def _told(model: Model) -> Iterator[None]:
     except EngineUnavailable as problem:
         raise errors.Unavailable(str(problem)) from problem
     except RateLimited as problem:
-        raise errors.TooMany(str(problem), code="rate_limit_exceeded") from problem
+        raise errors.TooMany(str(problem)) from problem
     except EngineError as problem:
         raise errors.ServerFault(str(problem)) from problem

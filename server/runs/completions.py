@@ -7,6 +7,7 @@ import contextlib
 from functools import partial
 
 from server import errors, schemas
+from server.access.limits import Allowance
 from server.engine.pool import ModelPool
 from server.ids import IdSource
 from server.runs.chat_request import conversation_of, require_sense, turn_requests
@@ -26,7 +27,7 @@ class Completions:
         self._pool = pool
         self._ids = ids
         self._completion_cap = completion_cap
-        self._open: set[Completion] = set()
+        self._open: dict[Completion, Allowance] = {}
         self._none_open = asyncio.Event()
         self._none_open.set()
         self._stopping = False
@@ -36,8 +37,13 @@ class Completions:
         """How many are not closed."""
         return len(self._open)
 
-    def create(self, project: str, body: schemas.CreateChatCompletion) -> Completion:
-        """What was asked, to be begun and closed. Raises WireError for a request without sense."""
+    def create(
+        self, project: str, body: schemas.CreateChatCompletion, allowance: Allowance
+    ) -> Completion:
+        """What was asked, to be begun and closed. Raises WireError for a request without sense.
+
+        It is within the caller's allowance, to which its tokens are charged when it is closed.
+        """
         if self._stopping:
             raise errors.Unavailable(GOING)
         require_sense(body)
@@ -45,7 +51,8 @@ class Completions:
         model = self._require(body.model)
         asks = partial(turn_requests, body, messages, project, model, self._completion_cap)
         completion = Completion(model, self._pool, self._ids, asks, self._closed)
-        self._open.add(completion)
+        allowance.begin_completion()
+        self._open[completion] = allowance
         self._none_open.clear()
         return completion
 
@@ -69,6 +76,8 @@ class Completions:
         return model
 
     def _closed(self, completion: Completion) -> None:
-        self._open.discard(completion)
+        allowance = self._open.pop(completion, None)
+        if allowance is not None:
+            allowance.end_completion(completion.tokens)
         if not self._open:
             self._none_open.set()

@@ -31,7 +31,7 @@ from server.runs.events import EventBus
 from server.runs.execution import SERVER_ERROR, Limits, RunExecution
 from server.runs.lifecycle import Lifecycle
 from server.runs.models import Catalog
-from server.runs.progress import Ending, Progress
+from server.runs.progress import Charge, Ending, Progress
 from server.runs.replay import Marked, rebuilt
 from server.runs.state import TERMINAL, Claim, RunMoved
 from server.tools.toolbox import Toolbox
@@ -45,7 +45,10 @@ LAST_WRITES = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ExecutorSettings:
-    """Times in seconds. `restarts`: how often a run is queued again after the server died."""
+    """Times in seconds. `restarts`: how often a run is queued again after the server died.
+
+    `project_queue` and `queue` runs may wait, of a project and of all.
+    """
 
     expires_after: int = 600
     sweep_interval: float = 1.0
@@ -53,6 +56,8 @@ class ExecutorSettings:
     tool_rounds: int = 100
     worker_deaths: int = 2
     restarts: int = 5
+    project_queue: int = 2000
+    queue: int = 10_000
 
 
 class RunExecutor:
@@ -70,8 +75,16 @@ class RunExecutor:
         settings: ExecutorSettings,
         metrics: Metrics,
         tools: Toolbox,
+        charge: Charge,
     ) -> None:
-        self.lifecycle = Lifecycle(bus, catalog, self, expires_after=settings.expires_after)
+        self.lifecycle = Lifecycle(
+            bus,
+            catalog,
+            self,
+            expires_after=settings.expires_after,
+            project_queue=settings.project_queue,
+            queue=settings.queue,
+        )
         self._db = db
         self._bus = bus
         self._catalog = catalog
@@ -82,7 +95,7 @@ class RunExecutor:
         self._settings = settings
         self._metrics = metrics
         self._tools = tools
-        self._progress = Progress(Announcer(bus))
+        self._progress = Progress(Announcer(bus), charge)
         self._context = ContextBuilder(
             db, completion_cap=settings.completion_cap, tool_rounds=settings.tool_rounds
         )

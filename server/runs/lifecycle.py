@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from server import errors, schemas
+from server.access.limits import AT_ONCE_RETRY, EVERYBODY, Allowance
 from server.db.database import Tx
 from server.db.stores import Record
 from server.runs import conversation
@@ -56,16 +57,28 @@ class Resumed:
 
 
 class Lifecycle:
-    """Creates, claims, resumes, cancels and expires runs. `expires_after` is in seconds."""
+    """Creates, claims, resumes, cancels and expires runs. `expires_after` is in seconds.
+
+    No run is created where `project_queue` of its project wait, or `queue` of all.
+    """
 
     def __init__(
-        self, bus: EventBus, catalog: Catalog, signals: Signals, *, expires_after: int
+        self,
+        bus: EventBus,
+        catalog: Catalog,
+        signals: Signals,
+        *,
+        expires_after: int,
+        project_queue: int,
+        queue: int,
     ) -> None:
         self._bus = bus
         self._catalog = catalog
         self._signals = signals
         self._announce = Announcer(bus)
         self._expires_after = expires_after
+        self._project_queue = project_queue
+        self._queue_length = queue
 
     def create(
         self,
@@ -73,16 +86,17 @@ class Lifecycle:
         project: str,
         thread_id: str,
         body: schemas.CreateRun,
+        allowance: Allowance,
         *,
         shows_results: bool = False,
     ) -> Record:
-        """Queue a run on a thread, with its additional messages.
+        """Queue a run on a thread, with its additional messages, within the caller's allowance.
 
         Its events tell the texts that searches found if it `shows_results`.
 
         Raises no_such, thread_has_active_run, no_such_tool, no_tools_to_choose_from,
         model_not_found, makes_embeddings_only, only_ranks, nothing_to_answer, no_such_file,
-        not_for_retrieval, too_many_files_of_thread.
+        not_for_retrieval, too_many_files_of_thread, queue_is_full, too_many_at_once.
         """
         found = tx.threads.with_active_run(project, thread_id)
         if found is None:
@@ -91,16 +105,20 @@ class Lifecycle:
         if found.run_id is not None:
             raise errors.thread_has_active_run(thread_id, found.run_id)
         conversation.insert_messages(tx, project, thread_id, body.additional_messages or ())
-        run = self._insert(tx, project, thread_id, assistant, body, shows_results=shows_results)
+        run = self._insert(
+            tx, project, thread_id, assistant, body, allowance, shows_results=shows_results
+        )
         self._queue(tx, run)
         return run
 
-    def create_with_thread(self, tx: Tx, project: str, body: schemas.CreateThreadAndRun) -> Record:
+    def create_with_thread(
+        self, tx: Tx, project: str, body: schemas.CreateThreadAndRun, allowance: Allowance
+    ) -> Record:
         """A new thread and a run on it, in one go. Raises as `create`, and no_such_vector_store."""
         assistant = conversation.require_assistant(tx, project, body.assistant_id)
         require_resources(tx, project, body.tool_resources)
         thread = conversation.create_thread(tx, project, body.thread)
-        run = self._insert(tx, project, thread.id, assistant, body)
+        run = self._insert(tx, project, thread.id, assistant, body, allowance)
         self._announce.thread(tx, thread, run.id)
         self._queue(tx, run)
         return run
@@ -215,6 +233,7 @@ class Lifecycle:
         thread_id: str,
         assistant: Record,
         body: schemas.CreateRun | schemas.CreateThreadAndRun,
+        allowance: Allowance,
         *,
         shows_results: bool = False,
     ) -> Record:
@@ -231,6 +250,7 @@ class Lifecycle:
             raise errors.only_ranks(values["model"])
         if not values["instructions"] and not tx.messages.any_from_user(thread_id):
             raise errors.nothing_to_answer()
+        self._require_room(tx, project, allowance)
         run = tx.runs.insert(
             {
                 "id": tx.ids.new("run"),
@@ -242,6 +262,7 @@ class Lifecycle:
                 "expires_at": tx.now + self._expires_after,
                 "model_id": model.id,
                 "shows_results": shows_results,
+                "api_key_id": allowance.key_id,
                 "held": False,
                 "fence": 0,
                 "attempt": 0,
@@ -252,6 +273,18 @@ class Lifecycle:
         )
         note_use(tx, run, assistant)
         return run
+
+    def _require_room(self, tx: Tx, project: str, allowance: Allowance) -> None:
+        """For one more run. Raises queue_is_full, too_many_at_once."""
+        most = allowance.limits.concurrent_runs
+        if most and tx.runs.active_of_key(allowance.key_id, most) >= most:
+            raise errors.too_many_at_once("runs", most, AT_ONCE_RETRY)
+        most = self._project_queue
+        if tx.runs.in_queue(most, project) >= most:
+            raise errors.queue_is_full(f"project {project}", most, AT_ONCE_RETRY)
+        most = self._queue_length
+        if tx.runs.in_queue(most) >= most:
+            raise errors.queue_is_full(EVERYBODY, most, AT_ONCE_RETRY)
 
     def _queue(self, tx: Tx, run: Record) -> None:
         self._announce.run(tx, run, new=True)

@@ -6,8 +6,9 @@ A verb raises RunMoved when the run was cancelled, expired, deleted or claimed a
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from server.db.database import Tx
@@ -18,6 +19,8 @@ from server.runs.lifecycle import close_answered, close_step, finish
 from server.runs.state import Claim, RunMoved, move
 from server.runs.turns import ModelCall
 from server.schemas import JsonObject, RunStatus, image_part
+
+Charge = Callable[[str | None, int], None]  # the id of a key, and tokens that a model took
 
 MESSAGE_REASON = {
     "incomplete": "max_tokens",
@@ -58,10 +61,11 @@ class Ending:
 
 
 class Progress:
-    """The writes of executions."""
+    """The writes of executions. What models took is charged to the run's key once it is durable."""
 
-    def __init__(self, announce: Announcer) -> None:
+    def __init__(self, announce: Announcer, charge: Charge) -> None:
         self._announce = announce
+        self._charge = charge
 
     def begin_message(self, tx: Tx, claim: Claim) -> Record:
         """Open a message step and its empty message, which is returned."""
@@ -89,7 +93,7 @@ class Progress:
     def end_calls(self, tx: Tx, claim: Claim, calls: Sequence[JsonObject], cost: ModelCall) -> None:
         """Close the open tool step, whose calls were all answered here, in mid-claim."""
         run = held(tx, claim)
-        step = close_answered(tx, self._called(tx, claim, cost), calls)
+        step = close_answered(tx, self._called(tx, run, cost), calls)
         self._announce.step(tx, step, with_content=run.shows_results)
 
     def require_action(
@@ -99,8 +103,7 @@ class Progress:
 
         Calls of the server's own tools are among them with their answers.
         """
-        held(tx, claim)
-        step = self._called(tx, claim, cost)
+        step = self._called(tx, held(tx, claim), cost)
         tx.steps.update(step.seq, {"step_details": details_of(calls)})
         waiting = [_asked(call) for call in calls if call["type"] == "function"]
         action = {
@@ -118,11 +121,11 @@ class Progress:
         if step is not None and step.type == "tool_calls":
             tx.steps.update(step.seq, {"step_details": details_of(calls)})
 
-    def _called(self, tx: Tx, claim: Claim, cost: ModelCall) -> Record:
+    def _called(self, tx: Tx, run: Record, cost: ModelCall) -> Record:
         """The open tool step, once what its calls cost is recorded."""
-        step = tx.steps.in_progress(claim.run_id)
+        step = tx.steps.in_progress(run.id)
         assert step is not None, "the tool step is open"
-        self._record(tx, claim.run_id, step.id, cost)
+        self._record(tx, run, step.id, cost)
         return step
 
     def end(self, tx: Tx, claim: Claim, ending: Ending) -> None:
@@ -130,7 +133,7 @@ class Progress:
         run = held(tx, claim, also_cancelling=ending.to in ("cancelled", "expired"))
         if ending.call is not None:
             step = tx.steps.in_progress(run.id)
-            self._record(tx, run.id, step.id if step else None, ending.call)
+            self._record(tx, run, step.id if step else None, ending.call)
         self._close_message(tx, run.id, ending.to, ending.said, ending.message_reason)
         status = STEP_STATUS.get(ending.to, ending.to)
         self._close_step(tx, run, "failed" if ending.unfinished_call else status, ending)
@@ -188,12 +191,14 @@ class Progress:
             closed = close_step(tx, step, to, last_error=error)
             self._announce.step(tx, closed, with_content=run.shows_results)
 
-    def _record(self, tx: Tx, run_id: str, step_id: str | None, cost: ModelCall) -> None:
+    def _record(self, tx: Tx, run: Record, step_id: str | None, cost: ModelCall) -> None:
+        tokens = cost.prompt_tokens + cost.completion_tokens
+        tx.after_commit(partial(self._charge, run.api_key_id, tokens))
         tx.turns.insert(
             {
-                "run_id": run_id,
+                "run_id": run.id,
                 "step_id": step_id,
-                "ordinal": tx.turns.spent_by_run(run_id).turns,
+                "ordinal": tx.turns.spent_by_run(run.id).turns,
                 "created_at": tx.now,
                 "model_fingerprint": cost.fingerprint,
                 "prompt_tokens": cost.prompt_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -63,16 +64,8 @@ def test_life_of_a_key_without_a_server(assistants: Command) -> None:
     (secret,) = assistants("keys", "create", "--name", "laptop", "--expires-in", "90d")
     assert secret.startswith("sk-")
     head, line = assistants("keys", "list")
-    assert head.split() == [
-        "id",
-        "key",
-        "project",
-        "scope",
-        "created",
-        "last",
-        "used",
-        "state",
-        "name",
+    assert re.split(" {2,}", head) == [
+        *("id", "key", "project", "scope", "created", "last used", "state", "limits", "name")
     ]
     key_id = line.split()[0]
     assert key_id.startswith("key_")
@@ -83,6 +76,15 @@ def test_life_of_a_key_without_a_server(assistants: Command) -> None:
     assert secret not in line
     assert assistants("keys", "revoke", key_id) == [f"{key_id} is revoked."]
     assert "  revoked 20" in assistants("keys", "list")[1]
+
+
+def test_limits_of_a_key(assistants: Command) -> None:
+    """Those that it is given are listed with it; a limit may be none."""
+    assistants("keys", "create")
+    assistants("keys", "create", "--requests-per-minute", "60", "--concurrent-runs", "0")
+    _, plain, own = assistants("keys", "list")
+    assert plain.endswith("  good   -")
+    assert own.endswith("  good   requests_per_minute=60 concurrent_runs=0")
 
 
 def test_projects_without_a_server(assistants: Command) -> None:
@@ -118,6 +120,7 @@ def test_life_of_a_key_beside_a_server(server: ServerProcess) -> None:
         (["keys", "create", "--project", "proj_x"], "there is no project proj_x"),
         (["keys", "revoke", "key_x"], "there is no key key_x"),
         (["keys", "create", "--name", "x" * 300], "name: String should have at most 256"),
+        (["keys", "create", "--tokens-per-minute", "-1"], "limits.tokens_per_minute: Input should"),
     ],
 )
 def test_what_cannot_be_done(

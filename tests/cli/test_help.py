@@ -48,7 +48,10 @@ def test_version_of_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
         (["keys", "--help"], ["create", "list", "revoke"]),
         (
             ["keys", "create", "--help"],
-            ["--project", "--name", "--scope", "--expires-in", "90d", "--data-dir", "--config"],
+            [
+                *("--project", "--name", "--scope", "--expires-in", "90d", "--data-dir"),
+                *("--requests-per-minute", "--tokens-per-minute", "--concurrent-runs"),
+            ],
         ),
         (["keys", "list", "--help"], ["--data-dir", "--config"]),
         (["keys", "revoke", "--help"], ["ID", "--data-dir", "--config"]),

@@ -117,6 +117,7 @@ def test_conditions_of_partial_indexes(path: Path, tmp_path: Path) -> None:
         "ix_assistant_stores",
         "ix_file_expiry",
         "ix_run_active",
+        "ix_run_key",
         "ix_run_queue",
         "ix_thread_files",
         "ix_thread_stores",

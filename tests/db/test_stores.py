@@ -302,6 +302,10 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
     def queries(tx: Tx) -> None:
         run = rows.run(tx, thread.id)
         tx.runs.next_queued(["tiny", "other"])
+        tx.runs.in_queue(5)
+        tx.runs.in_queue(5, rows.PROJECT)
+        tx.runs.active_of_key("key_1", 5)
+        tx.runs.active_of_key(None, 5)
         tx.runs.active_in_thread(thread.id)
         tx.runs.active()
         tx.runs.count_by_status()
@@ -352,9 +356,10 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         ]
 
     found = await db.write(plans)
-    no_tables = ("SCAN json_each", "SCAN call VIRTUAL TABLE", "SCAN CONSTANT ROW")
+    no_tables = ("SCAN json_each", "SCAN call VIRTUAL TABLE", "SCAN CONSTANT ROW", "SCAN anon_1")
     scans = [plan for plan in found if plan.startswith("SCAN") and not plan.startswith(no_tables)]
-    assert all("ix_run_active" in plan for plan in scans), scans
+    assert all("ix_run_active" in plan or "ix_run_queue" in plan for plan in scans), scans
+    assert sum("SEARCH run USING INDEX ix_run_key" in plan for plan in found) == 2
     assert any("SEARCH run USING INDEX ix_run_active (status=?)" in plan for plan in found)
     assert any("SEARCH run USING INDEX uq_run_active_thread" in plan for plan in found)
     assert not [plan for plan in found if plan.startswith("USE TEMP B-TREE FOR ORDER BY")][1:]

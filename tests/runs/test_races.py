@@ -109,7 +109,11 @@ async def test_cancel_as_soon_as_it_is_created(story: Story) -> None:
     body = schemas.CreateRun.model_validate({"assistant_id": story.assistant_id})
     for _ in range(12):
         create = partial(
-            services.lifecycle.create, project="default", thread_id=story.thread_id, body=body
+            services.lifecycle.create,
+            project="default",
+            thread_id=story.thread_id,
+            body=body,
+            allowance=services.keys.without,
         )
         run = await services.db.write(create)
         cancel = partial(
