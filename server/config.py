@@ -37,6 +37,7 @@ OPENAI_NAMES = (
     "gpt-3.5-turbo",
     "gpt-*",
     "chatgpt-*",
+    "codex-*",
     "o1*",
     "o3*",
     "o4*",

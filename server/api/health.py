@@ -13,15 +13,27 @@ from server.api.respond import wire
 
 router = APIRouter()
 
+STATUS = {
+    "type": "object",
+    "properties": {"status": {"type": "string"}},
+    "required": ["status"],
+}
+TOLD = {"content": {"application/json": {"schema": STATUS}}}
+TEXT = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
-@router.get("/healthz", operation_id="liveness")
+
+@router.get("/healthz", operation_id="liveness", responses={200: TOLD})
 @router.head("/healthz", include_in_schema=False)
 async def liveness() -> Response:
     """The process answers."""
     return wire({"status": "ok"})
 
 
-@router.get("/readyz", operation_id="readiness")
+@router.get(
+    "/readyz",
+    operation_id="readiness",
+    responses={200: TOLD, 503: {"description": "Stopping", **TOLD}},
+)
 @router.head("/readyz", include_in_schema=False)
 async def readiness(request: Request, server: Server) -> Response:
     """200 while runs are taken; 503 from the moment the server begins to stop.
@@ -34,7 +46,7 @@ async def readiness(request: Request, server: Server) -> Response:
     return wire(said, 200 if request.app.state.ready else 503)
 
 
-@router.get("/metrics", operation_id="metrics")
+@router.get("/metrics", operation_id="metrics", response_class=Response, responses={200: TEXT})
 async def metrics(caller: Caller, server: Server) -> Response:
     """Prometheus text."""
     return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")

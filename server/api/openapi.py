@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -10,16 +11,40 @@ from pydantic import BaseModel
 from server import schemas
 from server.api.respond import FILES
 
+Json = dict[str, Any]
+
+COMPONENT: Final = "#/components/schemas/{model}"
+FORMS: Final[dict[str, type[BaseModel]]] = {
+    "createFile": schemas.CreateFile,
+    "addUploadPart": schemas.AddUploadPart,
+}
+STREAMS: Final[dict[str, type[BaseModel]]] = {
+    "createChatCompletion": schemas.ChatCompletionStreamEvent,
+    "createRun": schemas.AssistantStreamEvent,
+    "createThreadAndRun": schemas.AssistantStreamEvent,
+    "streamRunEvents": schemas.AssistantStreamEvent,
+    "submitToolOuputsToRun": schemas.AssistantStreamEvent,
+}
+ALWAYS_REFUSED: Final = frozenset({"deleteModel"})
+BEHIND_BETA: Final = ("/v1/assistants", "/v1/threads")
+BETA_HEADER: Final = {
+    "name": "OpenAI-Beta",
+    "in": "header",
+    "required": True,
+    "schema": {"type": "string", "const": "assistants=v2"},
+}
+KEY: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Not needed where the server has no keys.",
+}
+
 
 def describe(app: FastAPI) -> None:
-    """Errors are 400s in OpenAI's form, never 422s; run endpoints can answer with a stream.
-
-    Assistants and threads need a header, and two routes a form, which they read without a
-    parameter.
-    """
+    """Have the application publish the document with corrections."""
     generate = app.openapi
 
-    def openapi() -> dict[str, Any]:
+    def openapi() -> Json:
         if app.openapi_schema is None:
             _correct(generate())
         assert app.openapi_schema is not None
@@ -28,61 +53,58 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _correct(document: dict[str, Any]) -> None:
-    components = document["components"]["schemas"]
+def _correct(document: Json) -> None:
+    components = document["components"]
     for name in ("HTTPValidationError", "ValidationError"):
-        components.pop(name, None)
-    undeclared: list[type[BaseModel]] = [schemas.ErrorBody, schemas.FileErrorBody]
-    for model in (*undeclared, *FORMS.values()):
-        schema = model.model_json_schema(ref_template=COMPONENT)
-        components.update(schema.pop("$defs", {}))
-        components[model.__name__] = schema
+        components["schemas"].pop(name, None)
+    for name, schema in _undeclared():
+        components["schemas"].setdefault(name, schema)
+    components["securitySchemes"] = {"key": KEY}
     for path, methods in document["paths"].items():
-        error = schemas.FileErrorBody if path.startswith(FILES) else schemas.ErrorBody
-        for operation in methods.values():
-            name = operation.get("operationId", "")
-            _correct_responses(operation["responses"], name, error)
-            if name in FORMS:
-                form = {"multipart/form-data": _schema_of(FORMS[name])}
-                operation["requestBody"] = {"required": True, "content": form}
-            if path.startswith(BEHIND_BETA):
-                operation.setdefault("parameters", []).append(BETA_HEADER)
+        if path.startswith("/v1/"):
+            for operation in methods.values():
+                _correct_operation(path, operation)
 
 
-def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    return {"schema": {"$ref": COMPONENT.format(model=model.__name__)}}
+def _undeclared() -> Iterator[tuple[str, Json]]:
+    """The schemas that no endpoint declares: of errors, of forms, and of what streams carry."""
+    errors: tuple[type[BaseModel], ...] = (schemas.ErrorBody, schemas.FileErrorBody)
+    for model in (*FORMS.values(), *errors, *STREAMS.values()):
+        given = model in FORMS.values()
+        schema = model.model_json_schema(
+            mode="validation" if given else "serialization", ref_template=COMPONENT
+        )
+        yield from schema.pop("$defs", {}).items()
+        yield model.__name__, schema
 
 
-def _correct_responses(
-    responses: dict[str, Any], operation: str, error_body: type[BaseModel]
-) -> None:
-    error = _schema_of(error_body)
+def _correct_operation(path: str, operation: Json) -> None:
+    """Errors are in OpenAI's form, and none is a 422; a stream is one of the answers to some.
+
+    Assistants and threads need a header, and two routes a form, which they read without a
+    parameter.
+    """
+    name, responses = operation["operationId"], operation["responses"]
+    error = _json(schemas.FileErrorBody if path.startswith(FILES) else schemas.ErrorBody)
     responses.pop("422", None)
-    responses["4XX"] = {"description": "Refused", "content": {"application/json": error}}
-    if operation in STREAMING:
-        responses["200"].setdefault("content", {})["text/event-stream"] = {
-            "schema": {"type": "string"}
-        }
+    responses["4XX"] = {"description": "Refused", "content": error}
+    responses["5XX"] = {"description": "A fault, or not now", "content": error}
+    if name in ALWAYS_REFUSED:
+        del responses["200"]
+    if name in STREAMS:
+        answer = responses["200"].setdefault("content", {})
+        answer["text/event-stream"] = {"schema": _reference(STREAMS[name])}
+    if name in FORMS:
+        form = {"multipart/form-data": {"schema": _reference(FORMS[name])}}
+        operation["requestBody"] = {"required": True, "content": form}
+    if path.startswith(BEHIND_BETA):
+        operation.setdefault("parameters", []).append(BETA_HEADER)
+    operation["security"] = [{"key": []}, {}]
 
 
-COMPONENT = "#/components/schemas/{model}"
-FORMS: dict[str, type[BaseModel]] = {
-    "createFile": schemas.CreateFile,
-    "addUploadPart": schemas.AddUploadPart,
-}
-BEHIND_BETA = ("/v1/assistants", "/v1/threads")
-BETA_HEADER = {
-    "name": "OpenAI-Beta",
-    "in": "header",
-    "required": True,
-    "schema": {"type": "string", "const": "assistants=v2"},
-}
-STREAMING = frozenset(
-    {
-        "createChatCompletion",
-        "createRun",
-        "createThreadAndRun",
-        "streamRunEvents",
-        "submitToolOuputsToRun",
-    }
-)
+def _json(model: type[BaseModel]) -> Json:
+    return {"application/json": {"schema": _reference(model)}}
+
+
+def _reference(model: type[BaseModel]) -> Json:
+    return {"$ref": COMPONENT.format(model=model.__name__)}

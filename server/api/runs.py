@@ -101,7 +101,11 @@ async def submit_tool_outputs(
     return _answer(server, resumed.run, body.stream, resumed.after())
 
 
-@router.get("/{thread_id}/runs/{run_id}/events", operation_id="streamRunEvents")
+@router.get(
+    "/{thread_id}/runs/{run_id}/events",
+    operation_id="streamRunEvents",
+    response_class=Response,
+)
 async def events(
     thread_id: str,
     run_id: str,

@@ -33,6 +33,7 @@ from server.schemas.embeddings import (
 )
 from server.schemas.encoding import compact, pretty, to_wire
 from server.schemas.errors import Error, ErrorBody, ErrorDetail, FileErrorBody
+from server.schemas.events import AssistantStreamEvent, ChatCompletionStreamEvent
 from server.schemas.files import (
     AddUploadPart,
     CompleteUpload,
@@ -107,11 +108,13 @@ __all__ = [
     "Assistant",
     "AssistantDeleted",
     "AssistantMessage",
+    "AssistantStreamEvent",
     "Attachment",
     "ChatAnswer",
     "ChatChoice",
     "ChatCompletion",
     "ChatCompletionDetails",
+    "ChatCompletionStreamEvent",
     "ChatFinishReason",
     "ChatFunctionCall",
     "ChatImagePart",

@@ -118,10 +118,13 @@ class CreateFileBatch(Given):
     Files are told by their ids, all with the same strategy and attributes, or each with its own.
     """
 
-    file_ids: Annotated[list[str], Field(min_length=1, max_length=2000, fail_fast=True)] = []
+    file_ids: Annotated[
+        list[str], Field(min_length=1, max_length=2000, fail_fast=True, default_factory=list)
+    ]
     files: Annotated[
-        list[CreateVectorStoreFile], Field(min_length=1, max_length=2000, fail_fast=True)
-    ] = []
+        list[CreateVectorStoreFile],
+        Field(min_length=1, max_length=2000, fail_fast=True, default_factory=list),
+    ]
     chunking_strategy: ChunkingStrategy = AUTO_CHUNKING
     attributes: Attributes | None = None
 
