@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.api.wire import World, answer_of
+from tests.api.wire import SMALLEST, World, answer_of
 from tests.covering import body_schema, form_schema, parts, routes
 from tests.forms import BOUNDARY, FORM, form, part
 
@@ -86,6 +86,30 @@ async def test_any_json_is_taken_or_told_off(spare: World, route: str, data: Any
 @BOUNDED
 async def test_any_bytes_are_told_off(spare: World, route: str, content: bytes) -> None:
     """What is not even JSON."""
+    in_form(await spare.http.post(spare.url(route), content=content))
+
+
+PIECES = (
+    *(b"{ } [ ] , : - . 0 e null NaN -Infinity 1e999 0x1".split(b" ")),
+    *(b'"', b'"a":', b'"\\ud800"', b"\\", b"\\u00", b"\0", b"\n", b"\xff", b"\xed\xa0\x80"),
+)
+
+
+@pytest.mark.parametrize("route", WITH_BODY)
+@given(
+    data=st.data(),
+    cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), st.sampled_from(PIECES))),
+)
+@BOUNDED
+async def test_any_bytes_within_json_are_taken_or_told_off(
+    spare: World, route: str, data: Any, cuts: list[tuple[float, int, bytes]]
+) -> None:
+    """A body in which bytes are others, are missing, or were put in."""
+    body = {**SMALLEST.get(route, {}), **data.draw(mutated(route))}
+    content = json.dumps(body, ensure_ascii=False).encode()
+    for place, length, piece in cuts:
+        at = int(place * len(content))
+        content = content[:at] + piece + content[at + length :]
     in_form(await spare.http.post(spare.url(route), content=content))
 
 

@@ -48,12 +48,15 @@ def test_both_images_run_alike() -> None:
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_compose_opens_the_server_to_this_machine_only(name: str) -> None:
-    """Serving without keys is allowed inside the container, and published on loopback."""
+    """Without keys it is published on loopback; it can write its data only, and has no powers."""
     service = services()[name]
     settings = load_settings(environ={"ASSISTANTS_SERVER__ALLOW_OPEN": environment(service)})
     assert settings.server.allow_open
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert "cap_add" not in service
     assert service["build"]["target"] in stages()
 
 

@@ -58,6 +58,15 @@ def test_the_oldest_versions_are_the_checked_ones() -> None:
             assert any(version.startswith(oldest) for version in versions), requirement
 
 
+@pytest.mark.parametrize("path", ["Makefile", "tools/install_image.sh"])
+def test_nothing_is_installed_without_its_hash(path: str) -> None:
+    """But for what was made on the machine itself, and the one tool that makes the locks."""
+    calls = re.findall(r"(?:\$\(PIP\)|\$install) (.*)", (ROOT / path).read_text())
+    assert len(calls) >= 4
+    for call in calls:
+        assert call.startswith(("--require-hashes ", "'uv>=")) or "--no-index" in call, call
+
+
 def test_checks_run_on_what_is_shipped() -> None:
     """What the server needs has the same versions in the image and in the checks."""
     shipped, checked = (
