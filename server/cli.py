@@ -1,4 +1,4 @@
-"""The command `assistants`: serve, administer, list models, make what is fetched once."""
+"""The command `assistants`: serve, administer, back up, list models, make what is fetched once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -22,6 +23,7 @@ from server import __version__, failpoints, logs
 from server.administer import add_commands, keys_command, projects_command
 from server.api.deps import Services
 from server.app import OpenDoor, create_app, listen, running, serve, stop_on_signals
+from server.backup import About, NoBackup, back_up, restore
 from server.catalog import (
     ModelProblem,
     chosen_model,
@@ -97,6 +99,21 @@ def parser() -> argparse.ArgumentParser:
     _data_dir(serving)
     _common(serving)
     add_commands(commands, _on_data)
+    saving = commands.add_parser(
+        "backup",
+        help="copy the data folder",
+        description="Copy the data folder into a new folder, also while a server works on it.",
+    )
+    saving.add_argument("target", metavar="TARGET", type=Path, help="the folder to make")
+    _on_data(saving)
+    bringing = commands.add_parser(
+        "restore",
+        help="put a copy back",
+        description="Put a copy that `assistants backup` made into an empty data folder, if all "
+        "of it is whole.",
+    )
+    bringing.add_argument("source", metavar="SOURCE", type=Path, help="the copy")
+    _on_data(bringing)
     listing = commands.add_parser(
         "models",
         help="list the models",
@@ -223,9 +240,11 @@ def _explained(folder: Path) -> Iterator[None]:
     """What stands in the way of working on a data folder, as one line."""
     try:
         yield
-    except (FolderInUse, WrongVersion, OpenDoor, EngineUnavailable, Rejected) as problem:
+    except (FolderInUse, WrongVersion, OpenDoor, EngineUnavailable) as problem:
         raise Refused(str(problem)) from problem
-    except (DatabaseError, DatabaseBusy) as problem:
+    except (Rejected, NoBackup) as problem:
+        raise Refused(str(problem)) from problem
+    except (DatabaseError, DatabaseBusy, sqlite3.Error) as problem:
         reason = getattr(problem, "orig", problem)
         raise Refused(f"the database in {folder} cannot be opened: {reason}") from problem
     except OSError as error:
@@ -351,6 +370,24 @@ def _make(work: Callable[[], None], folder: Path) -> None:
         raise Refused(_cannot_use(error, folder)) from error
 
 
+def backup_command(settings: Settings, options: argparse.Namespace) -> int:
+    """Copy the data folder, whether a server works on it or not."""
+    about = back_up(settings.server.data_dir, options.target, SystemClock().now())
+    print(f"{options.target} is made: the database, and {_files(about)}.")
+    return 0
+
+
+def restore_command(settings: Settings, options: argparse.Namespace) -> int:
+    """Put a copy into the data folder."""
+    about = restore(options.source, settings.server.data_dir)
+    print(f"{settings.server.data_dir} is as it was: the database, and {_files(about)}.")
+    return 0
+
+
+def _files(about: About) -> str:
+    return f"{about.blobs} files of {about.bytes / 1e6:.1f} MB"
+
+
 def sandbox_command(settings: Settings) -> int:
     """Run code for whoever connects, until a signal."""
     logs.configure(settings.logging.level, settings.logging.format)
@@ -385,7 +422,12 @@ COMMANDS = {
     "packages": packages_command,
     "sandbox": sandbox_command,
 }
-ADMINISTRATION = {"keys": keys_command, "projects": projects_command}
+ADMINISTRATION = {
+    "keys": keys_command,
+    "projects": projects_command,
+    "backup": backup_command,
+    "restore": restore_command,
+}
 
 
 def _cannot_listen(where: ServerSettings, error: OSError) -> str:

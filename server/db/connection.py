@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,16 @@ def open_engine(path: Path, busy_timeout: float, *, read_only: bool = False) -> 
             raw.execute("PRAGMA query_only = ON")
 
     return engine
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """A file with all that is committed, also in the log, whoever writes meanwhile."""
+    target.unlink(missing_ok=True)
+    with (
+        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as old,
+        closing(sqlite3.connect(target)) as new,
+    ):
+        old.backup(new)
 
 
 def driver(connection: Connection) -> sqlite3.Connection:

@@ -7,6 +7,10 @@ import os
 from pathlib import Path
 from typing import IO
 
+DATABASE = "assistants.db"
+BLOBS = "blobs"
+LOCK = "server.lock"
+
 
 class FolderInUse(Exception):
     """Another server runs on this data folder."""
@@ -19,16 +23,16 @@ class DataFolder:
         """Create the folder if need be and lock it; raises FolderInUse, or OSError."""
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = _lock(path / "server.lock")
+        self._lock = _lock(path / LOCK)
 
     @property
     def database(self) -> Path:
-        return self.path / "assistants.db"
+        return self.path / DATABASE
 
     @property
     def blobs(self) -> Path:
         """Where the bytes of files are."""
-        return self.path / "blobs"
+        return self.path / BLOBS
 
     @property
     def indexes(self) -> Path:

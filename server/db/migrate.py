@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from alembic import command
@@ -14,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from server.bundled import bundled_path
-from server.db.connection import open_engine
+from server.db.connection import copy_database, open_engine
 
 
 class WrongVersion(Exception):
@@ -42,7 +41,7 @@ def _upgrade(connection: Connection, path: Path) -> None:
     if current == newest:
         return
     if current is not None:
-        _copy(path, path.with_name(f"{path.name}.{current}.bak"))
+        _keep(path, path.with_name(f"{path.name}.{current}.bak"))
     command.upgrade(config, "head")
 
 
@@ -67,10 +66,7 @@ def revisions(connection: Connection, config: Config) -> tuple[str | None, str |
     return current, script.get_current_head()
 
 
-def _copy(source: Path, target: Path) -> None:
-    """A consistent copy, whatever is still in the write-ahead log."""
+def _keep(source: Path, target: Path) -> None:
     partial = target.with_name(target.name + ".part")
-    partial.unlink(missing_ok=True)
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(partial)) as new:
-        old.backup(new)
+    copy_database(source, partial)
     partial.replace(target)

@@ -336,6 +336,7 @@ IS_NAMED = select(
         exists().where(_upload_part.c.sha256 == bindparam("digest")),
     )
 )
+NAMED = union(select(_file.c.sha256), select(_upload_part.c.sha256))
 NAMED_AMONG = union(
     select(_file.c.sha256).where(_file.c.sha256.in_(bindparam("digests", expanding=True))),
     select(_upload_part.c.sha256).where(

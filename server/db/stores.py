@@ -443,6 +443,10 @@ class Files(Store):
         """Those of the digests whose bytes any file, or any part of an upload, has."""
         return self._among(statements.NAMED_AMONG, "digests", digests)
 
+    def blobs(self) -> set[str]:
+        """The digests of all bytes that any file, or any part of an upload, has."""
+        return set(self.connection.scalars(statements.NAMED))
+
 
 class Uploads(Store):
     """Uploads; there is no list of them."""

@@ -60,7 +60,7 @@ class BlobStore:
         self._root = root
         self._incoming = root / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
-        _sync(root.parent)
+        sync_folder(root.parent)
         self._disk = Disk()
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class BlobStore:
 
     def path(self, digest: str) -> Path:
         """Where a blob is, if it is there."""
-        return self._root / digest[:2] / digest
+        return path_of(self._root, digest)
 
     async def open(self, digest: str) -> Reader:
         """Its bytes, to be read to the end even if it is removed. Raises FileNotFoundError."""
@@ -192,7 +192,7 @@ class Incoming:
             self._path = None
             failpoints.hit("blob.rename.after")
             for folder in (target.parent, target.parent.parent):
-                _sync(folder)
+                sync_folder(folder)
 
     def _write_held(self) -> None:
         held, self._held, self._held_bytes = self._held, [], 0
@@ -237,7 +237,12 @@ def told_when_full() -> Iterator[None]:
         raise StorageFull(str(error)) from error
 
 
-def _sync(folder: Path) -> None:
+def path_of(root: Path, digest: str) -> Path:
+    """Where a blob is in a folder of blobs, if it is there."""
+    return root / digest[:2] / digest
+
+
+def sync_folder(folder: Path) -> None:
     """Have the names in it on the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -58,6 +58,8 @@ def test_version_of_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
         (["projects", "--help"], ["create", "list"]),
         (["projects", "create", "--help"], ["NAME", "--data-dir", "--config"]),
         (["projects", "list", "--help"], ["--data-dir", "--config"]),
+        (["backup", "--help"], ["TARGET", "--data-dir", "while a server works"]),
+        (["restore", "--help"], ["SOURCE", "--data-dir", "empty"]),
         (["embeddings", "--help"], ["--config", "all-MiniLM-L6-v2", "pip"]),
     ],
     ids=" ".join,
