@@ -177,8 +177,10 @@ def held_in_namespace(first: int, folders: Iterable[str]) -> Held:
 
     Their size has a limit of its own, and is 0 here. Raises OSError.
     """
-    told = {folder: os.statvfs(f"/proc/{first}/root{folder}") for folder in folders}
-    files = sum({each.f_fsid: each.f_files - each.f_ffree for each in told.values()}.values())
+    there = [Path(f"/proc/{first}/root{folder}") for folder in folders]
+    # Older kernels number no file system in memory: its f_fsid is that of all.
+    systems = {path.stat().st_dev: os.statvfs(path) for path in there}
+    files = sum(each.f_files - each.f_ffree for each in systems.values())
     with Path(f"/proc/{first}/net/unix").open("rb") as lines:
         return Held(0, files, sum(1 for _ in lines) - 1)
 

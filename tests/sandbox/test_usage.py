@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
 
-from server.sandbox.usage import without_shared
+from server.sandbox.usage import held_in_namespace, without_shared
 
 
 def test_of_who_may_not_be_looked_at_all_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,3 +21,10 @@ def test_of_who_may_not_be_looked_at_all_memory_counts(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "read_text", denied)
     assert without_shared([os.getpid()]) > shared_in_part > 0
+
+
+def test_file_systems_that_have_no_number_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some kernels give all those that are in memory the number 0; each counts, and once."""
+    told = SimpleNamespace(f_fsid=0, f_files=10, f_ffree=7)
+    monkeypatch.setattr(os, "statvfs", lambda _: told)
+    assert held_in_namespace(os.getpid(), ["/proc", "/dev", "/dev/null"]).files == 6
