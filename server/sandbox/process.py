@@ -146,11 +146,13 @@ class SandboxProcess:
         """Raises Lost."""
         if self._frames.empty():
             coming = asyncio.ensure_future(self._frames.get())
-            await asyncio.wait((coming, self._over), return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                coming.cancel()
-                raise Lost(self.cause)
-            frame = coming.result()
+            try:
+                await asyncio.wait((coming, self._over), return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    raise Lost(self.cause)
+                frame = coming.result()
+            finally:
+                coming.cancel()  # or it takes the frame that is the next caller's
         else:
             frame = self._frames.get_nowait()
         if self._is_full and self._frames.empty():

@@ -607,6 +607,21 @@ async def test_what_a_call_leaves_behind_is_looked_at_as_a_call_is(
     await until(lambda: not session.is_at_work)
 
 
+async def test_whoever_waits_no_more_takes_no_frame(pool: SessionPool, calls: Calls) -> None:
+    """It is the next one's."""
+    await calls.run("1")
+    [session] = [each.session for each in pool._places.values() if each.session is not None]
+    process = session._process
+    waiting = asyncio.create_task(process.next())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+    process.listen()
+    await process.send({"do": "run", "number": 99})
+    head, _ = await asyncio.wait_for(process.next(), DEADLINE)
+    assert head["number"] == 99
+
+
 async def test_a_session_goes_before_the_server_where_memory_runs_out(
     pool: SessionPool, calls: Calls
 ) -> None:
