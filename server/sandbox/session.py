@@ -134,6 +134,8 @@ class Session:
     async def check(self, threads: Executor) -> None:
         """End it if it takes more than it may. Called often while it is busy."""
         pids = self.pids
+        if not self.is_busy:  # a look that takes long may end behind a later call's end
+            self._may_go_on = len(pids) > _OURS
         if not pids:
             return
         loop = asyncio.get_running_loop()
@@ -164,7 +166,6 @@ class Session:
         """The limit that it is past."""
         settings = self._settings
         taken, held = self._meter.read(pids), self.held(pids)
-        self._may_go_on = taken.processes > _OURS
         room = settings.memory - held.sockets * BUFFERED
         if taken.memory > room and without_shared(pids) > room:
             return f"The code took more memory than {_size(settings.memory)}."

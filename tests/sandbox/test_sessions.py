@@ -607,6 +607,32 @@ async def test_what_a_call_leaves_behind_is_looked_at_as_a_call_is(
     await until(lambda: not session.is_at_work)
 
 
+async def test_a_look_that_ends_late_says_nothing_of_a_later_call(
+    pool: SessionPool, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that has left behind is looked at all the same."""
+    await calls.run("import subprocess")
+    [session] = [each.session for each in pool._places.values() if each.session is not None]
+    pool._looked_at.add(session)  # by nobody but this test
+    look, begun, goes_on = session._excess, threading.Event(), threading.Event()
+
+    def look_late(pids: list[int]) -> str | None:
+        begun.set()
+        goes_on.wait(DEADLINE)
+        return look(pids)
+
+    monkeypatch.setattr(session, "_excess", look_late)
+    looking = asyncio.create_task(session.check(pool._threads))
+    await until(begun.is_set)
+    await calls.run("child = subprocess.Popen(['sleep', '60'])")
+    goes_on.set()
+    await looking
+    assert session.is_at_work
+    await calls.run("child.kill(); child.wait()")
+    await session.check(pool._threads)
+    assert not session.is_at_work
+
+
 async def test_whoever_waits_no_more_takes_no_frame(pool: SessionPool, calls: Calls) -> None:
     """It is the next one's."""
     await calls.run("1")
