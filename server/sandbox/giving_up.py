@@ -193,6 +193,7 @@ _SOCKETS_OWN: Final = 1  # SOL_SOCKET: its options
 _BUFFERS: Final = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and both …FORCE: sockets count alike
 _TERMINAL_INPUT: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: type into somebody's terminal
 _SIGNALS: Final = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY
+_FILES_LOCKS: Final = (37, 38)  # F_OFD_SETLK, F_OFD_SETLKW: of a file on its way they are nobody's
 _SHARED_ANONYMOUS: Final = 0x21  # can be left behind uncounted
 
 _RULESET, _RULE, _RESTRICT = 444, 445, 446  # landlock's system calls
@@ -269,7 +270,7 @@ def _checks(idle: _Calls, *, unix: bool) -> Iterator[Instructions]:
     yield _if_any(_SET_LIMIT[here], argument(0), [resource.RLIMIT_CORE])
     yield _unless(_SET_AFFINITY[here], argument(0), [0], refuse())
     yield _if_any(_IOCTL[here], argument(1), _TERMINAL_INPUT)
-    yield _if_any(_FCNTL[here], argument(1), _SIGNALS)
+    yield _if_any(_FCNTL[here], argument(1), (*_SIGNALS, *_FILES_LOCKS))
     shared = argument(3, mask=_SHARED_ANONYMOUS)
     yield _if_any(_MMAP[here], shared, [_SHARED_ANONYMOUS])
 

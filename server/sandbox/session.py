@@ -156,10 +156,10 @@ class Session:
         await self._process.kill(problem or "it was ended")
 
     def held(self, pids: Iterable[int]) -> Held:
-        """Files and sockets. Raises OSError if nobody may look there, or it is over."""
+        """What it holds. Raises OSError if nobody may look there, or it is over, TooMuch."""
         settings, folder = self._settings, self._process.folder
         if folder is None:
-            return held_in_namespace(self._process.root, _PLACES)
+            return held_in_namespace(self._process.root, _PLACES, pids)
         return held_in_folder(folder, settings.inodes, pids, settings.file_bytes)
 
     def _excess(self, pids: list[int]) -> str | None:
@@ -175,6 +175,8 @@ class Session:
             return f"The code had more than {settings.processes} processes."
         if held.files > settings.inodes:
             return f"The code made more than {settings.inodes:,} files."
+        if held.locks > settings.inodes:
+            return f"The code has more than {settings.inodes:,} locks of parts of files."
         if held.size > settings.disk:
             return f"The code wrote more than {_size(settings.disk)}."
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,24 +165,28 @@ def _share_of(pid: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Bytes on a disk, files and folders, and sockets."""
+    """Bytes on a disk, files and folders, sockets, and locks of parts of files."""
 
     size: int
     files: int
     sockets: int
+    locks: int
 
 
-def held_in_namespace(first: int, folders: Iterable[str]) -> Held:
+def held_in_namespace(first: int, folders: Iterable[str], pids: Iterable[int]) -> Held:
     """What there is in the file systems at these places, as a namespace's first process sees it.
 
-    Their size has a limit of its own, and is 0 here. Raises OSError.
+    Their size has a limit of its own, and is 0 here. The first process, which nobody may look at,
+    has no locks. Raises OSError, PermissionError if another one may not be looked at, TooMuch.
     """
     there = [Path(f"/proc/{first}/root{folder}") for folder in folders]
     # Older kernels number no file system in memory: its f_fsid is that of all.
     systems = {path.stat().st_dev: os.statvfs(path) for path in there}
     files = sum(each.f_files - each.f_ffree for each in systems.values())
     with Path(f"/proc/{first}/net/unix").open("rb") as lines:
-        return Held(0, files, sum(1 for _ in lines) - 1)
+        sockets = sum(1 for _ in lines) - 1
+    locks = sum(_each(_locks, (pid for pid in pids if pid != first)))
+    return Held(0, files, sockets, locks)
 
 
 def held_in_folder(folder: Path, most: int, pids: Iterable[int], largest: int) -> Held:
@@ -193,22 +197,34 @@ def held_in_folder(folder: Path, most: int, pids: Iterable[int], largest: int) -
     """
     size, files = _contents(folder, most)
     sockets, gone = set[int](), dict[int, int]()  # by their inodes
+
+    def look(body: Path) -> int:
+        for opened in _opened(body):
+            if stat.S_ISSOCK(opened.st_mode):
+                sockets.add(opened.st_ino)
+            elif stat.S_ISREG(opened.st_mode) and opened.st_nlink == 0:
+                gone[opened.st_ino] = opened.st_blocks * _BLOCK
+        for inode in _mapped_and_gone(body, folder):
+            gone.setdefault(inode, largest)
+        return _locks(body)
+
+    locks = sum(_each(look, pids))
+    return Held(size + sum(gone.values()), files, len(sockets), locks)
+
+
+def _each(look: Callable[[Path], int], pids: Iterable[int]) -> Iterator[int]:
+    """What a look at each of them counts. Raises PermissionError if one does not allow it, TooMuch.
+
+    One that is gone, or has nothing any more, is left out.
+    """
     for pid in _in_time(pids):
         try:
-            body = _body(pid)
-            for opened in _opened(body):
-                if stat.S_ISSOCK(opened.st_mode):
-                    sockets.add(opened.st_ino)
-                elif stat.S_ISREG(opened.st_mode) and opened.st_nlink == 0:
-                    gone[opened.st_ino] = opened.st_blocks * _BLOCK
-            for inode in _mapped_and_gone(body, folder):
-                gone.setdefault(inode, largest)
+            yield look(_body(pid))
         except (FileNotFoundError, ProcessLookupError):
             continue
         except PermissionError:
             if not _is_ending(pid):
                 raise
-    return Held(size + sum(gone.values()), files, len(sockets))
 
 
 def _opened(process: Path) -> Iterator[os.stat_result]:
@@ -216,6 +232,16 @@ def _opened(process: Path) -> Iterator[os.stat_result]:
         for entry in entries:
             with suppress(FileNotFoundError):
                 yield entry.stat()
+
+
+def _locks(process: Path) -> int:
+    """Of parts of the files that it has open: the kernel takes some 200 bytes for each."""
+    found = 0
+    with os.scandir(process / "fdinfo") as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                found += Path(entry.path).read_bytes().count(b"\nlock:")
+    return found
 
 
 def _mapped_and_gone(process: Path, folder: Path) -> Iterator[int]:

@@ -330,6 +330,25 @@ HOSTILE = {
         r"made more than 2,000 files",
         "is ended",
     ),
+    "locks of parts of files without end": Hostile(
+        "import fcntl\nfiles = [open(f'/mnt/data/l{n}', 'wb') for n in range(50)]\n"
+        "for n in range(10**6): fcntl.lockf(files[n % 50], fcntl.LOCK_EX, 1, n // 50 * 2)",
+        r"more than 2,000 locks of parts of files",
+        "is ended",
+    ),
+    "locks of parts of files in children": Hostile(
+        "import fcntl, os, time\nfor child in range(10):\n  if os.fork() == 0:\n"
+        "    f = open(f'/mnt/data/l{child}', 'wb')\n"
+        "    for n in range(300): fcntl.lockf(f, fcntl.LOCK_EX, 1, n * 2)\n"
+        "    time.sleep(100)\ntime.sleep(100)",
+        r"more than 2,000 locks of parts of files",
+        "is ended",
+    ),
+    "locks of files that are on their way": Hostile(
+        "import fcntl, struct\nwith open('/mnt/data/l', 'wb') as f:\n"
+        "  fcntl.fcntl(f, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 1, 0))",
+        DENIED,
+    ),
     "shared memory as files": Hostile(
         "f = open('/dev/shm/x', 'wb')\ntry:\n  while True: f.write(b'x' * (1 << 20)); f.flush()\n"
         "except OSError as e: print('stopped', f.tell() >> 20)",

@@ -27,4 +27,4 @@ def test_file_systems_that_have_no_number_are_told_apart(monkeypatch: pytest.Mon
     """Some kernels give all those that are in memory the number 0; each counts, and once."""
     told = SimpleNamespace(f_fsid=0, f_files=10, f_ffree=7)
     monkeypatch.setattr(os, "statvfs", lambda _: told)
-    assert held_in_namespace(os.getpid(), ["/proc", "/dev", "/dev/null"]).files == 6
+    assert held_in_namespace(os.getpid(), ["/proc", "/dev", "/dev/null"], []).files == 6
