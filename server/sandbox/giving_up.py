@@ -181,6 +181,7 @@ _MMAP: Final = (9, 222)
 _PRLIMIT: Final = (302, 261)
 _SET_LIMIT: Final = (160, 164)
 _SET_AFFINITY: Final = (203, 122)
+_CLOSE_RANGE: Final = (436, 436)
 _FIRST_UNKNOWN: Final = 451  # calls from here on came after this was written
 
 _SUCCESS: Final = 0  # as an error
@@ -191,7 +192,9 @@ _CONNECTED: Final = (1, 5)  # SOCK_STREAM, SOCK_SEQPACKET: a pair of others can 
 _KIND: Final = 0xF  # of a socket, without its flags
 _SOCKETS_OWN: Final = 1  # SOL_SOCKET: its options
 _BUFFERS: Final = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and both …FORCE: sockets count alike
+_OWN_FILES: Final = 2  # CLOSE_RANGE_UNSHARE: as a thread without CLONE_FILES
 _TERMINAL_INPUT: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: type into somebody's terminal
+_SOCKET_SIGNALS: Final = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP: as F_SETOWN
 _SIGNALS: Final = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY
 _FILES_LOCKS: Final = (37, 38)  # F_OFD_SETLK, F_OFD_SETLKW: of a file on its way they are nobody's
 _SHARED_ANONYMOUS: Final = 0x21  # can be left behind uncounted
@@ -269,8 +272,9 @@ def _checks(idle: _Calls, *, unix: bool) -> Iterator[Instructions]:
     yield _unless(_PRLIMIT[here], [*core, *argument(0)], [0], refuse())
     yield _if_any(_SET_LIMIT[here], argument(0), [resource.RLIMIT_CORE])
     yield _unless(_SET_AFFINITY[here], argument(0), [0], refuse())
-    yield _if_any(_IOCTL[here], argument(1), _TERMINAL_INPUT)
+    yield _if_any(_IOCTL[here], argument(1), (*_TERMINAL_INPUT, *_SOCKET_SIGNALS))
     yield _if_any(_FCNTL[here], argument(1), (*_SIGNALS, *_FILES_LOCKS))
+    yield _if_any(_CLOSE_RANGE[here], argument(2, mask=_OWN_FILES), [_OWN_FILES])
     shared = argument(3, mask=_SHARED_ANONYMOUS)
     yield _if_any(_MMAP[here], shared, [_SHARED_ANONYMOUS])
 

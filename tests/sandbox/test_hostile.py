@@ -156,6 +156,12 @@ HOSTILE = {
     "signals by way of a file": Hostile(
         "import fcntl, os; r, w = os.pipe(); fcntl.fcntl(r, 8, @VICTIM@)", DENIED
     ),
+    "signals by way of a socket": Hostile(
+        "import fcntl, os, socket\nfor ask in (0x8901, 0x8902):\n"
+        "  try: fcntl.ioctl(socket.socketpair()[0], ask, os.getpid().to_bytes(4, 'little'))\n"
+        "  except PermissionError: print('kept')",
+        r"^kept\nkept\n$",
+    ),
     "type into the terminal": Hostile("import fcntl; fcntl.ioctl(0, 0x5412, b'x')", DENIED),
     # rights
     "watch what others do in a folder": Hostile(refused("l.inotify_init1(0)"), EPERM),
@@ -253,6 +259,9 @@ HOSTILE = {
         DENIED,
     ),
     "a thread with files of its own": Hostile(refused("l.syscall(56, 0x10900, 0, 0, 0, 0)"), EPERM),
+    "a thread that parts from the others' files": Hostile(
+        refused("l.syscall(436, 4000, 4001, 2)"), EPERM
+    ),
     "a process that nobody may look at": Hostile(
         "import ctypes, time; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); time.sleep(0.5)\n"
         "print('hidden, and seen')",
