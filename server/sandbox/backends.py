@@ -8,7 +8,6 @@ import pwd
 import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Final, Protocol
 
 import server
 from server.config import CodeInterpreterSettings
+from server.sandbox.folders import new_folder
 from server.sandbox.frames import Head
 from server.sandbox.giving_up import landlock_version
 from server.sandbox.notebook import DATA, MATPLOTLIB_BACKEND
@@ -200,8 +200,8 @@ class Landlock:
         self._python = python
 
     def launch(self, slot: int) -> Launch:
-        folder = Path(tempfile.mkdtemp(prefix="assistants-session-")).resolve()
-        clear = partial(_remove, folder / "data", folder / "tmp", folder)
+        folder, lock = new_folder()
+        clear = partial(_remove, lock, folder / "data", folder / "tmp", folder)
         try:
             return self._launch_in(folder, slot, clear)
         except BaseException:
@@ -230,11 +230,12 @@ class Landlock:
         return Launch(command, environment, start, folder, clear)
 
 
-def _remove(*folders: Path) -> None:
+def _remove(lock: int, *folders: Path) -> None:
     """Of a session that had no keeper yet, so that nothing is in them; a keeper has done it."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
+    os.close(lock)
 
 
 def _is_open(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Final
 from server.clock import Clock
 from server.config import CodeInterpreterSettings
 from server.sandbox.backends import Backend, Bubblewrap, CannotStart, Landlock, Python
+from server.sandbox.folders import sweep
 from server.sandbox.pool import SessionPool
 from server.sandbox.probe import why_not
 from server.sandbox.remote import RemoteSandbox
@@ -36,13 +38,18 @@ def usual_environment() -> Path:
 
 
 async def open_sandbox(settings: CodeInterpreterSettings, clock: Clock) -> Sandbox:
-    """A sandbox that was tried. Nothing is run where nothing passes."""
+    """A sandbox that was tried. Nothing is run where nothing passes.
+
+    What sessions of servers that are gone have left on this machine is removed.
+    """
     if settings.backend == "off":
         return Unavailable(_OFF)
     if settings.backend == "remote":
         remote = RemoteSandbox(settings.socket)
         await remote.start()
         return remote
+    if (swept := await asyncio.to_thread(sweep)) > 0:  # machines stop, and servers are killed
+        log.info("sandbox.swept", extra={"folders": swept})
     reasons = []
     for name in _wanted(settings):
         try:

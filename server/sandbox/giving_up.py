@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -393,8 +394,11 @@ def keep(parent: int, folder: str, uid: int | None, files: Iterable[int]) -> Non
     news = {signal.SIGTERM, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, news)
     die_with(parent, signal.SIGTERM)
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # the host may be gone before the folder is
     session = os.fork()
     if session == 0:
+        os.close(lock)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         return
     for file in files:

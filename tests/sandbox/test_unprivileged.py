@@ -18,7 +18,7 @@ from tests.sandbox.support import NOT_TESTED
 
 SOMEBODY = 64_999  # has no processes but these
 NEEDED = "import pydantic_core, pytest, server.sandbox.pool"
-TESTS = ("test_hostile.py", "test_sessions.py")
+TESTS = ("test_folders.py", "test_hostile.py", "test_sessions.py")
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="these tests are not root's anyway"),
