@@ -1,7 +1,9 @@
 """A sandbox in another process, which may be in another container: both ends of a socket to it.
 
 One request a connection. To hang up cancels the request; the other end hangs up when nothing of it
-runs any more. Whoever can connect is trusted; what he is told of is not, since it may be code's.
+runs any more, and until then says each second that it is there: how long a call may take it decides
+by itself, but not how long it may be silent. Whoever can connect is trusted; what he is told of is
+not, since it may be code's.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import io
 import logging
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -43,8 +45,10 @@ from server.sandbox.values import (
 
 log = logging.getLogger(__name__)
 
-_LOOK: Final = 5.0  # seconds between looks at whether the other end is there
-_PATIENCE: Final = 5.0  # seconds for a look, and for the end of a request that was given up
+_BEAT: Final = 1.0  # seconds between two words of an end that is there
+_SILENCE: Final = 4.0  # seconds without any, or to take what it is told: then it is not
+_AGAIN: Final = 1.0  # seconds until it is looked for again
+_PATIENCE: Final = 5.0  # seconds for the end of a request that was given up
 _LOST: Final = "The sandbox's process is gone."
 _DUMB: Final = "The sandbox's process does not answer."
 
@@ -55,12 +59,13 @@ class RemoteSandbox:
     def __init__(self, path: Path) -> None:
         self.problem: str | None = None
         self._path = path
-        self._looking: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Look whether it is there, and go on looking."""
-        await self._look()
-        self._looking = asyncio.create_task(self._keep_looking())
+        known = asyncio.Event()
+        self._watching = asyncio.create_task(self._watch(known))
+        await known.wait()
 
     async def run(
         self,
@@ -71,6 +76,8 @@ class RemoteSandbox:
         *,
         has_run: bool = False,
     ) -> Result:
+        if self.problem is not None:
+            raise SandboxUnavailable(self.problem)
         outputs: list[Output] = []
         by_name = {file.name: file for file in files}
         asked = {
@@ -96,7 +103,7 @@ class RemoteSandbox:
     async def read(self, session: SessionKey, name: str, into: Path) -> int:
         try:
             async with self._asked({"do": "read", "session": session, "name": name}) as wire:
-                return await wire.read_file(into)
+                return await _kept(into, wire.chunk)
         except SandboxUnavailable as problem:
             raise SandboxCrashed(str(problem)) from problem
 
@@ -106,35 +113,44 @@ class RemoteSandbox:
                 await wire.read()
 
     async def close(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait((self._watching,))
 
-    async def _keep_looking(self) -> None:
+    async def _watch(self, known: asyncio.Event) -> None:
+        """Keep a connection only to hear whether the other end is there."""
         while True:
-            await asyncio.sleep(_LOOK)
-            await self._look()
-
-    async def _look(self) -> None:
-        try:
-            async with asyncio.timeout(_PATIENCE), self._asked({"do": "look"}) as wire:
-                await wire.read()
-        except TimeoutError:
-            self.problem = _DUMB
-        except (SandboxUnavailable, SandboxCrashed) as problem:
-            self.problem = str(problem)
-        else:
-            self.problem = None
+            try:
+                async with self._asked({"do": "look"}) as wire:
+                    while True:
+                        await wire.hear()
+                        self.problem = None
+                        known.set()
+            except (SandboxUnavailable, SandboxCrashed) as problem:
+                self.problem = str(problem)
+                known.set()
+            await asyncio.sleep(_AGAIN)
 
     @contextlib.asynccontextmanager
     async def _asked(self, head: Head, raw: bytes = b"") -> AsyncIterator[_Wire]:
-        """A request's connection. Returns when the other end has done with it, cancelled or not."""
+        """A request's connection. Returns when the other end has done with it, cancelled or not.
+
+        Raises SandboxUnavailable if there is none, SandboxCrashed if it breaks, or nothing comes.
+        """
         try:
-            wire = _Wire(*await asyncio.open_unix_connection(self._path))
+            async with asyncio.timeout(_SILENCE):
+                ends = await asyncio.open_unix_connection(self._path)
+        except TimeoutError as error:
+            raise SandboxUnavailable(_DUMB) from error
         except OSError as error:
             raise SandboxUnavailable(f"{self._path}: {error.strerror}.") from error
+        wire = _Wire(*ends, patience=_SILENCE)
         try:
             await wire.write(head, raw)
             yield wire
+        except TimeoutError as error:
+            wire.abort()
+            raise SandboxCrashed(_DUMB) from error
         except (OSError, EOFError, Forged) as error:
             raise SandboxCrashed(_LOST) from error
         finally:
@@ -142,26 +158,54 @@ class RemoteSandbox:
 
 
 class _Wire:
-    """Frames over one connection."""
+    """Frames over one connection. Its patience, in seconds, is for an end that beats."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        patience: float | None = None,
+    ) -> None:
         self._reader = reader
         self._writer = writer
+        self._patience = patience
 
     async def read(self) -> Frame:
-        """Raises what the other end has raised; EOFError when it is gone, Forged."""
-        length = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES), "big")
-        if length > MOST_HEAD:
-            raise Forged("a frame is too long")
-        head = parse(await self._reader.readexactly(length))
-        raw = await self._reader.readexactly(raw_length(head))
+        """What is said next, beats left out. Raises as `hear` does."""
+        while (frame := await self.hear())[0].get("is") == "here":
+            continue
+        return frame
+
+    async def chunk(self) -> bytes:
+        return (await self.read())[1]
+
+    async def hear(self) -> Frame:
+        """Whatever is said next. Raises what the other end has raised.
+
+        And EOFError when it is gone, TimeoutError when it is silent, Forged.
+        """
+        async with asyncio.timeout(self._patience):
+            length = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES), "big")
+            if length > MOST_HEAD:
+                raise Forged("a frame is too long")
+            head = parse(await self._reader.readexactly(length))
+            raw = await self._reader.readexactly(raw_length(head))
         if (raised := _RAISED.get(head.get("raises", ""))) is not None:
             raise raised(head["text"])
         return head, raw
 
+    async def beat(self) -> None:
+        """Say that somebody is here, as long as there is a connection."""
+        while not self._writer.is_closing():
+            self.write_soon({"is": "here"})
+            await asyncio.sleep(_BEAT)
+
     async def write(self, head: Head, raw: bytes = b"") -> None:
+        """Raises TimeoutError if it is not taken, OSError."""
         self.write_soon(head, raw)
-        await self._writer.drain()
+        async with asyncio.timeout(self._patience):
+            await self._writer.drain()
 
     def write_soon(self, head: Head, raw: bytes = b"") -> None:
         self._writer.write(encode(head, raw))
@@ -174,13 +218,6 @@ class _Wire:
                 await self.write({"is": "chunk"}, chunk)
         await self.write({"is": "chunk"})
 
-    async def read_file(self, into: Path) -> int:
-        size = 0
-        with await asyncio.to_thread(into.open, "wb") as file:
-            while chunk := (await self.read())[1]:
-                size += await asyncio.to_thread(file.write, chunk)
-        return size
-
     async def hung_up(self) -> None:
         """Wait until the other end says no more."""
         with contextlib.suppress(OSError):
@@ -188,12 +225,17 @@ class _Wire:
                 continue
 
     async def hang_up(self) -> None:
-        """Say no more, and wait for the other end to do the same."""
-        with contextlib.suppress(OSError, TimeoutError):
-            self._writer.write_eof()
-            async with asyncio.timeout(_PATIENCE):
-                await self.hung_up()
+        """Say no more, and wait for the other end to do the same, unless that is of no use."""
+        with contextlib.suppress(OSError):
+            if not self._writer.is_closing():
+                self._writer.write_eof()
+                async with asyncio.timeout(_PATIENCE):
+                    await self.hung_up()
         self._writer.close()
+
+    def abort(self) -> None:
+        """Wait for nobody, and let nobody wait."""
+        self._writer.transport.abort()
 
 
 _RAISED: Final[dict[str, type[Exception]]] = {
@@ -206,6 +248,7 @@ class SandboxServer:
 
     def __init__(self, pool: SessionPool) -> None:
         self._pool = pool
+        self._watchers = set[_Wire]()
 
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
@@ -215,9 +258,12 @@ class SandboxServer:
             yield
         finally:
             server.close()
+            for wire in self._watchers:
+                wire.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = _Wire(reader, writer)
+        beating = asyncio.create_task(wire.beat())
         try:
             head, raw = await wire.read()
             answer = getattr(self, f"_{head['do']}")
@@ -228,10 +274,13 @@ class SandboxServer:
         except (OSError, EOFError, Forged) as error:
             log.warning("sandbox.connection_lost", extra={"reason": str(error)})
         finally:
+            beating.cancel()
             writer.close()
 
     async def _look(self, wire: _Wire, _: Head, __: bytes) -> None:
-        await wire.write({"is": "done"})
+        self._watchers.add(wire)
+        await wire.hung_up()
+        self._watchers.discard(wire)
 
     async def _close(self, wire: _Wire, head: Head, _: bytes) -> None:
         await self._pool.close_session(_key(head))
@@ -253,7 +302,8 @@ class SandboxServer:
         with tempfile.TemporaryDirectory() as folder:
             files = await self._fetched(wire, head, Path(folder))
             text = code.decode("utf-8", "surrogatepass")
-            work = self._pool.run(_key(head), text, files, emit, has_run=head["has_run"])
+            session, has_run = _key(head), head["has_run"]
+            work = self._pool.run(session, text, files, emit, has_run=has_run)
             running = asyncio.ensure_future(work)
             hung_up = asyncio.ensure_future(wire.hung_up())
             try:
@@ -277,8 +327,23 @@ class SandboxServer:
         for file in files:
             if self._pool.lacks(_key(head), file):
                 await wire.write({"is": "wanted", "name": file.name})
-                await wire.read_file(file.path)
+                await _kept(file.path, wire.chunk)
         return files
+
+
+async def _kept(into: Path, chunk: Callable[[], Awaitable[bytes]]) -> int:
+    """Write a file of the pieces that come, up to the empty one; returns its size in bytes."""
+    size = 0
+    await to_its_end(asyncio.to_thread(into.write_bytes, b""))
+    while data := await chunk():
+        await to_its_end(asyncio.to_thread(_append, into, data))
+        size += len(data)
+    return size
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
 
 
 def _opened(path: Path) -> BinaryIO:

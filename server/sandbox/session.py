@@ -397,12 +397,17 @@ class _Call:
             self.flooded()
 
 
-async def to_its_end(work: Coroutine[None, None, None]) -> None:
-    """Return when it is done, however often that is cancelled."""
+async def to_its_end(work: Coroutine[Any, Any, object]) -> None:
+    """Return when it is done, however often that is cancelled; only then is it cancelled."""
     ending = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
     while not ending.done():
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.shield(ending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def add(outputs: list[Output], output: Output) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 import time
@@ -22,6 +23,8 @@ from server.sandbox.values import FileIn, Logs, SandboxCrashed, SandboxUnavailab
 from tests.process import ROOT, environment
 from tests.sandbox.support import KEY, text_of, until
 from tests.support import DEADLINE, ManualClock
+
+DUMB = "The sandbox's process does not answer."
 
 
 @pytest.fixture
@@ -122,7 +125,7 @@ async def test_somebody_who_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that is stopped, say: it is said in time."""
-    monkeypatch.setattr(remote_module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(remote_module, "_SILENCE", 0.05)
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(str(path))
@@ -130,8 +133,38 @@ async def test_somebody_who_does_not_answer(
         settings = CodeInterpreterSettings(backend="remote", socket=path)
         async with asyncio.timeout(DEADLINE):
             sandbox = await open_sandbox(settings, ManualClock())
-        assert sandbox.problem == "The sandbox's process does not answer."
-        await sandbox.close()
+            assert sandbox.problem == DUMB
+            with pytest.raises(SandboxUnavailable, match=DUMB):
+                await sandbox.run(KEY, "1", (), lambda _: None)
+            await sandbox.close()
+
+
+async def test_a_request_that_is_not_answered_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is read, or is too long for that to begin; and its connection is closed."""
+    monkeypatch.setattr(remote_module, "_SILENCE", 0.05)
+    closed: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        closed.append(await reader.read())
+        writer.close()
+
+    async with asyncio.timeout(DEADLINE):
+        async with await asyncio.start_unix_server(listen, tmp_path / "socket"):
+            sandbox = RemoteSandbox(tmp_path / "socket")
+            with pytest.raises(SandboxCrashed, match=DUMB):
+                await sandbox.run(KEY, "1", (), lambda _: None)
+            with pytest.raises(SandboxCrashed, match=DUMB):
+                await sandbox.read(KEY, "x", tmp_path / "x")
+            await sandbox.close_session(KEY)
+            await until(lambda: len(closed) == 3)
+        with socket.socket(socket.AF_UNIX) as stopped:
+            stopped.bind(str(tmp_path / "stopped"))
+            stopped.listen(1)
+            sandbox, code = RemoteSandbox(tmp_path / "stopped"), "1\n" * 1_000_000
+            with pytest.raises(SandboxCrashed, match=DUMB):
+                await sandbox.run(KEY, code, (), lambda _: None)
 
 
 async def test_compose_asks_whether_it_answers(pool: SessionPool, tmp_path: Path) -> None:
@@ -183,9 +216,9 @@ async def test_what_is_no_request_is_not_answered(pool: SessionPool, tmp_path: P
         assert (await sandbox.run(KEY, "1", (), lambda _: None)).outputs == [Logs("1\n")]
 
 
-@pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
-async def test_the_command(backend: str, tmp_path: Path) -> None:
-    """`assistants sandbox` is such a process, and takes its socket away with it."""
+@pytest.fixture
+async def command(backend: str, tmp_path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`assistants sandbox`, at a socket of the test's."""
     path = tmp_path / "socket"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "server.cli", "sandbox"),
@@ -194,14 +227,59 @@ async def test_the_command(backend: str, tmp_path: Path) -> None:
         env=environment(
             ASSISTANTS_CODE_INTERPRETER__BACKEND=backend,
             ASSISTANTS_CODE_INTERPRETER__SOCKET=str(path),
+            ASSISTANTS_CODE_INTERPRETER__SPARE="0",
         ),
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == f"Ready at {path}.\n".encode()
-    sandbox = RemoteSandbox(path)
+    yield process
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
+async def test_the_command(command: asyncio.subprocess.Process, tmp_path: Path) -> None:
+    """`assistants sandbox` is such a process; that it ends is known at once."""
+    sandbox = RemoteSandbox(tmp_path / "socket")
+    await sandbox.start()
     assert text_of(await sandbox.run(KEY, "6 * 7", (), lambda _: None)) == "42\n"
-    process.terminate()
-    assert await process.wait() == 0
+    command.terminate()
+    assert await command.wait() == 0
+    await until(lambda: sandbox.problem is not None)
+    await sandbox.close()
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
+async def test_a_call_does_not_outlive_the_process_that_it_is_in(
+    command: asyncio.subprocess.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that stops in its middle is noticed soon, and when it is back calls work again."""
+    monkeypatch.setattr(remote_module, "_SILENCE", 2.0)
+    sandbox = RemoteSandbox(tmp_path / "socket")
+    await sandbox.start()
+    told: list[object] = []
+    code = "import time\nprint('begun')\ntime.sleep(60)"
+    running = asyncio.create_task(sandbox.run(KEY, code, (), told.append))
+    await until(lambda: bool(told))
+    command.send_signal(signal.SIGSTOP)
+    with pytest.raises(SandboxCrashed, match=DUMB):
+        await asyncio.wait_for(running, DEADLINE)
+    await until(lambda: sandbox.problem == DUMB)
+    command.send_signal(signal.SIGCONT)
+    await until(lambda: sandbox.problem is None)
+    assert text_of(await sandbox.run(KEY, "6 * 7", (), lambda _: None)).endswith("42\n")
+    await sandbox.close()
+
+
+async def test_a_call_may_be_quiet_for_long(
+    remote: RemoteSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the code that has to say something."""
+    monkeypatch.setattr(remote_module, "_SILENCE", 0.3)
+    monkeypatch.setattr(remote_module, "_BEAT", 0.02)
+    code = "import time\ntime.sleep(1)\nprint('done')"
+    assert text_of(await remote.run(KEY, code, (), lambda _: None)) == "done\n"
 
 
 async def test_the_command_refuses_without_a_backend(tmp_path: Path) -> None:
