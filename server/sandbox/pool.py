@@ -22,7 +22,7 @@ from server.clock import Clock
 from server.config import CodeInterpreterSettings
 from server.sandbox.backends import Backend, Slots
 from server.sandbox.process import Launch, Lost, SandboxProcess
-from server.sandbox.session import Session
+from server.sandbox.session import Fetch, Session, is_at_hand
 from server.sandbox.values import (
     FileIn,
     Output,
@@ -100,13 +100,15 @@ class SessionPool:
         emit: Callable[[Output], None],
         *,
         has_run: bool = False,
+        fetch: Fetch = is_at_hand,
     ) -> Result:
+        """As Sandbox.run. What a session lacks is fetched when its turn has come: it may be new."""
         async with self._turn(session) as place:
             place.was_lost |= has_run and place.session is None
             found = await self._session(place)
             note = _RESTARTED if place.was_lost else None
             place.was_lost = False
-            return await found.run(code, files, emit, note)
+            return await found.run(code, files, emit, note=note, fetch=fetch)
 
     async def read(self, session: SessionKey, name: str, into: Path) -> int:
         if session not in self._places:
@@ -138,11 +140,6 @@ class SessionPool:
         for place in list(self._places.values()):
             if not place.callers and now - place.used >= self.settings.idle_after:
                 await self._lose(place)
-
-    def lacks(self, key: SessionKey, file: FileIn) -> bool:
-        """Whether a thread's next call would have to put it there, as things stand."""
-        place = self._places.get(key)
-        return place is None or place.session is None or place.session.lacks(file)
 
     def pids(self, key: SessionKey) -> list[int]:
         """The processes of a thread's session."""

@@ -46,7 +46,7 @@ async def _why_not(backend: Backend, settings: CodeInterpreterSettings, slot: in
                 "secret": _SECRET,
             }
             code = f"{text}\ntry_all({target | more!r})"
-            result = await session.run(code, (), lambda _: None, None)
+            result = await session.run(code, (), lambda _: None)
             await asyncio.to_thread(session.held, session.pids)
             said = "".join(each.text for each in result.outputs if isinstance(each, Logs))
             return _judged(said, victim_lives=victim.returncode is None)

@@ -218,6 +218,12 @@ class _Wire:
                 await self.write({"is": "chunk"}, chunk)
         await self.write({"is": "chunk"})
 
+    async def pass_on(self, chunks: asyncio.Queue[bytes]) -> None:
+        """Until the other end says no more: all that it says is pieces of files."""
+        with contextlib.suppress(OSError, EOFError, Forged):
+            while True:
+                await chunks.put(await self.chunk())
+
     async def hung_up(self) -> None:
         """Wait until the other end says no more."""
         with contextlib.suppress(OSError):
@@ -299,13 +305,22 @@ class SandboxServer:
             else:
                 wire.write_soon({"is": "image"}, output.data)
 
+        chunks = asyncio.Queue[bytes](1)
+
+        async def fetch(file: FileIn) -> None:
+            await wire.write({"is": "wanted", "name": file.name})
+            await _kept(file.path, chunks.get)
+
         with tempfile.TemporaryDirectory() as folder:
-            files = await self._fetched(wire, head, Path(folder))
+            files = [
+                FileIn(name, Path(folder, str(number)), key)
+                for number, (name, key) in enumerate(head["files"])
+            ]
             text = code.decode("utf-8", "surrogatepass")
             session, has_run = _key(head), head["has_run"]
-            work = self._pool.run(session, text, files, emit, has_run=has_run)
+            work = self._pool.run(session, text, files, emit, has_run=has_run, fetch=fetch)
             running = asyncio.ensure_future(work)
-            hung_up = asyncio.ensure_future(wire.hung_up())
+            hung_up = asyncio.ensure_future(wire.pass_on(chunks))
             try:
                 await asyncio.wait((running, hung_up), return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -317,18 +332,6 @@ class SandboxServer:
             result = running.result()
             written = [[each.name, each.size] for each in result.written]
             await wire.write({"is": "result", "written": written, "problem": result.problem})
-
-    async def _fetched(self, wire: _Wire, head: Head, folder: Path) -> list[FileIn]:
-        """The files of a call; those that its session has already are not fetched again."""
-        files = [
-            FileIn(name, folder / str(number), key)
-            for number, (name, key) in enumerate(head["files"])
-        ]
-        for file in files:
-            if self._pool.lacks(_key(head), file):
-                await wire.write({"is": "wanted", "name": file.name})
-                await _kept(file.path, wire.chunk)
-        return files
 
 
 async def _kept(into: Path, chunk: Callable[[], Awaitable[bytes]]) -> int:

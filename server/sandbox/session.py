@@ -9,7 +9,7 @@ import asyncio
 import codecs
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -48,6 +48,13 @@ _KEPT: Final = "Variables and files are kept."
 _GONE: Final = "The session was ended: its variables and files are gone."
 
 
+Fetch = Callable[[FileIn], Awaitable[None]]  # has its bytes at its path
+
+
+async def is_at_hand(_: FileIn) -> None:
+    """The files of a server on the same machine need not be fetched."""
+
+
 class Session:
     """A Python that remembers. One call at a time is the caller's to see to."""
 
@@ -76,10 +83,6 @@ class Session:
         """Whether a call is under way, or may have left processes behind."""
         return self.is_busy or self._may_go_on
 
-    def lacks(self, file: FileIn) -> bool:
-        """Whether the next call would have to put it there."""
-        return self._put.get(file.name) != file.key
-
     @property
     def pids(self) -> list[int]:
         """Its processes; none if it is over."""
@@ -91,16 +94,26 @@ class Session:
             await self._ask({"do": "warm", "modules": _MODULES})
 
     async def run(
-        self, code: str, files: Iterable[FileIn], emit: Callable[[Output], None], note: str | None
+        self,
+        code: str,
+        files: Iterable[FileIn],
+        emit: Callable[[Output], None],
+        *,
+        note: str | None = None,
+        fetch: Fetch = is_at_hand,
     ) -> Result:
-        """As Sandbox.run; `note` is said first. Raises SandboxCrashed."""
+        """As Sandbox.run; `note` is said first. A file that is missing is fetched and put there.
+
+        Raises SandboxCrashed, and what `fetch` raises.
+        """
         settings = self._settings
         call = _Call(settings.output_bytes, settings.figures, emit)
         async with self._talking(call):
             if note is not None:
                 call.say(note)
             for file in files:
-                if self.lacks(file):
+                if self._put.get(file.name) != file.key:
+                    await fetch(file)
                     await self._put_file(file, call)
             try:
                 written = await self._run(code, call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -69,6 +70,43 @@ async def test_files_are_fetched_once(remote: RemoteSandbox, tmp_path: Path) -> 
     file = FileIn("in.txt", path, "file-1")
     await remote.run(KEY, "1", [file], lambda _: None)
     path.unlink()
+    result = await remote.run(KEY, "open('in.txt').read()", [file], lambda _: None)
+    assert text_of(result) == "'here'\n"
+
+
+async def test_what_a_new_session_lacks_is_fetched_when_its_turn_comes(
+    pool: SessionPool, remote: RemoteSandbox, tmp_path: Path
+) -> None:
+    """The session that had it may end while a call waits."""
+    path = tmp_path / "stored"
+    path.write_text("here")
+    file, told = FileIn("in.txt", path, "file-1"), list[object]()
+    code = "print('begun')\nwhile True: pass"
+    first = asyncio.create_task(remote.run(KEY, code, [file], told.append))
+    await until(lambda: bool(told))
+    code = "print(open('in.txt').read())"
+    second = asyncio.create_task(remote.run(KEY, code, [file], lambda _: None))
+    await until(lambda: pool._places[KEY].callers == 2)
+    os.kill(pool.pids(KEY)[-1], signal.SIGKILL)
+    with pytest.raises(SandboxCrashed):
+        await first
+    assert text_of(await second).endswith("gone, but for the files that were uploaded.]\nhere\n")
+
+
+async def test_who_hangs_up_in_the_middle_of_a_file_stops_nobody(
+    pool: SessionPool, remote: RemoteSandbox, tmp_path: Path
+) -> None:
+    """The session is free for the next call, which has the file fetched anew."""
+    path = tmp_path / "stored"
+    path.write_text("here")
+    file = FileIn("in.txt", path, "file-1")
+    asked = {"do": "run", "session": KEY, "files": [["in.txt", "file-1"]], "has_run": False}
+    reader, writer = await asyncio.open_unix_connection(remote._path)
+    writer.write(encode(asked, b"1"))
+    await reader.readuntil(b"wanted")
+    writer.write(encode({"is": "chunk"}, b"not he"))
+    writer.close()
+    await until(lambda: not pool._places[KEY].callers)
     result = await remote.run(KEY, "open('in.txt').read()", [file], lambda _: None)
     assert text_of(result) == "'here'\n"
 
