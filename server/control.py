@@ -41,17 +41,22 @@ def socket_in(folder: Path) -> Path:
 
 
 def ask(path: Path, verb: str, arguments: Json) -> Json:
-    """Have the server do something, and wait for the result. Raises NobodyListens, Rejected."""
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
+    """Have the server do something, and wait for the result. Raises NobodyListens, Rejected.
+
+    What it was asked it may have done, unless nobody listens.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
             with _reachable(path) as address:
                 connection.connect(address)
+        except OSError as error:
+            raise NobodyListens(f"{path}: {error.strerror or error}") from error
+        said = b""
+        with contextlib.suppress(OSError):
             connection.sendall(_line({"do": verb, "with": arguments}))
             with connection.makefile("rb") as answer:
                 said = answer.readline()
-    except OSError as error:
-        raise NobodyListens(f"{path}: {error.strerror or error}") from error
-    if not said:
+    if not said.endswith(b"\n"):
         raise Rejected("the server stopped before it had answered")
     reply = json.loads(said)
     if "problem" in reply:

@@ -122,3 +122,15 @@ async def test_stop_in_the_middle(tmp_path: Path) -> None:
     assert cancelled.is_set()
     with pytest.raises(Rejected, match="stopped"):
         await asked
+
+
+async def test_server_that_is_killed(tmp_path: Path) -> None:
+    """What it was asked it may have done, so that nobody must do it once more."""
+    path = control.socket_in(tmp_path)
+    with socket.create_server(str(path), family=socket.AF_UNIX) as dying:
+        asked = asyncio.create_task(ask(path, "double", 1))
+        connection, _ = await asyncio.to_thread(dying.accept)
+        await asyncio.to_thread(connection.recv, 1)
+        connection.close()  # with the rest unread, which resets it
+        with pytest.raises(Rejected, match="stopped"):
+            await asked
