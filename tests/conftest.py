@@ -12,7 +12,7 @@ import pytest
 from server.engine.scripted import ScriptedEngine
 from tests.support import LiveServer, ManualClock, live_server
 
-pytest_plugins = ["tests.covering"]
+pytest_plugins = ["tests.covering", "tests.untested"]
 
 
 @pytest.fixture

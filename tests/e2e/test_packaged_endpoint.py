@@ -13,14 +13,12 @@ import openai
 import pytest
 
 from tests.process import MODEL, PATIENCE, ServerProcess, environment, served
+from tests.untested import not_tested
 
 NEEDED = ("starlette_context", "pydantic_settings")
 MISSING = [name for name in NEEDED if find_spec(name) is None]
 
-pytestmark = [
-    pytest.mark.skipif(not MODEL.is_file(), reason=f"there is no model at {MODEL}"),
-    pytest.mark.skipif(bool(MISSING), reason=f"llama-cpp-python's server needs {MISSING}"),
-]
+pytestmark = pytest.mark.skipif(not MODEL.is_file(), reason=f"there is no model at {MODEL}")
 
 CONFIG = """
 [model.packaged]
@@ -33,6 +31,8 @@ slots = 2
 @contextlib.contextmanager
 def packaged_server() -> Iterator[str]:
     """The base URL of llama-cpp-python's server, once it answers."""
+    if MISSING:
+        not_tested("llama-cpp-python's server", f"it needs {', '.join(MISSING)}")
     command = (sys.executable, "-m", "llama_cpp.server", "--model", str(MODEL))
     options = ("--host", "127.0.0.1", "--port", "0", "--n_ctx", "2048", "--verbose", "false")
     with subprocess.Popen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,19 +13,12 @@ from server.config import CodeInterpreterSettings
 from server.sandbox.backends import Backend, Bubblewrap, CannotStart, Landlock, Python
 from server.sandbox.pool import SessionPool
 from server.sandbox.probe import why_not
-from tests.sandbox.support import NOT_TESTED, SETTINGS, Calls
+from tests.sandbox.support import SETTINGS, Calls
 from tests.support import ManualClock
+from tests.untested import not_tested
 
 SYSTEM = Path("/usr/bin/python3")  # for where no other user can reach the tests' own Python
 BACKENDS = {"bubblewrap": Bubblewrap, "landlock": Landlock}
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was not tested, and why, once each."""
-    skipped = (report.longrepr for report in terminalreporter.stats.get("skipped", ()))
-    reasons = {longrepr[2] for longrepr in skipped if isinstance(longrepr, tuple)}
-    for reason in sorted(reason for reason in reasons if NOT_TESTED in reason):
-        terminalreporter.write_line(reason, red=True, bold=True)
 
 
 def make_backend(name: str, settings: CodeInterpreterSettings) -> Backend:
@@ -59,8 +51,7 @@ def backend(request: pytest.FixtureRequest, reasons: dict[str, str | None]) -> s
     name: str = request.param
     reason = reasons[name]
     if reason is not None:
-        text = f"THE SANDBOX {name.upper()} {NOT_TESTED}: {reason}"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(text)
+        not_tested(f"the sandbox {name}", reason)
     return name
 
 

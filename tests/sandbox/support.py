@@ -12,7 +12,6 @@ from server.sandbox.pool import SessionPool
 from server.sandbox.values import FileIn, Image, Logs, Output, Result, SessionKey
 from tests.support import DEADLINE
 
-NOT_TESTED = "IS NOT TESTED"
 KEY = ("default", "thread_1")
 SETTINGS = CodeInterpreterSettings(
     spare=0,

@@ -17,6 +17,7 @@ from server.sandbox.pool import SessionPool
 from server.sandbox.values import Image, Logs, Written
 from tests.sandbox.support import KEY, SETTINGS, Calls, images_of, text_of, until
 from tests.support import ManualClock
+from tests.untested import not_tested
 
 ROOMY = SETTINGS.model_copy(update={"memory": 2**30, "seconds": 60.0, "spare": 1})
 
@@ -25,12 +26,12 @@ ROOMY = SETTINGS.model_copy(update={"memory": 2**30, "seconds": 60.0, "spare": 1
 async def stocked(backend: str) -> AsyncIterator[Calls]:
     """A session with packages, which was a spare one."""
     if not packages.is_made(usual_environment()):
-        pytest.skip("MODELS' CODE IS NOT TESTED WITH PACKAGES: run make packages")
+        not_tested("code with packages", "there are none: make packages")
     kind = {"bubblewrap": Bubblewrap, "landlock": Landlock}[backend]
     try:
         made = kind(ROOMY, Python.of(usual_environment()))
     except CannotStart as problem:
-        pytest.skip(f"{backend.upper()} IS NOT TESTED WITH PACKAGES: {problem}")
+        not_tested(f"code with packages in {backend}", str(problem))
     pool = SessionPool(made, ROOMY, ManualClock())
     pool.start()
     await until(lambda: bool(pool.spares))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from tests.process import ROOT, environment
 from tests.sandbox.conftest import BACKENDS, SYSTEM
-from tests.sandbox.support import NOT_TESTED
+from tests.untested import named_in, not_tested
 
 SOMEBODY = 64_999  # has no processes but these
 NEEDED = "import pydantic_core, pytest, server.sandbox.pool"
@@ -58,13 +59,10 @@ def as_somebody(home: Path, python: Path, *command: str) -> subprocess.Completed
 def python(home: Path) -> Path:
     """One that this user can run, with our packages."""
     for candidate in (Path(sys.executable), SYSTEM):
-        try:
-            tried = as_somebody(home, candidate, "-c", NEEDED)
-        except OSError:
-            continue
-        if tried.returncode == 0:
-            return candidate
-    pytest.skip(f"A SANDBOX WITHOUT ROOT {NOT_TESTED}: only root can reach a Python for the tests")
+        with contextlib.suppress(OSError):
+            if as_somebody(home, candidate, "-c", NEEDED).returncode == 0:
+                return candidate
+    return not_tested("sandboxes without root", "only root can reach a Python for the tests")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -75,6 +73,5 @@ def test_without_root_it_is_the_same(home: Path, python: Path, backend: str) -> 
     ran = as_somebody(home, python, "-m", "pytest", *flags, *tests)
     said = ran.stdout + ran.stderr
     assert ran.returncode == 0, said
-    reason = next((line for line in said.splitlines() if NOT_TESTED in line), None)
-    if reason is not None:
-        pytest.skip(f"WITHOUT ROOT {reason}")
+    if untested := named_in(said):
+        not_tested(f"the sandbox {backend} without root", untested[0])

@@ -13,13 +13,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-import pytest
+from tests.untested import not_tested
 
 HERE = Path(__file__).parent
 PATIENCE = 300.0
 NODE_MAJOR = 22
+SDKS = "the official SDKs"
 
 
 class Version(NamedTuple):
@@ -53,18 +54,11 @@ def node() -> Path:
     """Node itself; skips the test where it is missing or old."""
     found = shutil.which("node", path=_search_path())
     if found is None:
-        unavailable("there is no node: install the extra `test`")
+        not_tested(SDKS, "there is no node: install the extra `test`")
     major = int(_run(found, "--version").lstrip("v").partition(".")[0])
     if major < NODE_MAJOR:
-        unavailable(f"node is version {major}; the SDK needs {NODE_MAJOR}")
+        not_tested(SDKS, f"node is version {major}; the SDK needs {NODE_MAJOR}")
     return Path(found)
-
-
-def unavailable(why: str) -> NoReturn:
-    """Skip, but fail where a test run is relied on to have everything."""
-    if os.environ.get("CI"):
-        pytest.fail(why, pytrace=False)
-    pytest.skip(why)
 
 
 def _folder(version: Version, make: Callable[[Path, Version], None]) -> Path:
@@ -86,9 +80,9 @@ def _make(folder: Path, version: Version, make: Callable[[Path, Version], None])
         make(folder, version)
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
-        unavailable(f"openai {version} cannot be installed: {last}")
+        not_tested(SDKS, f"openai {version} cannot be installed: {last}")
     except subprocess.TimeoutExpired:
-        unavailable(f"openai {version} was not installed within {PATIENCE:g} seconds")
+        not_tested(SDKS, f"openai {version} was not installed within {PATIENCE:g} seconds")
     (folder / "complete").touch()
 
 
@@ -102,7 +96,7 @@ def _install_node_module(folder: Path, version: Version) -> None:
     folder.mkdir()
     npm = shutil.which("npm", path=_search_path())
     if npm is None:
-        unavailable("there is no npm: install the extra `test`")
+        not_tested(SDKS, "there is no npm: install the extra `test`")
     flags = ("--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--loglevel=error")
     _run(npm, "install", *flags, "--prefix", str(folder), f"openai@{version.number}")
 

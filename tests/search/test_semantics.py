@@ -17,13 +17,11 @@ from server.engine.vectors import Vector
 from server.search import minilm
 from server.search.embedder import Embedder, NgramEmbedder
 from tests.support import settings_for
+from tests.untested import not_tested
 
 FOLDER = bundled_path("models")
 PATH = minilm.path_in(FOLDER)
-pytestmark = [
-    pytest.mark.skipif(not PATH.is_file(), reason=f"there is no {PATH}: make embeddings"),
-    pytest.mark.asyncio(loop_scope="module"),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PASSAGES = [
     "Customers may send goods back within 30 days and are given their money back.",
@@ -41,6 +39,13 @@ QUESTIONS = [
     "Did the company earn more than before?",
     "At which temperature is the medicine kept?",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needed() -> None:
+    """Nothing here is tested without the model."""
+    if not PATH.is_file():
+        not_tested("the embedding model", f"there is no {PATH.name}: make embeddings")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
