@@ -19,7 +19,8 @@ from server.config import CodeInterpreterSettings
 from server.sandbox.folders import new_folder
 from server.sandbox.frames import Head
 from server.sandbox.giving_up import landlock_version
-from server.sandbox.notebook import DATA, MATPLOTLIB_BACKEND
+from server.sandbox.notebook import MATPLOTLIB_BACKEND
+from server.sandbox.places import DATA, TMP, Places, places_in
 from server.sandbox.process import BOOT, Launch
 from server.sandbox.usage import processes_of
 
@@ -30,6 +31,7 @@ _MODULES: Final = (
     "sandbox/frames.py",
     "sandbox/giving_up.py",
     "sandbox/notebook.py",
+    "sandbox/places.py",
 )
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _SETTINGS: Final = (
@@ -139,7 +141,7 @@ class Bubblewrap:
             *(self._program, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
             *(_ROOTS_WAY if is_root else _USERS_WAY),
             *("--as-pid-1", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
-            *("--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"),
+            *("--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", TMP),
             *self._visible(),
             *("--proc", "/proc", "--tmpfs", "/dev"),
             *(word for device in _DEVICES for word in ("--dev-bind", device, device)),
@@ -150,7 +152,7 @@ class Bubblewrap:
             *(*self._python.command, "-c", BOOT, _CODE),
         )
         start = _start(self._settings, self._python, DATA, uid)
-        environment = _environment(self._python, "/tmp")
+        environment = _environment(self._python, TMP)
         return Launch(command, environment, start)
 
     def _visible(self) -> Iterator[str]:
@@ -178,7 +180,8 @@ class Landlock:
     """Sessions that see the machine, and may touch nothing of it but a folder of their own.
 
     For where namespaces are not allowed, as in most containers. A server that is root gives each
-    session a user id. /mnt/data is a name for the folder, in the code's texts.
+    session a user id. /mnt/data and /tmp are names for folders in it, in the code's texts and
+    in what it prints.
     """
 
     name = "landlock"
@@ -201,24 +204,26 @@ class Landlock:
 
     def launch(self, slot: int) -> Launch:
         folder, lock = new_folder()
-        clear = partial(_remove, lock, folder / "data", folder / "tmp", folder)
+        places = places_in(str(folder))
+        clear = partial(_remove, lock, *map(Path, places.values()), folder)
         try:
-            return self._launch_in(folder, slot, clear)
+            return self._launch_in(folder, places, slot, clear)
         except BaseException:
             clear()
             raise
 
-    def _launch_in(self, folder: Path, slot: int, clear: Callable[[], None]) -> Launch:
+    def _launch_in(
+        self, folder: Path, places: Places, slot: int, clear: Callable[[], None]
+    ) -> Launch:
         uid = self._settings.first_uid + slot if os.geteuid() == 0 else None
-        data, tmp = folder / "data", folder / "tmp"
-        for each in (data, tmp, folder):
+        for each in (*map(Path, places.values()), folder):
             each.mkdir(mode=0o700, exist_ok=True)
             if uid is not None:
                 os.chown(each, uid, uid)
-        start = _start(self._settings, self._python, str(data), uid)
+        start = _start(self._settings, self._python, places[DATA], uid)
         start["keep"] = {"parent": os.getpid(), "folder": str(folder)}
         start["unix"] = False
-        start["write"] = [str(folder), "/dev/null"]
+        start["write"] = [*places.values(), "/dev/null"]
         start["read"] = [*_SYSTEM, *_SETTINGS, *map(str, self._python.folders), *_DEVICES]
         if uid is None:
             start["limits"]["NPROC"] += processes_of(os.getuid())
@@ -226,7 +231,7 @@ class Landlock:
             *(*self._python.command, "-c", BOOT),
             str(Path(server.__file__).parents[1]),
         )
-        environment = _environment(self._python, str(tmp))
+        environment = _environment(self._python, places[TMP])
         return Launch(command, environment, start, folder, clear)
 
 

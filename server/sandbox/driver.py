@@ -21,6 +21,7 @@ from server.confinement import die_with
 from server.sandbox.frames import CHUNK, LENGTH_BYTES, MOST_RAW, Head, encode, parse, raw_length
 from server.sandbox.giving_up import be_first, give_up, keep
 from server.sandbox.notebook import Notebook
+from server.sandbox.places import DATA, TMP
 
 _MOST_NAMES: Final = 1000
 _MOST_LOOKED_AT: Final = 20_000
@@ -64,7 +65,7 @@ class Driver:
         self._data = start["data"]
         self._notebook = Notebook(
             self._show,
-            self._data,
+            {DATA: self._data, TMP: os.environ["TMPDIR"]},
             most_figures=start["figures"],
             figure_bytes=MOST_RAW,
             has_packages=start["packages"],

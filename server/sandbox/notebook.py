@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from types import CodeType, ModuleType
 from typing import Any, Final
 
-DATA: Final = "/mnt/data"
+from server.sandbox.places import Places, placed
+
 _BACKEND: Final = "session_figures"
 _CELL: Final = "<cell "
 _OURS: Final = __file__.rpartition("/")[0]
@@ -30,14 +31,13 @@ MATPLOTLIB_BACKEND: Final = f"module://{_BACKEND}"
 class Notebook:
     """The cells of one session. `show` gets each figure as a PNG, in the order of the output.
 
-    `data` is where the folder is that the code knows as /mnt/data. A PNG has less than
-    `figure_bytes`.
+    A PNG has less than `figure_bytes`.
     """
 
     def __init__(
         self,
         show: Callable[[bytes], None],
-        data: str,
+        places: Places,
         *,
         most_figures: int,
         figure_bytes: int,
@@ -45,7 +45,7 @@ class Notebook:
     ) -> None:
         self._module = ModuleType("__main__")
         self._cells = 0
-        self._data = data
+        self._places = places
         self._has_packages = has_packages
         self._figures = Figures(show, most_figures, figure_bytes)
         sys.modules["__main__"] = self._module
@@ -78,8 +78,9 @@ class Notebook:
     def _compiled(self, code: str, name: str) -> tuple[CodeType, CodeType | None]:
         """All but the last expression, and this one, if it is to be shown."""
         tree = ast.parse(code, name)
-        if self._data != DATA:
-            tree = ast.fix_missing_locations(_Moved(self._data).visit(tree))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                node.value = placed(node.value, self._places)
         value = None
         if tree.body and isinstance(tree.body[-1], ast.Expr) and not code.rstrip().endswith(";"):
             last = tree.body.pop()
@@ -161,15 +162,3 @@ def _drawn(figure: Any, **how: float) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", bbox_inches="tight", **how)
     return picture.getvalue()
-
-
-class _Moved(ast.NodeTransformer):
-    """Has code that names /mnt/data mean the folder that stands for it."""
-
-    def __init__(self, data: str) -> None:
-        self._data = data
-
-    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
-        if isinstance(node.value, str) and DATA in node.value:
-            return ast.Constant(node.value.replace(DATA, self._data), node.kind)
-        return node

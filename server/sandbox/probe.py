@@ -98,12 +98,12 @@ async def _target() -> AsyncIterator[dict[str, object]]:
         local.bind(f"\0{name}")
         local.listen(1)
         file = await asyncio.to_thread(_readable_file, Path(folder))
-        datagrams = [f"\0{name}-datagrams", str(file.with_name("socket"))]
+        datagrams = [f"\0{name}-datagrams", f"/{file.with_name('socket')}"]
         for bound, address in zip((near, far), datagrams, strict=True):
             bound.bind(address)
         await asyncio.to_thread(file.with_name("socket").chmod, 0o666)
         yield {
-            "file": str(file),
+            "file": f"/{file}",  # /tmp alone would be the session's own
             "port": port.getsockname()[1],
             "socket": name,
             "datagrams": datagrams,

@@ -12,11 +12,12 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 
 from server.config import CodeInterpreterSettings
 from server.sandbox.frames import CHUNK, MOST_RAW, Frame, Head
-from server.sandbox.notebook import DATA
+from server.sandbox.places import DATA, TMP, Naming, Places, places_in
 from server.sandbox.process import Lost, SandboxProcess
 from server.sandbox.usage import (
     BUFFERED,
@@ -38,7 +39,7 @@ _BATCH: Final = 0.05  # seconds that printed text waits for more
 _BATCH_BYTES: Final = 2**14
 _ANSWERS: Final = ("done", "image", "chunk")
 _FLOOD: Final = 250  # times what is kept of the output
-_PLACES: Final = (DATA, "/tmp", "/dev/shm")
+_PLACES: Final = (DATA, TMP, "/dev/shm")
 _OURS: Final = 2  # processes that are there before the code starts any
 _LOOKS: Final = 10  # at most, at whether it is at rest after an interrupt
 _LOOKS_AT_REST: Final = 2  # in a row
@@ -61,6 +62,7 @@ class Session:
     def __init__(self, process: SandboxProcess, settings: CodeInterpreterSettings) -> None:
         self._process = process
         self._settings = settings
+        self._places: Places = {} if process.folder is None else places_in(str(process.folder))
         self._number = 0
         self._call: _Call | None = None
         self._meter = Meter()
@@ -107,7 +109,7 @@ class Session:
         Raises SandboxCrashed, and what `fetch` raises.
         """
         settings = self._settings
-        call = _Call(settings.output_bytes, settings.figures, emit)
+        call = _Call(settings.output_bytes, settings.figures, emit, self._places)
         async with self._talking(call):
             if note is not None:
                 call.say(note)
@@ -346,7 +348,13 @@ class Session:
 class _Call:
     """What comes of one call: kept within limits, told in pieces."""
 
-    def __init__(self, most_bytes: int, most_images: int, emit: Callable[[Output], None]) -> None:
+    def __init__(
+        self,
+        most_bytes: int,
+        most_images: int,
+        emit: Callable[[Output], None],
+        places: Places = MappingProxyType({}),
+    ) -> None:
         self.outputs: list[Output] = []
         self.limit: str | None = None  # at which it was interrupted
         self.problem: str | None = None
@@ -358,6 +366,7 @@ class _Call:
         self._images = most_images
         self._dropped = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._naming = Naming(places)
         self._text = ""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -367,10 +376,11 @@ class _Call:
         self._room -= len(kept)
         if len(kept) < len(data):
             self._drop(len(data) - len(kept))
-        self._add(self._decoder.decode(kept))
+        self._add(self._naming.feed(self._decoder.decode(kept)))
 
     def say(self, text: str) -> None:
         """Something of our own, in lines of its own."""
+        self._add(self._naming.rest())
         before = self._text or (self.outputs and _text_of(self.outputs[-1])) or "\n"
         self._add(f"{'' if before.endswith(chr(10)) else chr(10)}[{text}]\n")
 
@@ -383,7 +393,7 @@ class _Call:
     def flush(self, *, last: bool = False) -> None:
         """Tell the text that waits."""
         if last:
-            self._text += self._decoder.decode(b"", True)
+            self._text += self._naming.feed(self._decoder.decode(b"", True)) + self._naming.rest()
             if self._dropped:
                 self._text += f"\n[{self._dropped:,} more bytes were printed and are left out.]\n"
         if self._timer is not None:

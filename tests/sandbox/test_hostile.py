@@ -486,8 +486,8 @@ class Host:
     def values(self) -> dict[str, str]:
         """What stands in the codes for it."""
         return {
-            "@FILE@": str(self.folder / "secret"),
-            "@LOCAL@": str(self.folder / "local"),
+            "@FILE@": f"/{self.folder}/secret",  # of /tmp alone each session may have its own
+            "@LOCAL@": f"/{self.folder}/local",
             "@ABSTRACT@": self.abstract.getsockname()[1:].decode(),
             "@VICTIM@": str(self.victim.pid),
             "@PORT@": str(self.port.getsockname()[1]),

@@ -124,6 +124,31 @@ async def test_what_a_call_wrote_is_told_and_can_be_read(calls: Calls, tmp_path:
         await calls.pool.read(("default", "other"), "in.csv", tmp_path / "c")
 
 
+async def test_folders_are_told_by_their_names(calls: Calls) -> None:
+    """Wherever they are: by code, its children and its errors."""
+    code = """
+import glob, os, subprocess, tempfile
+open('/mnt/data/a', 'w').close(), open('/tmp/b', 'w').close()
+print(os.getcwd() == '/mnt/data', os.getcwd(), glob.glob('/mnt/data/*'))
+print(tempfile.gettempdir(), os.path.exists(tempfile.gettempdir() + '/b'), '/tmpfs', 'a/tmp')
+subprocess.run(['pwd'])
+os.path.dirname(os.path.abspath('x')) * 3
+"""
+    assert await calls.text(code) == (
+        "True /mnt/data ['/mnt/data/a']\n/tmp True /tmpfs a/tmp\n/mnt/data\n"
+        "'/mnt/data/mnt/data/mnt/data'\n"
+    )
+    assert "No such file or directory: '/mnt/data/none'" in await calls.text(
+        "open('/mnt/data/none')"
+    )
+
+
+async def test_its_folder_stays(calls: Calls) -> None:
+    """Whatever code removes of what is in it."""
+    await calls.run("import shutil; shutil.rmtree('/mnt/data', ignore_errors=True)")
+    assert await calls.text("open('/mnt/data/f', 'w').write('abc')") == "3\n"
+
+
 async def test_a_file_that_is_too_large_is_told_of(calls: Calls, tmp_path: Path) -> None:
     """It is not put there, and the code runs all the same."""
     path = tmp_path / "stored"
