@@ -27,11 +27,13 @@ from server.sandbox.usage import processes_of
 _CODE: Final = "/opt/session"  # where bubblewrap's sessions have the code that they begin with
 _MODULES: Final = (
     "confinement.py",
+    "sandbox/cell.py",
     "sandbox/driver.py",
     "sandbox/frames.py",
     "sandbox/giving_up.py",
     "sandbox/notebook.py",
     "sandbox/places.py",
+    "sandbox/terminal.py",
 )
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _SETTINGS: Final = (
@@ -254,7 +256,6 @@ def _start(settings: CodeInterpreterSettings, python: Python, data: str, uid: in
         "data": data,
         "fonts": python.fonts,
         "figures": settings.figures,
-        "packages": python.has_packages,
         "keep": None,
         "uid": uid,
         "unix": True,

@@ -22,6 +22,7 @@ from server.sandbox.frames import CHUNK, LENGTH_BYTES, MOST_RAW, Head, encode, p
 from server.sandbox.giving_up import be_first, give_up, keep
 from server.sandbox.notebook import Notebook
 from server.sandbox.places import DATA, TMP
+from server.sandbox.terminal import Terminal
 
 _MOST_NAMES: Final = 1000
 _MOST_LOOKED_AT: Final = 20_000
@@ -63,12 +64,13 @@ class Driver:
     def __init__(self, channel: Channel, start: Head) -> None:
         self._channel = channel
         self._data = start["data"]
+        self._terminal = Terminal()
         self._notebook = Notebook(
-            self._show,
+            self._terminal,
             {DATA: self._data, TMP: os.environ["TMPDIR"]},
+            self._show,
             most_figures=start["figures"],
             figure_bytes=MOST_RAW,
-            has_packages=start["packages"],
         )
         self._pid = os.getpid()
         self._number = 0
@@ -79,6 +81,8 @@ class Driver:
     def serve(self) -> None:
         while True:
             head, raw = self._channel.read()
+            if head["do"] == "go on":  # for a figure that the code has sent by itself
+                continue
             self._number = head["number"]
             answer = getattr(self, f"do_{head['do']}")(head, raw)
             self._channel.write({"number": self._number, "is": "done", **answer})
@@ -105,7 +109,7 @@ class Driver:
                 self._notebook.run(code.decode("utf-8", "surrogatepass"))
             finally:
                 self._runs = False
-        except KeyboardInterrupt:  # behind the code's last line
+        except BaseException:  # noqa: BLE001, behind the code's last line
             pass
         if os.getpid() != self._pid:  # a child of the code's came back out of it
             os._exit(0)
@@ -157,8 +161,7 @@ class Driver:
         """Goes on only when the host has read it, and so all that was printed before."""
         if os.getpid() != self._pid:
             return
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        self._terminal.flush()
         was_running, self._runs = self._runs, False
         self._channel.write({"number": self._number, "is": "image"}, picture)
         self._channel.read()
@@ -222,9 +225,6 @@ def main(file: int) -> None:
     die_with(above)
     if start["fonts"]:
         _keep_fonts(start["fonts"])
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     sys.argv = [""]
     sys.path.insert(0, "")
     for name in [name for name in sys.modules if name.partition(".")[0] == "server"]:

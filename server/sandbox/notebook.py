@@ -6,24 +6,27 @@ imports it.
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
 import io
 import linecache
+import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import CodeType, ModuleType
 from typing import Any, Final
 
-from server.sandbox.places import Places, placed
+from server.sandbox.cell import compiled, packages
+from server.sandbox.places import Places
+from server.sandbox.terminal import Terminal
 
 _BACKEND: Final = "session_figures"
 _CELL: Final = "<cell "
 _OURS: Final = __file__.rpartition("/")[0]
-_NO_PACKAGES: Final = "No packages are installed here: there is Python's standard library alone."
+_AWAITS: Final = 0x80  # inspect.CO_COROUTINE; that module takes longer than all others here
 _COARSER: Final = (2, 4)  # parts of its resolution in which a large figure may be shown
 MATPLOTLIB_BACKEND: Final = f"module://{_BACKEND}"
 
@@ -36,24 +39,26 @@ class Notebook:
 
     def __init__(
         self,
-        show: Callable[[bytes], None],
+        terminal: Terminal,
         places: Places,
+        show: Callable[[bytes], None],
         *,
         most_figures: int,
         figure_bytes: int,
-        has_packages: bool,
     ) -> None:
         self._module = ModuleType("__main__")
         self._cells = 0
+        self._terminal = terminal
         self._places = places
-        self._has_packages = has_packages
         self._figures = Figures(show, most_figures, figure_bytes)
+        self._loop: Any = None  # for what awaits; tasks of earlier cells go on in it
         sys.modules["__main__"] = self._module
         sys.meta_path.insert(0, self._figures)
 
     def run(self, code: str) -> None:
         """Run a cell. What it raises is printed, and never raised."""
         self._figures.shown = 0
+        self._terminal.restore()
         try:
             self._execute(code)
         except BaseException as error:  # noqa: BLE001, even SystemExit is the cell's affair
@@ -62,56 +67,73 @@ class Notebook:
             self._figures.show_all()
         except BaseException as error:  # noqa: BLE001, a figure may be of the code's own making
             self._tell(error)
-        self._flush()
+        self._terminal.restore()
 
     def _execute(self, code: str) -> None:
+        result = self._result(code)
+        if result is not None:
+            self._module.__dict__["_"] = result
+            self._terminal.say(f"{result!r}\n")
+
+    def _result(self, text: str) -> object:
+        """The value to be shown, if there is one."""
         self._cells += 1
         name = f"{_CELL}{self._cells}>"
-        linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-        statements, value = self._compiled(code, name)
-        names = self._module.__dict__
-        exec(statements, names)
-        if value is not None and (result := eval(value, names)) is not None:
-            names["_"] = result
-            print(repr(result))  # noqa: T201, this is where a notebook shows it
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        codes = compiled(text, name, self._places)
+        depth, value = sys.getrecursionlimit(), None
+        try:
+            if any(map(_awaits, codes)):
+                return self._awaited(self._value_of(codes))
+            for code in codes:
+                value = eval(code, self._module.__dict__)
+            return value
+        finally:  # what would go on in code that is ours
+            sys.settrace(None)
+            sys.setprofile(None)
+            sys.setrecursionlimit(max(depth, sys.getrecursionlimit()))
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _compiled(self, code: str, name: str) -> tuple[CodeType, CodeType | None]:
-        """All but the last expression, and this one, if it is to be shown."""
-        tree = ast.parse(code, name)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                node.value = placed(node.value, self._places)
-        value = None
-        if tree.body and isinstance(tree.body[-1], ast.Expr) and not code.rstrip().endswith(";"):
-            last = tree.body.pop()
-            assert isinstance(last, ast.Expr), "it was looked at"
-            value = compile(ast.Expression(last.value), name, "eval")
-        return compile(tree, name, "exec"), value
+    async def _value_of(self, codes: list[CodeType]) -> Any:
+        """Of the last one. All run within the loop, which they need to make tasks."""
+        value: Any = None
+        for code in codes:
+            value = eval(code, self._module.__dict__)
+            if _awaits(code):
+                value = await value
+        return value
+
+    def _awaited(self, work: Coroutine[Any, Any, Any]) -> Any:
+        if self._loop is None or self._loop.is_closed():
+            asyncio: Any = importlib.import_module("asyncio")
+            self._loop = asyncio.new_event_loop()
+        task = self._loop.create_task(work)
+        try:
+            return self._loop.run_until_complete(task)
+        finally:
+            if task.cancel():  # it was interrupted while it waited
+                with contextlib.suppress(BaseException):
+                    self._loop.run_until_complete(task)
 
     def _tell(self, error: BaseException) -> None:
         """The traceback, without what of it is ours."""
         trace = error.__traceback__
         while trace and not trace.tb_frame.f_code.co_filename.startswith(_CELL):
             trace = trace.tb_next
-        self._flush()
-        if isinstance(error, ModuleNotFoundError) and not self._has_packages:
-            error.add_note(_NO_PACKAGES)
+        if isinstance(error, ModuleNotFoundError):
+            error.add_note(packages())
         try:
             told = traceback.TracebackException(type(error), error, trace)
             while told.stack and told.stack[-1].filename.startswith(_OURS):  # what interrupted it
                 told.stack.pop()
-            lines = list(told.format())
+            text = "".join(told.format())
         except BaseException:  # noqa: BLE001, an exception may be as evil as any object
-            lines = [f"{type(error).__name__}\n"]
-        sys.__stderr__ and sys.__stderr__.write("".join(lines))
-        self._flush()
+            text = f"{type(error).__name__}\n"
+        self._terminal.say(text)
 
-    def _flush(self) -> None:
-        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-            try:
-                stream and stream.flush()
-            except BaseException:  # noqa: BLE001, the code may have put anything there
-                continue
+
+def _awaits(code: CodeType) -> bool:
+    return bool(code.co_flags & _AWAITS)
 
 
 class Figures(importlib.abc.MetaPathFinder, importlib.abc.Loader):

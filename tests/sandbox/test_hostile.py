@@ -417,7 +417,7 @@ HOSTILE = {
     "its open files": Hostile(
         "import os\nfor f in range(3, 4096):\n  try: print(os.readlink(f'/proc/self/fd/{f}'))\n"
         "  except OSError: pass\nprint('all')",
-        r"^(socket:.*\n)?all\n$",
+        r"^((socket|pipe):.*\n|/dev/null\n){0,3}all\n$",
     ),
     # how it ends, and what it says to the host
     "an end": Hostile("import sys; sys.exit(3)", r"SystemExit: 3"),
@@ -453,14 +453,11 @@ HOSTILE = {
     ),
 }
 FORGE = """
-import json, os
+import json, os, stat
 def forge_text(text, raw=b""):
     for f in range(3, 4096):
         try:
-            if os.readlink(f"/proc/self/fd/{f}").startswith("socket:"): break
-        except FileNotFoundError: continue
-        except OSError: pass
-        try: os.fstat(f); break
+            if stat.S_ISSOCK(os.fstat(f).st_mode): break
         except OSError: continue
     os.write(f, len(text).to_bytes(4, "big") + text + raw)
 def forge(head, raw=b""):
