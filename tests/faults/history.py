@@ -59,10 +59,20 @@ class Fact:
 
 
 class History:
-    """Of some clients. `mark` is asked with each answer that comes."""
+    """Of some clients. `mark` is asked with each answer that comes.
 
-    def __init__(self, numbers: Iterator[int], mark: Callable[[], int] = lambda: 0) -> None:
+    `orderly`: the server is asked to stop, and not killed, so streams have an end.
+    """
+
+    def __init__(
+        self,
+        numbers: Iterator[int],
+        mark: Callable[[], int] = lambda: 0,
+        *,
+        orderly: bool = False,
+    ) -> None:
         self.numbers = numbers  # for names that nobody else has
+        self.orderly = orderly
         self.facts: list[Fact] = []
         self.told: dict[str, Json | None] = {}  # by URL; None is what is deleted
         self.unsure: defaultdict[str, list[Json | None]] = defaultdict(list)  # what it may be, too

@@ -78,7 +78,7 @@ class Ordeal:
         actors, settings = death.circumstances
         async with self._living(**settings) as (_, http):
             self.cradle.arm(death.armed)
-            working = self._work(http, actors)
+            working = self._work(http, actors, orderly=False)
             try:
                 assert await self.cradle.death() == KILLED
             except TimeoutError:
@@ -91,7 +91,7 @@ class Ordeal:
     async def stop(self) -> None:
         """Let a server work for a while, then ask it to stop."""
         async with self._living() as (life, http):
-            working = self._work(http, ACTORS)
+            working = self._work(http, ACTORS, orderly=True)
             assert self._open is not None
             await self._open.grown(self.chance.randint(20, 200))
             assert await self.cradle.end(life) == 0
@@ -108,8 +108,10 @@ class Ordeal:
             await witness.no_twins()
             assert await self.cradle.end(life) == 0
 
-    def _work(self, http: httpx.AsyncClient, actors: Sequence[Actor]) -> asyncio.Task[None]:
-        self._open = History(self._numbers)
+    def _work(
+        self, http: httpx.AsyncClient, actors: Sequence[Actor], *, orderly: bool
+    ) -> asyncio.Task[None]:
+        self._open = History(self._numbers, orderly=orderly)
         return asyncio.create_task(crowd(http, self._open, self.chance, actors))
 
     async def _kill_at_start(self) -> None:
