@@ -10,11 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.faults.cradle import cradle
-from tests.faults.cuts import cut, record
+from tests.faults.cuts import cut, record, revive
 from tests.faults.ordeal import Ordeal, deaths
 from tests.faults.points import failpoints_in
 
 CUTS_OF_A_LOG = 500
+CUTS_OF_A_REVIVAL = 50
 ROUNDS = 25  # before a new data folder is begun
 
 
@@ -46,7 +47,7 @@ async def kills(folder: Path, number: int, chance: random.Random) -> None:
 
 async def cuts(folder: Path, number: int, chance: random.Random) -> None:
     """Cut as many logs, and say what the rest had to prove."""
-    proved = done = 0
+    proved = done = ended = 0
     begun = time.monotonic()
     async with cradle(folder / "server.log") as servers:
         while done < number:
@@ -54,9 +55,12 @@ async def cuts(folder: Path, number: int, chance: random.Random) -> None:
             for _ in range(min(CUTS_OF_A_LOG, number - done)):
                 proved += cut(recording, chance.randint(0, len(recording.log)), folder / "cut")
                 done += 1
+                if done % CUTS_OF_A_REVIVAL == 0:
+                    ended += await revive(servers, recording, folder / "cut")
     print(
         f"{done} cuts in {time.monotonic() - begun:.0f} s: {proved} facts proved, none lost,"
-        " no state broken",
+        f" no state broken; servers on {done // CUTS_OF_A_REVIVAL} of them brought {ended} runs to"
+        " their end",
         flush=True,
     )
 

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import random
 import re
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from server.runs.state import TERMINAL, TRANSITIONS
 from tests.faults.cradle import Cradle, Life
-from tests.faults.history import Fact, History
+from tests.faults.history import Fact, History, Run, Witness
 from tests.faults.ordeal import KILLED, client_of
 from tests.faults.traffic import crowd
 
@@ -47,8 +48,10 @@ class Recording:
 
     database: bytes
     log: bytes
+    blobs: Path
     facts: Sequence[Fact]
     perhaps_gone: set[str]
+    runs: Sequence[Run]
 
 
 async def record(cradle: Cradle, folder: Path, chance: random.Random) -> Recording:
@@ -64,7 +67,9 @@ async def record(cradle: Cradle, folder: Path, chance: random.Random) -> Recordi
     written = log.read_bytes()
     assert int.from_bytes(written[12:16]) == 0, "the log was begun anew: there are too many commits"
     database = (folder / "assistants.db").read_bytes()
-    return Recording(database, written, history.facts, history.perhaps_gone())
+    runs = list(history.runs.values())
+    blobs = folder / "blobs"
+    return Recording(database, written, blobs, history.facts, history.perhaps_gone(), runs)
 
 
 def cut(recording: Recording, length: int, folder: Path) -> int:
@@ -80,6 +85,22 @@ def cut(recording: Recording, length: int, folder: Path) -> int:
         for object_id, state in certain.items():
             assert state_of(raw, object_id) in (state, *states_after(state)), (object_id, state)
     return len(certain)
+
+
+async def revive(cradle: Cradle, recording: Recording, folder: Path) -> int:
+    """Have a server go on from a cut: all runs that are there come to an end; how many."""
+    shutil.copytree(recording.blobs, folder / "blobs")
+    life = await cradle.start(folder)
+    assert isinstance(life, Life), f"it ended with {life}"
+    history = History(itertools.count(1))
+    async with client_of(life) as http:
+        for run in recording.runs:
+            if (await http.get(run.url)).status_code == 200:
+                history.runs[run.url] = Run(run.url, run.order)
+        await Witness(http, history).recover()
+        assert await cradle.end(life) == 0
+    shutil.rmtree(folder)
+    return len(history.runs)
 
 
 def known_at(facts: Sequence[Fact], mark: int, perhaps_gone: set[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cradle import cradle
-from tests.faults.cuts import cut, record
+from tests.faults.cuts import cut, record, revive
 from tests.faults.history import RECOVERY
 from tests.faults.ordeal import Ordeal, deaths
 from tests.faults.points import failpoints_in
@@ -16,6 +16,7 @@ from tests.faults.points import failpoints_in
 KILLS = 50
 STOPS = 5
 CUTS = 200
+REVIVALS = 5
 
 
 def test_points_of_the_source(tmp_path: Path) -> None:
@@ -55,11 +56,14 @@ async def test_stopped_again_and_again(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 async def test_log_cut_anywhere(tmp_path: Path) -> None:
-    """However much of the log is on the disk: all that was told by then, and a whole state."""
-    chance = random.Random(13)
+    """However much of the log is on the disk: all that was told by then; runs go on."""
+    chance, proved = random.Random(13), list[int]()
     async with cradle(tmp_path / "server.log") as servers:
         recording = await record(servers, tmp_path / "data", chance)
-    whole = len(recording.log)
-    lengths = [whole, *(chance.randint(0, whole) for _ in range(CUTS - 1))]
-    proved = [cut(recording, length, tmp_path / "cut") for length in lengths]
+        whole = len(recording.log)
+        for length in (whole, *(chance.randint(0, whole) for _ in range(CUTS - 1))):
+            proved.append(cut(recording, length, tmp_path / "cut"))
+            if len(proved) % (CUTS // REVIVALS) == 1:
+                ended = await revive(servers, recording, tmp_path / "cut")
+                assert ended or length < whole
     assert len(set(proved)) > CUTS / 10, "the cuts fell in many places"
