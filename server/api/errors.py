@@ -39,6 +39,7 @@ STATUS: dict[type[errors.WireError], int] = {
 LISTED = {
     "assistants": "assistant",
     "messages": "message",
+    "threads": "thread",
     "runs": "run",
     "steps": "run step",
     "vector_stores": "vector store",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from server import schemas
 from server.api.deps import Beta, Caller, Server
-from server.api.respond import wire
+from server.api.pages import WITH_METADATA, WantedMetadata, part_of
+from server.api.respond import listed, wire
 from server.api.route import WireRoute
 from server.db.database import Tx
 from server.db.stores import Record
@@ -25,6 +28,25 @@ async def create(
 ) -> Response:
     row = await server.db.write(lambda tx: create_thread(tx, caller.project, body))
     return wire(schemas.Thread.from_row(row))
+
+
+@router.get(
+    "",
+    operation_id="listThreads",
+    response_model=schemas.ListPage[schemas.Thread],
+    openapi_extra=WITH_METADATA,
+)
+async def page(
+    query: Annotated[schemas.ListQuery, Query()],
+    caller: Caller,
+    metadata: WantedMetadata,
+    server: Server,
+) -> Response:
+    """An extension: the hosted API has no such list."""
+    found = await server.db.read(
+        lambda tx: tx.threads.of_project(caller.project, part_of(query), metadata)
+    )
+    return listed(schemas.Thread, found)
 
 
 @router.get("/{thread_id}", operation_id="getThread", response_model=schemas.Thread)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Delete,
     Insert,
     Select,
     Table,
@@ -96,8 +97,40 @@ def delete_from(table: Table) -> ReturningDelete[Any]:
 @cache
 def between(table: Table, parent: str, order: str, after: bool, before: bool) -> Select[Any]:
     """At most `most` rows under `parent`, from the cursor on: backwards from a lone `before`."""
-    seq, ascending, backwards = table.c.seq, order == "asc", before and not after
     query = select(table).where(table.c[parent] == bindparam("parent"))
+    return _part(query, table.c.seq, order, after, before)
+
+
+@cache
+def between_labelled(
+    table: Table, pairs: Table, number: int, order: str, after: bool, before: bool
+) -> Select[Any]:
+    """The same of a project's rows whose metadata has all of `key0`, `value0`, `key1` and so on.
+
+    The pairs lead to the rows, in order, so that no other row is looked at.
+    """
+    first, *others = (pairs.alias(f"pair{i}") for i in range(number))
+    source = first.join(table, table.c.seq == first.c.seq)
+    for pair in others:
+        source = source.join(pair, pair.c.seq == first.c.seq)
+    query = select(table).select_from(source)
+    for i, pair in enumerate((first, *others)):
+        query = query.where(
+            pair.c.project_id == bindparam("parent"),
+            pair.c.key == bindparam(f"key{i}"),
+            pair.c.value == bindparam(f"value{i}"),
+        )
+    return _part(query, first.c.seq, order, after, before)
+
+
+@cache
+def pairs_of(pairs: Table) -> Delete:
+    """Delete those of the row at `at_seq`."""
+    return delete(pairs).where(pairs.c.seq == bindparam("at_seq"))
+
+
+def _part(query: Select[Any], seq: Any, order: str, after: bool, before: bool) -> Select[Any]:
+    ascending, backwards = order == "asc", before and not after
     if after:
         query = query.where(_beyond(seq, "after", ascending))
     if before:
@@ -112,11 +145,14 @@ def _beyond(seq: Any, cursor: str, upwards: bool) -> Any:
 
 @cache
 def position(table: Table, parent: str) -> Select[Any]:
-    """Where `id` stands in the list under `parent`, or stood before it was deleted."""
+    """Where `id` stands in the list under `parent`, or stood before it was deleted.
+
+    That is just before what has been given its `seq` since.
+    """
     live = select(table.c.seq).where(
         table.c.id == bindparam("id"), table.c[parent] == bindparam("parent")
     )
-    buried = select(_tombstone.c.position).where(
+    buried = select(_tombstone.c.position - 0.5).where(
         _tombstone.c.id == bindparam("id"), _tombstone.c.scope == bindparam("scope")
     )
     return select(func.coalesce(live.scalar_subquery(), buried.scalar_subquery()))

@@ -21,6 +21,7 @@ Record = Row[Any]
 Values = Mapping[str, Any]
 
 
+_NOTHING: Values = {}
 VALUES_AT_ONCE = 1000  # SQLite takes a bounded number of them
 INGESTION = "ingestion"  # the channel on which it is told that files of vector stores came or went
 
@@ -99,15 +100,24 @@ class Store:
 
         Raises UnknownCursor.
         """
-        wanted: dict[str, Any] = {"parent": parent_id, "most": part.limit + 1}
+        cut = part.order, bool(part.after), bool(part.before)
+        query = statements.between(self.table, self.parent, *cut)
+        return self._page(query.where(*where) if where else query, self.parent, parent_id, part)
+
+    def _page(
+        self,
+        query: Select[Any],
+        parent: str,
+        parent_id: str,
+        part: Slice,
+        values: Values = _NOTHING,
+    ) -> Page:
+        wanted: dict[str, Any] = {"parent": parent_id, "most": part.limit + 1, **values}
         if part.after:
-            wanted["after"] = self._position(parent_id, part.after)
+            wanted["after"] = self._position(parent, parent_id, part.after)
         if part.before:
-            wanted["before"] = self._position(parent_id, part.before)
-        query = statements.between(
-            self.table, self.parent, part.order, "after" in wanted, "before" in wanted
-        )
-        found = self.connection.execute(query.where(*where) if where else query, wanted).all()
+            wanted["before"] = self._position(parent, parent_id, part.before)
+        found = self.connection.execute(query, wanted).all()
         rows = found[: part.limit]
         backwards = "before" in wanted and "after" not in wanted
         return Page(rows[::-1] if backwards else rows, len(found) > part.limit)
@@ -142,13 +152,60 @@ class Store:
             found.update((row.id, row) for row in rows)
         return found
 
-    def _position(self, parent_id: str, object_id: str) -> int:
+    def _position(self, parent: str, parent_id: str, object_id: str) -> float:
         wanted = {"id": object_id, "parent": parent_id}
         wanted["scope"] = statements.scope(self.table, parent_id)
-        place = self.connection.scalar(statements.position(self.table, self.parent), wanted)
+        place = self.connection.scalar(statements.position(self.table, parent), wanted)
         if place is None:
             raise UnknownCursor(object_id)
-        return int(place)
+        return float(place)
+
+
+class Labelled(Store):
+    """A table whose rows are listed by project, also those that have certain metadata."""
+
+    pairs: Table
+
+    def insert(self, values: Values) -> Record:
+        row = super().insert(values)
+        self._label(row)
+        return row
+
+    def update(self, seq: int, changes: Values) -> Record:
+        row = super().update(seq, changes)
+        if "metadata" in changes:
+            self.connection.execute(statements.pairs_of(self.pairs), {"at_seq": seq})
+            self._label(row)
+        return row
+
+    def of_project(
+        self,
+        project: str,
+        part: Slice,
+        metadata: Mapping[str, str],
+        status: str | None = None,
+    ) -> Page:
+        """A part of the list of a project's rows that have all this metadata, and this status.
+
+        Raises UnknownCursor.
+        """
+        cut = part.order, bool(part.after), bool(part.before)
+        if metadata:
+            query = statements.between_labelled(self.table, self.pairs, len(metadata), *cut)
+        else:
+            query = statements.between(self.table, "project_id", *cut)
+        values: dict[str, str] = {}
+        for i, (key, value) in enumerate(metadata.items()):
+            values |= {f"key{i}": key, f"value{i}": value}
+        if status is not None:
+            query = query.where(self.table.c.status == status)
+        return self._page(query, "project_id", project, part, values)
+
+    def _label(self, row: Record) -> None:
+        owner = {"project_id": row.project_id, "seq": row.seq}
+        pairs = [{**owner, "key": key, "value": value} for key, value in row.metadata.items()]
+        if pairs:
+            self.connection.execute(statements.insert_many_into(self.pairs), pairs)
 
 
 class Projects(Store):
@@ -179,19 +236,20 @@ class Assistants(Store):
         return self.first(id=assistant_id, project_id=project)
 
 
-class Threads(Store):
-    """Threads."""
+class Threads(Labelled):
+    """Threads, listed by project."""
 
     table = core(tables.Thread)
+    pairs = core(tables.ThreadMetadata)
     parent = "project_id"
 
     def get(self, project: str, thread_id: str) -> Record | None:
         return self.first(id=thread_id, project_id=project)
 
-    def delete(self, seq: int) -> None:
+    def bury(self, row: Record) -> None:
         """With everything in it: messages and their tombstones, runs, steps and turns."""
-        thread_id = self.connection.scalar(statements.delete_from(self.table), {"at_seq": seq})
-        buried = {"scope": statements.scope(Messages.table, str(thread_id))}
+        super().bury(row)
+        buried = {"scope": statements.scope(Messages.table, row.id)}
         self.connection.execute(statements.FORGET, buried)
 
     def among(self, thread_ids: Collection[str]) -> set[str]:
@@ -237,10 +295,11 @@ class Messages(Store):
         return self.first(thread_id=thread_id, role="user") is not None
 
 
-class Runs(Store):
-    """Runs, listed by thread, and the queue that they are."""
+class Runs(Labelled):
+    """Runs, listed by thread and by project, and the queue that they are."""
 
     table = core(tables.Run)
+    pairs = core(tables.RunMetadata)
     parent = "thread_id"
 
     def get(self, project: str, thread_id: str, run_id: str) -> Record | None:

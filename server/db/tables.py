@@ -58,6 +58,12 @@ def _parent(column: str, *, index: bool = False) -> Any:
     return Field(sa_column=Column(key, nullable=False, index=index))
 
 
+def _owner(column: str) -> Any:
+    """The `seq` of the row that this one is a part of."""
+    key = ForeignKey(column, ondelete="CASCADE")
+    return Field(sa_column=Column(key, primary_key=True, index=True))
+
+
 class Project(SQLModel, table=True):
     """Whose objects nobody else sees. `default` is everybody's for as long as there are no keys."""
 
@@ -143,6 +149,18 @@ class Thread(SQLModel, table=True):
     tool_resources: dict[str, Any] = _json()
 
 
+class ThreadMetadata(SQLModel, table=True):
+    """A pair of a thread's metadata, which leads to it without a look at others."""
+
+    __tablename__ = "thread_metadata"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    project_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    value: str = Field(primary_key=True)
+    seq: int = _owner("thread.seq")
+
+
 class Run(SQLModel, table=True):
     """A run is also its place in the queue.
 
@@ -155,6 +173,8 @@ class Run(SQLModel, table=True):
     __tablename__ = "run"
     __table_args__ = (
         Index(None, "thread_id", "seq"),
+        Index(None, "project_id", "seq"),
+        Index(None, "project_id", "status", "seq"),
         _partial("uq_run_active_thread", "thread_id", where=AT_WORK, unique=True),
         _partial("ix_run_active", "status", "seq", where=IS_ACTIVE),
         _partial("ix_run_queue", "project_id", "seq", where=IN_QUEUE),
@@ -204,6 +224,18 @@ class Run(SQLModel, table=True):
     api_key_id: str | None = None
     worker_deaths: int = 0
     restarts: int = 0
+
+
+class RunMetadata(SQLModel, table=True):
+    """A pair of a run's metadata, as `ThreadMetadata`."""
+
+    __tablename__ = "run_metadata"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    project_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    value: str = Field(primary_key=True)
+    seq: int = _owner("run.seq")
 
 
 class Message(SQLModel, table=True):

@@ -100,5 +100,5 @@ def require_assistant(tx: Tx, project: str, assistant_id: str) -> Record:
 def delete_thread(tx: Tx, project: str, thread_id: str) -> Record:
     """Delete a thread with all in it, also while a run is active. Returns the row as it was."""
     thread = require_thread(tx, project, thread_id)
-    tx.threads.delete(thread.seq)
+    tx.threads.bury(thread)
     return thread

@@ -24,7 +24,15 @@ from server.schemas.chat import (
     ToolMessage,
     UserMessage,
 )
-from server.schemas.common import PLAIN_INTEGER, JsonObject, ListPage, ListQuery, Shown, Usage
+from server.schemas.common import (
+    PLAIN_INTEGER,
+    JsonObject,
+    ListPage,
+    ListQuery,
+    Metadata,
+    Shown,
+    Usage,
+)
 from server.schemas.embeddings import (
     CreateEmbedding,
     Embedding,
@@ -62,6 +70,7 @@ from server.schemas.runs import (
     CreateThreadAndRun,
     ModifyRun,
     Run,
+    RunsQuery,
     RunStatus,
     SubmitToolOutputs,
     ToolOutput,
@@ -163,6 +172,7 @@ __all__ = [
     "Message",
     "MessageDeleted",
     "MessagesQuery",
+    "Metadata",
     "Model",
     "ModelList",
     "ModifyAssistant",
@@ -176,6 +186,7 @@ __all__ = [
     "Run",
     "RunStatus",
     "RunStep",
+    "RunsQuery",
     "SearchRanking",
     "SearchResult",
     "SearchResults",

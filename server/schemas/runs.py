@@ -12,6 +12,7 @@ from server.schemas.common import (
     Describes,
     Given,
     JsonObject,
+    ListQuery,
     Metadata,
     ModifyMetadata,
     ReasoningEffort,
@@ -200,6 +201,12 @@ def _stored_choice(choice: Any) -> Any:
 
 def _or_empty(value: str | None) -> str:
     return value or ""
+
+
+class RunsQuery(ListQuery):
+    """Which runs of all threads."""
+
+    status: RunStatus | None = None
 
 
 class Run(Shown):

@@ -40,10 +40,21 @@ KNOWN = {
     "batch_id",
 }
 OF_NOBODY = {"model"}  # models are everybody's
-NO_NAMES = {"order", "purpose", "filter", "include", "include[]", "limit", "starting_after"}
+NO_NAMES = {
+    "order",
+    "purpose",
+    "filter",
+    "include",
+    "include[]",
+    "limit",
+    "metadata",
+    "starting_after",
+    "status",
+}
 LISTED = {  # what a cursor names, by the end of its list's path
     "assistants": "assistant_id",
     "messages": "message_id",
+    "threads": "thread_id",
     "runs": "run_id",
     "steps": "step_id",
     "vector_stores": "vector_store_id",

@@ -216,7 +216,7 @@ async def test_an_unknown_url_is_named(spare: World, method: str, path: str) -> 
         ("PUT", "/v1/threads/thread_x", "DELETE, GET, POST"),
         ("PATCH", "/v1/threads/thread_x/messages", "GET, POST"),
         ("POST", "/v1/models", "GET"),
-        ("GET", "/v1/threads", "POST"),
+        ("GET", "/v1/embeddings", "POST"),
         ("DELETE", "/v1/threads/thread_x/runs/run_x", "GET, POST"),
         ("POST", "/healthz", "GET, HEAD"),
     ],

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 COUNT = 5
 ROUTES = {
     "assistant": "GET /v1/assistants",
+    "thread": "GET /v1/threads",
+    "project's run": "GET /v1/threads/runs",
     "message": "GET /v1/threads/{thread_id}/messages",
     "run": "GET /v1/threads/{thread_id}/runs",
     "run step": "GET /v1/threads/{thread_id}/runs/{run_id}/steps",
@@ -38,7 +40,7 @@ class Lists:
 
     http: httpx.AsyncClient
     urls: dict[str, str]
-    ids: dict[str, Sequence[str]]
+    ids: dict[str, list[str]]
 
     async def page(self, kind: str, **query: Any) -> Json:
         """One page."""
@@ -58,7 +60,7 @@ async def lists(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lists
     engine = ScriptedEngine()
     folder = tmp_path_factory.mktemp("lists")
     async with live_server(folder, engine, clock=ManualClock()) as server, server.http() as http:
-        ids: dict[str, Sequence[str]] = {}
+        ids: dict[str, list[str]] = {}
 
         async def create(url: str, body: Json) -> Json:
             created: Json = answer_of(await http.post(url, json=body))
@@ -69,16 +71,18 @@ async def lists(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lists
             (await create("/v1/assistants", {"model": "gpt-4o", "tools": [tool]}))["id"]
             for _ in range(COUNT)
         ]
-        thread = f"/v1/threads/{(await create('/v1/threads', {}))['id']}"
+        ids["thread"] = [(await create("/v1/threads", {}))["id"] for _ in range(COUNT - 1)]
+        thread = f"/v1/threads/{ids['thread'][0]}"
         ids["message"] = [(await create(f"{thread}/messages", HELLO))["id"] for _ in range(COUNT)]
-        busy = f"/v1/threads/{(await create('/v1/threads', {'messages': [HELLO]}))['id']}"
+        ids["thread"] += [(await create("/v1/threads", {"messages": [HELLO]}))["id"]]
+        busy = f"/v1/threads/{ids['thread'][-1]}"
         runs = []
         for _ in range(COUNT):
             if len(runs) == COUNT - 1:
                 for _ in range(COUNT - 1):
                     engine.calls("f", {})
             runs.append(await _finished(http, busy, ids["assistant"][0]))
-        ids["run"] = runs
+        ids["run"] = ids["project's run"] = runs
         steps = f"{busy}/runs/{runs[-1]}/steps"
         listed = answer_of(await http.get(steps, params={"order": "asc"}))
         ids["run step"] = [step["id"] for step in listed["data"]]
@@ -96,6 +100,8 @@ async def lists(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lists
             "batch's file": f"{store}/file_batches/{batch}/files",
             "vector store": "/v1/vector_stores",
             "assistant": "/v1/assistants",
+            "thread": "/v1/threads",
+            "project's run": "/v1/threads/runs",
             "message": f"{thread}/messages",
             "run": f"{busy}/runs",
             "run step": steps,
@@ -297,15 +303,16 @@ async def test_a_page_has_twenty_objects_unless_told_otherwise(lists: Lists) -> 
 
 
 async def test_a_deleted_object_still_marks_its_place(lists: Lists) -> None:
-    """So that a client can delete what it has seen and go on; for assistants too."""
+    """So that a client can delete what it has seen and go on; for assistants and threads too."""
     thread_id = answer_of(await lists.http.post("/v1/threads", json={"messages": [HELLO] * 3}))[
         "id"
     ]
+    threads = [answer_of(await lists.http.post("/v1/threads", json={}))["id"] for _ in range(3)]
     made = [
         answer_of(await lists.http.post("/v1/assistants", json={"model": "gpt-4o"}))["id"]
         for _ in range(3)
     ]
-    for url in (f"/v1/threads/{thread_id}/messages", "/v1/assistants"):
+    for url in (f"/v1/threads/{thread_id}/messages", "/v1/assistants", "/v1/threads"):
         first, second, third = (
             item["id"] for item in answer_of(await lists.http.get(url, params={"limit": 3}))["data"]
         )
@@ -313,5 +320,6 @@ async def test_a_deleted_object_still_marks_its_place(lists: Lists) -> None:
         after = answer_of(await lists.http.get(url, params={"after": second, "limit": 1}))
         before = answer_of(await lists.http.get(url, params={"before": second}))
         assert (after["first_id"], before["last_id"]) == (third, first)
-    for left in (made[0], made[2]):
-        answer_of(await lists.http.delete(f"/v1/assistants/{left}"))
+    for left in (0, 2):
+        answer_of(await lists.http.delete(f"/v1/assistants/{made[left]}"))
+        answer_of(await lists.http.delete(f"/v1/threads/{threads[left]}"))

@@ -44,6 +44,8 @@ UNSERVED = {
     ),
 }
 BEYOND_SPECIFICATION = {
+    "GET /threads": "an extension",
+    "GET /threads/runs": "an extension",
     "GET /threads/{thread_id}/runs/{run_id}/events": "an extension",
     "POST /uploads": "the reduced specification leaves uploads out",
     "POST /uploads/{upload_id}/parts": "the reduced specification leaves uploads out",
@@ -313,6 +315,8 @@ OPERATIONS = {
     "GET /assistants/{assistant_id}": "getAssistant",
     "POST /assistants/{assistant_id}": "modifyAssistant",
     "DELETE /assistants/{assistant_id}": "deleteAssistant",
+    "GET /threads": "listThreads",
+    "GET /threads/runs": "listRunsOfAllThreads",
     "POST /threads": "createThread",
     "POST /threads/runs": "createThreadAndRun",
     "GET /threads/{thread_id}": "getThread",
@@ -398,6 +402,8 @@ BODIES = {
 LIST_QUERY = {"limit", "order", "after", "before"}
 QUERIES = {
     "GET /assistants": LIST_QUERY,
+    "GET /threads": LIST_QUERY | {"metadata"},
+    "GET /threads/runs": LIST_QUERY | {"metadata", "status"},
     "GET /threads/{thread_id}/messages": LIST_QUERY | {"run_id"},
     "GET /threads/{thread_id}/runs": LIST_QUERY,
     "POST /threads/{thread_id}/runs": {"include[]"},

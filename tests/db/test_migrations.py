@@ -141,6 +141,22 @@ def test_down_and_up_again(path: Path) -> None:
     assert sorted(dump(path)) == sorted(before)
 
 
+def test_metadata_leads_to_what_is_there_already(tmp_path: Path) -> None:
+    """Threads and runs of an older version are found by it, too."""
+    path = tmp_path / "older.db"
+    upgrade(path)
+    with opened(path) as connection:
+        command.downgrade(migrate.configuration(connection), "0006")
+    with contextlib.closing(sqlite3.connect(path)) as raw, raw:
+        metadata = """'{"a": "b", "c": ""}'"""
+        raw.execute(f"INSERT INTO thread VALUES (7, 'thread_1', 'default', 1, {metadata}, '{{}}')")
+        raw.execute("INSERT INTO thread VALUES (8, 'thread_2', 'default', 1, '{}', '{}')")
+    upgrade(path)
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        found = raw.execute("SELECT * FROM thread_metadata").fetchall()
+    assert found == [("default", "a", "b", 7), ("default", "c", "", 7)]
+
+
 def test_tombstones_outlive_their_new_key(tmp_path: Path) -> None:
     """An id that stood in one list still does, and may now have stood in another."""
     path = tmp_path / "older.db"

@@ -18,7 +18,7 @@ from tests.db import rows
 
 Order = Literal["asc", "desc"]
 ORDERS = st.sampled_from(["asc", "desc"])
-LISTS = st.sampled_from(["messages", "assistants"])
+LISTS = st.sampled_from(["messages", "assistants", "threads"])
 PROPERTY = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -32,7 +32,10 @@ def connection(path: Path) -> Iterator[Connection]:
 
 
 class Listing:
-    """A list of messages or of assistants that grows and shrinks. Undone when the example ends."""
+    """A list of messages, assistants or threads that grows and shrinks.
+
+    Undone when the example ends.
+    """
 
     def __init__(self, connection: Connection, name: str, length: int) -> None:
         self._raw = driver(connection)
@@ -40,15 +43,7 @@ class Listing:
         self._stores = Stores(connection)
         self._name, self._made = name, 0
         self.live: list[str] = []
-        self._stores.threads.insert(
-            {
-                "id": "thread_1",
-                "project_id": rows.PROJECT,
-                "created_at": 1,
-                "metadata": {},
-                "tool_resources": {},
-            }
-        )
+        self._thread("thread_1", "another")
         for _ in range(length):
             self.add()
 
@@ -68,9 +63,15 @@ class Listing:
         name = f"{self._name}_{self._made}"
         if self._name == "messages":
             self._stores.messages.insert(rows.message_values("thread_1", name))
+        elif self._name == "threads":
+            self._thread(name, rows.PROJECT)
         else:
             rows.assistant(self._stores, name)
         self.live.append(name)
+
+    def _thread(self, name: str, project: str) -> None:
+        ident = {"id": name, "project_id": project, "created_at": 1}
+        self._stores.threads.insert({**ident, "metadata": {}, "tool_resources": {}})
 
     def remove(self, place: int) -> None:
         """Delete the one at this place, counted round and round."""

@@ -121,13 +121,17 @@ async def test_active_runs(db: Database) -> None:
 
 
 async def test_deleting_a_thread(db: Database, thread: Record) -> None:
-    """Takes everything in it along, tombstones too, and nothing of another thread."""
-    tables = ("thread", "message", "run", "run_step", "turn", "tombstone")
+    """Takes everything in it along, tombstones too, and nothing of another thread.
+
+    It leaves its own tombstone.
+    """
+    tables = ("thread", "message", "run", "run_step", "turn", "thread_metadata", "run_metadata")
+    tables += ("tombstone",)
 
     def fill(tx: Tx, thread_id: str) -> None:
         rows.message(tx, thread_id)
         tx.messages.bury(rows.message(tx, thread_id))
-        run = rows.run(tx, thread_id)
+        run = rows.run(tx, thread_id, metadata={"a": "b"})
         rows.turn(tx, run, rows.step(tx, run).id, 1)
 
     def counts(tx: Tx) -> list[int]:
@@ -137,9 +141,13 @@ async def test_deleting_a_thread(db: Database, thread: Record) -> None:
     def unit(tx: Tx) -> None:
         fill(tx, thread.id)
         fill(tx, rows.thread(tx).id)
+        for each in tx.threads.every(project_id=rows.PROJECT):
+            tx.threads.update(each.seq, {"metadata": {"a": "b"}})
         assert counts(tx) == [2] * len(tables)
-        tx.threads.delete(thread.seq)
-        assert counts(tx) == [1] * len(tables)
+        tx.threads.bury(thread)
+        *others, tombstones = counts(tx)
+        assert others == [1] * len(others)
+        assert tombstones == 2
 
     await db.write(unit)
 
@@ -296,7 +304,7 @@ async def test_turns_as_they_were_written(db: Database, thread: Record) -> None:
 
 
 async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
-    """No query of the stores reads a whole table; the queue is read by its partial index."""
+    """No query of the stores reads a whole table; queues are read by their partial indexes."""
     asked: list[tuple[str, tuple[object, ...]]] = []
 
     def queries(tx: Tx) -> None:
@@ -310,6 +318,10 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         tx.runs.active()
         tx.runs.count_by_status()
         tx.runs.update_if(run.id, "queued", 0, {"status": "in_progress"})
+        tx.runs.of_project(rows.PROJECT, Slice(), {})
+        for pairs in {}, {"a": "b"}, {"a": "b", "c": "d"}:
+            tx.runs.of_project(rows.PROJECT, Slice(after=run.id), pairs, "failed")
+            tx.threads.of_project(rows.PROJECT, Slice(order="asc"), pairs)
         tx.threads.with_active_run(rows.PROJECT, thread.id)
         tx.messages.in_progress(run.id)
         tx.messages.spoken(thread.id, run.id, 5)
@@ -324,7 +336,7 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         tx.turns.spent_by_step("step_1")
         tx.turns.written_since(thread.id, 0, 5)
         tx.messages.bury(rows.message(tx, thread.id))
-        tx.threads.delete(thread.seq)
+        tx.threads.bury(thread)
         tx.files.get(rows.PROJECT, "file-1", 1)
         tx.files.kept(rows.PROJECT, Slice(), 1, "vision")
         tx.files.expired(1, 5)
@@ -358,7 +370,8 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
     found = await db.write(plans)
     no_tables = ("SCAN json_each", "SCAN call VIRTUAL TABLE", "SCAN CONSTANT ROW", "SCAN anon_1")
     scans = [plan for plan in found if plan.startswith("SCAN") and not plan.startswith(no_tables)]
-    assert all("ix_run_active" in plan or "ix_run_queue" in plan for plan in scans), scans
+    queues = ("ix_run_active", "ix_run_queue", "ix_vector_store_file_queue")
+    assert all(any(queue in plan for queue in queues) for plan in scans), scans
     assert sum("SEARCH run USING INDEX ix_run_key" in plan for plan in found) == 2
     assert any("SEARCH run USING INDEX ix_run_active (status=?)" in plan for plan in found)
     assert any("SEARCH run USING INDEX uq_run_active_thread" in plan for plan in found)
