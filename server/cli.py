@@ -209,6 +209,7 @@ def _arm_failpoints() -> None:
 
 
 async def _serve(settings: Settings, engines: dict[str, Engine]) -> None:
+    asyncio.get_running_loop().set_exception_handler(logs.loop_fault)
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
@@ -399,6 +400,7 @@ def sandbox_command(settings: Settings) -> int:
 
 
 async def _run_code(settings: CodeInterpreterSettings) -> None:
+    asyncio.get_running_loop().set_exception_handler(logs.loop_fault)
     _give_up_on_signals()
     sandbox = await open_sandbox(settings, SystemClock())
     async with AsyncExitStack() as stack:

@@ -7,6 +7,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server import logs
 from server.access.limits import Allowance
 from server.ids import request_id
 from server.metrics import Metrics
@@ -43,9 +44,13 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {}).update(
-            request_id=request_id(), begun=time.perf_counter(), send=send
-        )
+        ident = request_id()
+        state = scope.setdefault("state", {})
+        state.update(request_id=ident, begun=time.perf_counter(), send=send)
+        with logs.about(request_id=ident):
+            await self._answered(scope, receive, send)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
         answered = False
 
         async def with_headers(message: Message) -> None:
@@ -70,7 +75,6 @@ class RequestContext:
         level = logging.DEBUG if route in PROBES else logging.INFO
         if log.isEnabledFor(level):
             facts = {
-                "request_id": request_id_of(scope),
                 "method": scope["method"],
                 "route": route,
                 "status": status,

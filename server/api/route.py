@@ -7,6 +7,7 @@ forms, cookies, generators and overrides, takes longer than all else that a shor
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from inspect import iscoroutinefunction, signature
 from typing import Any, Final
@@ -19,10 +20,13 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from server import logs
 from server.api.body import BodyLimits, parse, read
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
+ABOUT: Final = ("thread_id", "run_id")  # what log lines tell of a request's path
+AN_ID: Final = re.compile("(thread|run)_[A-Za-z0-9]{24}")  # anything else may be somebody's words
 LONG: Final = 2**16  # bytes of a body that is checked beside the event loop: it may take a second
 
 
@@ -41,6 +45,8 @@ class WireRoute(APIRoute):
             raise TypeError(f"{endpoint} is not async, or takes more than {arguments.names}")
 
         async def handle(request: Request) -> Response:
+            path = request.path_params
+            logs.note(**{n: path[n] for n in ABOUT if n in path and AN_ID.fullmatch(path[n])})
             answer: Response = await endpoint(**await arguments.of(request))
             return answer
 

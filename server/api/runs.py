@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from server import errors, schemas
+from server import errors, logs, schemas
 from server.api.deps import Beta, Caller, Server, Services
 from server.api.pages import WITH_METADATA, WantedMetadata, part_of
 from server.api.respond import POLL_AFTER, listed, wire
@@ -148,6 +148,7 @@ async def events(
 
 
 def _answer(server: Services, run: Record, stream: bool | None, after: int = 0) -> Response:
+    logs.note(thread_id=run.thread_id, run_id=run.id)
     if stream:
         return event_stream(server.bus.subscribe(run.id, after), server.streams)
     return wire(schemas.Run.from_row(run), headers=POLL_AFTER)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from server import schemas
+from server import logs, schemas
 from server.api.deps import Beta, Caller, Server
 from server.api.pages import WITH_METADATA, WantedMetadata, part_of
 from server.api.respond import listed, wire
@@ -27,6 +27,7 @@ async def create(
     body: schemas.CreateThread = schemas.CreateThread(),  # noqa: B008 - frozen
 ) -> Response:
     row = await server.db.write(lambda tx: create_thread(tx, caller.project, body))
+    logs.note(thread_id=row.id)
     return wire(schemas.Thread.from_row(row))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -44,7 +45,10 @@ class Tx(Stores):
 
 @dataclass(slots=True, eq=False)
 class Unit:
-    """Work in a queue. The thread that took it attempts it, then the caller's loop settles it."""
+    """Work in a queue. The thread that took it attempts it, then the caller's loop settles it.
+
+    Both happen in its caller's context, so that their log lines tell what it was about.
+    """
 
     work: Callable[[Tx], Any]
     loop: asyncio.AbstractEventLoop
@@ -52,11 +56,13 @@ class Unit:
     hooks: Sequence[Hook] = ()
     result: Any = None
     error: Exception | None = None
+    context: Context = field(default_factory=copy_context)
 
     def attempt(self, tx: Tx) -> None:
         """Do the work, anew if it was done before; an error is kept for the caller."""
         try:
-            self.result, self.hooks, self.error = self.work(tx), tx.hooks, None
+            result = self.context.run(self.work, tx)
+            self.result, self.hooks, self.error = result, tx.hooks, None
         except Exception as error:  # noqa: BLE001 - the caller gets it, the thread lives on
             self.fail(error)
 
@@ -68,7 +74,7 @@ class Unit:
         """Runs on the loop: the hooks first, so that they precede the caller's next step."""
         for hook in self.hooks:
             try:
-                hook()
+                self.context.run(hook)
             except Exception:
                 log.exception("after_commit_failed")
         if self.future.done():

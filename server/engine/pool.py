@@ -11,6 +11,7 @@ import contextlib
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -246,10 +247,11 @@ class ModelPool:
                 raise EngineUnavailable(place.reason or "The model could not be loaded.")
 
     def _bring(self, place: _Place) -> None:
-        """Begin to load it, unless it is there or on its way."""
+        """Begin to load it, unless it is there or on its way; for all, whoever was the first."""
         if place.moving is None and place.state != "ready" and place.id not in self._failures:
             place.state, place.reason = "loading", None
-            place.moving = asyncio.create_task(self._load(place), name=f"load {place.id}")
+            load = self._load(place)
+            place.moving = asyncio.create_task(load, name=f"load {place.id}", context=Context())
 
     async def _load(self, place: _Place) -> None:
         try:

@@ -19,7 +19,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +56,7 @@ from server.engine.settings import EngineSettings
 from server.engine.sizing import affordable_snapshots
 from server.engine.snapshots import Fetched, SnapshotStore, Written
 from server.engine.vocabulary import Vocabulary
+from server.logs import told
 
 _PR_SET_PDEATHSIG: Final = 1
 _READ_SIZE: Final = 1 << 16
@@ -190,7 +190,7 @@ class Inbox:
 def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's, meant for the parent
     faulthandler.enable()
-    threading.excepthook = _exit_with
+    threading.excepthook, sys.excepthook = _exit_with, _tell
     _die_with_parent()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     connection = socket.socket(fileno=descriptor)
@@ -365,8 +365,14 @@ def _receive(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], reports: Repo
 
 def _exit_with(failure: threading.ExceptHookArgs) -> None:
     """A thread that died would leave its callers waiting; the parent knows how to restart us."""
-    traceback.print_exception(failure.exc_value)
+    if failure.exc_value is not None:
+        _tell(failure.exc_type, failure.exc_value, failure.exc_traceback)
     os._exit(1)
+
+
+def _tell(_: object, error: BaseException, __: object) -> None:
+    """To the parent's log, by the rules of that."""
+    print(told(error), file=sys.stderr)  # noqa: T201
 
 
 def _start(name: str, target: Callable[[], None]) -> threading.Thread:

@@ -110,12 +110,12 @@ class RunExecution:
         except RunMoved:
             ending = None
         except Exception:  # the edge: whatever it is, the run must not stay open
-            log.exception("run_failed", extra={"run_id": self.run_id})
+            log.exception("run_failed")
             ending = self._failed(SERVER_ERROR)
         try:
             return await self._end(ending)
         except RunMoved:
-            log.info("run_taken_away", extra={"run_id": self.run_id})
+            log.info("run_taken_away")
             return None
 
     async def _take_turns(self) -> Ending | None:
@@ -362,7 +362,7 @@ class RunExecution:
 
     def _crashed(self, error: dict[str, str]) -> Ending:
         """Queued again, unless too many workers have died under this run."""
-        log.warning("worker_died", extra={"run_id": self.run_id, "reason": error["message"]})
+        log.warning("worker_died")
         if self._run.worker_deaths + 1 >= self._limits.worker_deaths:
             return self._failed(error)
         return Ending("queued", self._call(), self._said(), error=error, worker_deaths=1)
@@ -383,7 +383,7 @@ class RunExecution:
                 if self._interrupted is interrupt:
                     raise
             except (DatabaseBusy, DatabaseFull):
-                log.warning("end_delayed", extra={"run_id": self.run_id})
+                log.warning("end_delayed")
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, MAX_DELAY)
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from server import logs
 from server.clock import Clock
 from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseFull, Tx
 from server.db.stores import Record
@@ -242,19 +243,27 @@ class RunExecutor:
             self._permits[model_id] -= 1
 
     async def _drive(self, execution: RunExecution, run: Record) -> None:
-        begun = self._clock.monotonic()
+        with logs.about(thread_id=run.thread_id, run_id=run.id):
+            await self._driven(execution, run)
+
+    async def _driven(self, execution: RunExecution, run: Record) -> None:
+        begun, status = self._clock.monotonic(), None
         try:
-            if await execution.drive() in TERMINAL:
+            status = await execution.drive()
+            if status in TERMINAL:
                 self.over(run.id)
         except DatabaseClosed:
-            log.warning("run_left_to_recovery", extra={"run_id": run.id})
+            log.warning("run_left_to_recovery")
         except Exception:  # the edge: the sweep ends the run when its time is over
-            log.exception("run_left_open", extra={"run_id": run.id})
+            log.exception("run_left_open")
         finally:
             del self._running[run.id]
             self._permits[run.model_id] += 1
             self._pool.leave(run.model_id)
-            self._metrics.turn_seconds.observe(self._clock.monotonic() - begun)
+            seconds = self._clock.monotonic() - begun
+            self._metrics.turn_seconds.observe(seconds)
+            facts = {"model": run.model_id, "status": status, "ms": round(seconds * 1000, 1)}
+            log.info("run", extra=facts)
             self._wake.set()
 
     async def sweep(self) -> None:

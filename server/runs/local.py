@@ -242,7 +242,7 @@ class LocalTurn:
             except PromptTooLong as error:
                 raise PromptBudgetUnmet from error
             except GrammarRefused as error:
-                log.warning("grammar_refused", extra={"cause": str(error)})
+                log.warning("grammar_refused")  # what it says quotes the schema
                 if self._loose or self._tokens:
                     raise InvalidPrompt(UNENFORCEABLE, self._held_to) from error
                 self._loose = True

@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -317,6 +318,7 @@ class SessionPool:
                 self._go(self._replace_spares())
 
     def _go(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+        """In a context of its own: it is not for whoever happens to need it now."""
+        task = asyncio.create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

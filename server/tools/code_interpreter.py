@@ -254,7 +254,7 @@ class CodeInterpreter:
         except SandboxUnavailable as error:
             raise ToolFailed(str(error)) from error
         except SandboxCrashed as error:
-            log.warning("sandbox_crashed", extra={"run_id": scene.run.id, "reason": str(error)})
+            log.warning("sandbox_crashed", extra={"reason": str(error)})
             yield running.printed(CRASHED)
             yield await running.over(scene, failure=FAILURE)
         else:
@@ -309,7 +309,7 @@ class CodeInterpreter:
                         run.project_id, incoming, path_of(name), PURPOSE, None
                     )
         except (*REFUSED, *GONE, OSError) as error:
-            log.info("file_not_kept", extra={"run_id": run.id, "reason": str(error)})
+            log.info("file_not_kept", extra={"reason": type(error).__name__})
             return None
         return str(file.id)
 
@@ -328,7 +328,7 @@ class CodeInterpreter:
         """Whoever gave up does not ask how it ended."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.debug("sandbox_task_failed", extra={"reason": str(error)})
+            log.debug("sandbox_task_failed", extra={"reason": type(error).__name__})
 
 
 def _session_of(run: Record) -> SessionKey:

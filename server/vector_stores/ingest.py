@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from weakref import WeakValueDictionary
 
-from server import failpoints
+from server import failpoints, logs
 from server.db.database import Database, DatabaseBusy, DatabaseFull
 from server.db.stores import INGESTION
 from server.db.sweep import stops_within, sweep_forever
@@ -223,7 +223,11 @@ class Ingestor:
         self._wake.set()
 
     async def _ingest(self, job: Job) -> None:
-        facts = {"vector_store": job.store_id, "file": job.file_id, "attempt": job.attempt}
+        with logs.about(vector_store_id=job.store_id, file_id=job.file_id):
+            await self._ingested(job)
+
+    async def _ingested(self, job: Job) -> None:
+        facts = {"attempt": job.attempt}
         try:
             async with self._lock(job.store_id, job.file_id):
                 await self._take_in(job)
@@ -265,7 +269,7 @@ class Ingestor:
         try:
             await self._db.write(lambda tx: end(tx, job.seq))
         except Exception:  # the edge: a claim that nobody ends would stay until the next start
-            log.exception("ingestion_unsettled", extra={"file": job.file_id})
+            log.exception("ingestion_unsettled")
             self._later(job, self._settings.retry_after)
 
     def _later(self, job: Job, seconds: float) -> None:
