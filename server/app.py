@@ -14,7 +14,6 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 
 import uvicorn
 from fastapi import FastAPI
@@ -61,6 +60,7 @@ from server.db.migrate import upgrade
 from server.engine.cache_folder import CacheFolder
 from server.engine.pool import ModelPool
 from server.engine.protocol import Engine
+from server.engine.stats import TEXTS
 from server.files.blobs import BlobStore
 from server.files.library import Library
 from server.files.uploads import Uploads
@@ -69,7 +69,9 @@ from server.metrics import Metrics
 from server.runs.completions import Completions
 from server.runs.events import EventBus
 from server.runs.executor import ExecutorSettings, RunExecutor
+from server.runs.observer import Observer
 from server.sandbox.choice import open_sandbox
+from server.sandbox.pool import SessionPool
 from server.sandbox.values import Sandbox
 from server.search.extraction import Extractor
 from server.search.index import Indexes
@@ -153,6 +155,7 @@ async def running(
             ids,
             busy_timeout=settings.database.busy_timeout,
             readers=settings.database.readers,
+            metrics=metrics,
         )
         stack.push_async_callback(asyncio.to_thread, db.close)
         keys = Keys(db, clock, limits_of_keys(settings.limits))
@@ -207,24 +210,30 @@ async def running(
             token_counter(pool, catalog.default, engines),
             indexes,
             IngestSettings(**settings.vector_stores.model_dump()),
+            metrics,
         )
         await ingestor.start()
         stack.push_async_callback(ingestor.stop)
         searcher = Searcher(db, indexes)
         sandbox = sandbox or await open_sandbox(settings.code_interpreter, clock)
         stack.push_async_callback(sandbox.close)
-        code = CodeInterpreter(db, blobs, library, sandbox)
+        code = CodeInterpreter(db, blobs, library, sandbox, metrics)
         stack.push_async_callback(code.stop)
         tools = Toolbox(FileSearch(db, searcher, ingestor), code)
         limits = ExecutorSettings(**settings.runs.model_dump())
+        observer = Observer(metrics)
         executor = RunExecutor(
-            db, bus, catalog, pool, cache, clock, ids, limits, metrics, tools, keys.charge
+            db, bus, catalog, pool, cache, clock, ids, limits, observer, tools, keys.charge
         )
         await executor.start()
         stack.push_async_callback(executor.stop, settings.server.shutdown_grace)
-        completions = Completions(catalog, pool, ids, completion_cap=limits.completion_cap)
+        cap = limits.completion_cap
+        completions = Completions(catalog, pool, ids, observer, completion_cap=cap)
         stack.push_async_callback(completions.stop, 0.0)
-        _watch(metrics, bus, executor, completions, ingestor, pool, engines)
+        _watch(metrics, db, bus, executor, completions, ingestor)
+        _watch_engines(metrics, pool, engines)
+        if isinstance(sandbox, SessionPool):
+            _watch_sessions(metrics, sandbox)
         yield Services(
             db,
             keys,
@@ -368,26 +377,43 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 def _watch(
     metrics: Metrics,
+    db: Database,
     bus: EventBus,
     executor: RunExecutor,
     completions: Completions,
     ingestor: Ingestor,
-    pool: ModelPool,
-    engines: Mapping[str, Engine],
 ) -> None:
+    watch = metrics.watch
+    watch("database_waiting_writes", "Units of work that wait for the writer.", lambda: db.waiting)
+    watch("open_streams", "Streams being read.", lambda: bus.open_streams)
+    watch("running_runs", "Runs being executed.", lambda: executor.running)
+    watch("open_completions", "Chat completions being written.", lambda: completions.open)
+    watch("ingesting_files", "Files being taken into vector stores.", lambda: ingestor.running)
+
+
+def _watch_engines(metrics: Metrics, pool: ModelPool, engines: Mapping[str, Engine]) -> None:
+    texts = {
+        **TEXTS,
+        "ready": "Whether the model is in memory and can be used at once.",
+        "memory_bytes": "What of the memory for all models it has.",
+        "cell_capacity": "Cells of its context.",
+    }
+
     def values(name: str, engine: Engine) -> dict[str, float]:
         standing = pool.standing(name)
-        memory = {"ready": standing.state == "ready", "memory_bytes": standing.bytes}
-        return asdict(engine.stats) | memory
+        place = {
+            "ready": standing.state == "ready",
+            "memory_bytes": standing.bytes,
+            "cell_capacity": standing.cells,
+        }
+        return {**engine.stats.by_name(), **place}
 
-    metrics.watch_models(lambda: {name: values(name, engine) for name, engine in engines.items()})
-    metrics.watch("assistants_open_streams", "Streams being read.", lambda: bus.open_streams)
-    metrics.watch("assistants_running_runs", "Runs being executed.", lambda: executor.running)
-    metrics.watch(
-        "assistants_open_completions", "Chat completions being written.", lambda: completions.open
-    )
-    metrics.watch(
-        "assistants_ingesting_files",
-        "Files being taken into vector stores.",
-        lambda: ingestor.running,
+    metrics.watch_models(lambda: {name: values(name, e) for name, e in engines.items()}, texts)
+
+
+def _watch_sessions(metrics: Metrics, sessions: SessionPool) -> None:
+    metrics.watch("sandbox_sessions", "Threads with a session.", lambda: sessions.sessions)
+    metrics.watch("sandbox_spares", "Sessions that wait for a thread.", lambda: sessions.spares)
+    metrics.watch_count(
+        "sandbox_kills", "Sessions that were ended at a limit.", lambda: sessions.kills
     )

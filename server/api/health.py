@@ -5,11 +5,20 @@ Once there are keys, the metrics, which tell of all projects, are for whoever ha
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from itertools import product
+from typing import Final
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.api.deps import Caller, Server
 from server.api.respond import wire
+from server.db.database import DatabaseBusy, DatabaseClosed
+from server.runs.state import ACTIVE
+
+PATIENCE: Final = 1.0  # seconds
 
 router = APIRouter()
 
@@ -48,5 +57,12 @@ async def readiness(request: Request, server: Server) -> Response:
 
 @router.get("/metrics", operation_id="metrics", response_class=Response, responses={200: TEXT})
 async def metrics(caller: Caller, server: Server) -> Response:
-    """Prometheus text."""
+    """Prometheus text. What is in the database is left out while that does not answer."""
+    with contextlib.suppress(TimeoutError, DatabaseBusy, DatabaseClosed):
+        async with asyncio.timeout(PATIENCE):
+            runs, files = await server.db.read(
+                lambda tx: (tx.runs.count_active(), tx.vector_store_files.count_waiting())
+            )
+        none = dict.fromkeys(product(server.catalog.models, map(str, ACTIVE)), 0)
+        server.metrics.stored({**none, **runs}, files)
     return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from server.db.connection import DatabaseBusy, DatabaseFull, driver, open_engine
 from server.db.group_commit import GroupCommit
 from server.db.unit import Hook, Tx, Unit, settle
 from server.ids import IdSource
+from server.metrics import Metrics
 
 __all__ = ["Database", "DatabaseBusy", "DatabaseClosed", "DatabaseFull", "Tx"]
 
@@ -53,9 +54,11 @@ class Database:
         *,
         busy_timeout: float = 5.0,
         readers: int = 4,
+        metrics: Metrics | None = None,
     ) -> None:
         self._clock = clock
         self._ids = ids
+        self._metrics = metrics or Metrics()
         self._readers = readers
         self._writes: Queue = SimpleQueue()
         self._reads: Queue = SimpleQueue()
@@ -79,6 +82,11 @@ class Database:
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` over one consistent snapshot; it cannot write."""
         return await self._enqueue(self._reads, work)
+
+    @property
+    def waiting(self) -> int:
+        """How many units wait for the writer."""
+        return self._writes.qsize()
 
     def listen(self, channel: str, wake: Hook) -> None:
         """Call `wake` on the loop after each commit of a unit that has notified the channel."""
@@ -113,12 +121,15 @@ class Database:
             settle([unit])
 
     def _write_forever(self, connection: Connection) -> None:
-        group = GroupCommit(connection, partial(self._begin, connection))
+        committed = self._metrics.commit_seconds.observe
+        group = GroupCommit(connection, partial(self._begin, connection), committed)
         while (unit := self._writes.get()) is not None:
             units = [unit, *self._waiting(BATCH - 1)]
             group.run(units)
             if isinstance(unit.error, DatabaseBusy):
                 units += self._refused(unit.error)
+            for outcome, number in Counter(map(_outcome, units)).items():
+                self._metrics.units.labels(outcome).inc(number)
             settle(units)
 
     def _begin(self, connection: Connection) -> Tx:
@@ -144,6 +155,18 @@ class Database:
                 break
             units.append(unit)
         return units
+
+
+def _outcome(unit: Unit) -> str:
+    """In a word for the metrics. What a unit raises is mostly a refusal of what a client asked."""
+    match unit.error:
+        case None:
+            return "committed"
+        case DatabaseBusy():
+            return "busy"
+        case DatabaseFull():
+            return "full"
+    return "refused"
 
 
 def _start(serve: Callable[[Connection], None], connection: Connection) -> threading.Thread:

@@ -274,8 +274,10 @@ QUEUED_FOR = (
 )
 MODELS_WAITED_FOR = select(_run.c.model_id).where(AT_WORK, _run.c.status == "queued").distinct()
 ALL_ACTIVE = select(_run).where(IS_ACTIVE).order_by(_run.c.seq)
-COUNT_BY_STATUS = (
-    select(_run.c.status, func.count().label("number")).where(IS_ACTIVE).group_by(_run.c.status)
+COUNT_ACTIVE = (
+    select(_run.c.model_id, _run.c.status, func.count())
+    .where(IS_ACTIVE)
+    .group_by(_run.c.model_id, _run.c.status)
 )
 
 ANSWERED_CALLS = (
@@ -446,6 +448,7 @@ STORES_WITH_TEXT = (
 NEXT_PROJECT_TO_INGEST = select(func.min(_store_file.c.project_id)).where(
     IN_INGESTION, _store_file.c.project_id > bindparam("after")
 )
+COUNT_TO_INGEST = select(func.count()).select_from(_store_file).where(IN_INGESTION)
 OLDEST_TO_INGEST = (
     select(_store_file)
     .where(IN_INGESTION, _store_file.c.project_id == bindparam("project"))

@@ -365,10 +365,10 @@ class Runs(Labelled):
         """All active runs of all projects, oldest first."""
         return self.connection.execute(statements.ALL_ACTIVE).all()
 
-    def count_by_status(self) -> dict[str, int]:
-        """How many active runs there are, by status."""
-        found = self.connection.execute(statements.COUNT_BY_STATUS)
-        return {row.status: row.number for row in found}
+    def count_active(self) -> dict[tuple[str, str], int]:
+        """How many active runs there are, by model and status."""
+        found = self.connection.execute(statements.COUNT_ACTIVE)
+        return {(model_id, status): number for model_id, status, number in found}
 
     def update(self, seq: int, changes: Values) -> Record:
         """Everything but the status, which only `runs.state.move` may write."""
@@ -616,6 +616,10 @@ class VectorStoreFiles(Store):
     def among(self, store_id: str, file_ids: Collection[str]) -> dict[str, Record]:
         """Those of the ids that files in a store have, with their rows there."""
         return self._rows_among(statements.IN_STORE_AMONG, file_ids, {"store": store_id})
+
+    def count_waiting(self) -> int:
+        """How many of all stores wait to be taken in."""
+        return self.connection.execute(statements.COUNT_TO_INGEST).scalar_one()
 
     def shown(self, store_id: str, file_id: str, now: int) -> Record | None:
         """A file, unless it has expired."""

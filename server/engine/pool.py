@@ -60,6 +60,7 @@ class Standing:
     context: int | None = None
     reason: str | None = None  # why it failed, or is being loaded anew
     bytes: int = 0
+    cells: int = 0  # 0 where it takes what it likes
 
 
 @dataclass(slots=True, eq=False)
@@ -131,7 +132,8 @@ class ModelPool:
         state, reason = place.state, place.reason
         if state == "ready" and (trouble := place.model.trouble):
             state, reason = "loading", trouble  # what uses it waits, and keeps its place
-        return Standing(state, self._context(place), reason, place.bytes)
+        cells = place.fit.cells if place.fit is not None else 0
+        return Standing(state, self._context(place), reason, place.bytes, cells)
 
     async def survey(self) -> None:
         """Look at all files, so that what can be known of a model is known before it is loaded."""

@@ -18,6 +18,7 @@ from server.engine.pool import ModelPool
 from server.engine.protocol import EngineError, EngineUnavailable, RateLimited
 from server.ids import IdSource
 from server.runs.models import Model
+from server.runs.observer import Observer
 from server.runs.turns import InvalidPrompt, ModelCall, PromptBudgetUnmet, Turn, TurnRequest
 
 PATIENCE = 600.0  # seconds to wait for the model, for a client that went without our knowing
@@ -91,6 +92,7 @@ class Completion:
         model: Model,
         pool: ModelPool,
         ids: IdSource,
+        observer: Observer,
         asks: Callable[[], Sequence[TurnRequest]],
         when_closed: Callable[[Completion], None],
     ) -> None:
@@ -100,6 +102,7 @@ class Completion:
         self._model = model
         self._pool = pool
         self._ids = ids
+        self._observer = observer
         self._asks = asks
         self._when_closed = when_closed
         self._turns: list[Turn] = []
@@ -170,12 +173,14 @@ class Completion:
                 await asyncio.gather(*(self._read(choice, turn) for choice, turn in pairs))
 
     async def _read(self, choice: Choice, turn: Turn) -> None:
-        async for delta in turn:
-            self._note_fingerprint(turn)
-            if choice.take(delta, self._ids):
-                self._news.put_nowait(Written(choice, delta))
-            elif choice.full:
-                turn.cancel()
+        with self._observer.call(self._model.id, turn) as heard:
+            async for delta in turn:
+                heard()
+                self._note_fingerprint(turn)
+                if choice.take(delta, self._ids):
+                    self._news.put_nowait(Written(choice, delta))
+                elif choice.full:
+                    turn.cancel()
         self._note_fingerprint(turn)
         choice.cost = turn.call
         if choice.cost is None:

@@ -13,6 +13,7 @@ from server.ids import IdSource
 from server.runs.chat_request import conversation_of, require_sense, turn_requests
 from server.runs.completion import Completion
 from server.runs.models import Catalog, Model
+from server.runs.observer import Observer
 
 GOING = "The server is shutting down. Please retry in a moment."
 
@@ -21,11 +22,18 @@ class Completions:
     """Owned by the event loop. `completion_cap` holds where the client sets no limit."""
 
     def __init__(
-        self, catalog: Catalog, pool: ModelPool, ids: IdSource, *, completion_cap: int
+        self,
+        catalog: Catalog,
+        pool: ModelPool,
+        ids: IdSource,
+        observer: Observer,
+        *,
+        completion_cap: int,
     ) -> None:
         self._catalog = catalog
         self._pool = pool
         self._ids = ids
+        self._observer = observer
         self._completion_cap = completion_cap
         self._open: dict[Completion, Allowance] = {}
         self._none_open = asyncio.Event()
@@ -50,7 +58,7 @@ class Completions:
         messages = conversation_of(body)
         model = self._require(body.model)
         asks = partial(turn_requests, body, messages, project, model, self._completion_cap)
-        completion = Completion(model, self._pool, self._ids, asks, self._closed)
+        completion = Completion(model, self._pool, self._ids, self._observer, asks, self._closed)
         allowance.begin_completion()
         self._open[completion] = allowance
         self._none_open.clear()

@@ -27,6 +27,7 @@ from server.runs.context import Asked, CompletionBudgetSpent, ContextBuilder, To
 from server.runs.deltas import FileLink, StepDeltas
 from server.runs.events import EventBus
 from server.runs.models import Model
+from server.runs.observer import Observer
 from server.runs.open_message import OpenMessage
 from server.runs.progress import Ending, Progress, Said
 from server.runs.room import room_for_answers
@@ -69,6 +70,7 @@ class RunExecution:
         progress: Progress,
         context: ContextBuilder,
         tools: Toolbox,
+        observer: Observer,
         at_rest: Callable[[], AbstractContextManager[None]],
         limits: Limits,
     ) -> None:
@@ -82,6 +84,7 @@ class RunExecution:
         self._progress = progress
         self._context = context
         self._tools = tools
+        self._observer = observer
         self._at_rest = at_rest
         self._limits = limits
         self._interrupt: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
@@ -169,11 +172,13 @@ class RunExecution:
         if self._interrupt.done():
             return
         self._turn = self._model.chat.turn(self._asked.request)
-        try:
-            async for delta in self._turn:
-                await self._say(delta)
-        finally:
-            self._turn.cancel()
+        with self._observer.call(self._model.id, self._turn) as heard:
+            try:
+                async for delta in self._turn:
+                    heard()
+                    await self._say(delta)
+            finally:
+                self._turn.cancel()
 
     async def _say(self, delta: TurnDelta) -> None:
         if self._interrupt.done():

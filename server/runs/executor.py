@@ -25,13 +25,13 @@ from server.db.sweep import stops_within, sweep_forever
 from server.engine.cache_folder import CacheFolder
 from server.engine.pool import ModelPool
 from server.ids import IdSource
-from server.metrics import Metrics
 from server.runs.announce import Announcer
 from server.runs.context import ContextBuilder
 from server.runs.events import EventBus
 from server.runs.execution import SERVER_ERROR, Limits, RunExecution
 from server.runs.lifecycle import Lifecycle
 from server.runs.models import Catalog
+from server.runs.observer import Observer
 from server.runs.progress import Charge, Ending, Progress
 from server.runs.replay import Marked, rebuilt
 from server.runs.state import TERMINAL, Claim, RunMoved
@@ -39,6 +39,7 @@ from server.tools.toolbox import Toolbox
 
 log = logging.getLogger(__name__)
 
+CLAIMED = ("in_progress", "cancelling")
 CLAIMS_AT_ONCE = 32
 RETRY_AFTER = 0.5
 LAST_WRITES = 5.0
@@ -74,7 +75,7 @@ class RunExecutor:
         clock: Clock,
         ids: IdSource,
         settings: ExecutorSettings,
-        metrics: Metrics,
+        observer: Observer,
         tools: Toolbox,
         charge: Charge,
     ) -> None:
@@ -94,7 +95,7 @@ class RunExecutor:
         self._clock = clock
         self._ids = ids
         self._settings = settings
-        self._metrics = metrics
+        self._observer = observer
         self._tools = tools
         self._progress = Progress(Announcer(bus), charge)
         self._context = ContextBuilder(
@@ -222,6 +223,7 @@ class RunExecutor:
             progress=self._progress,
             context=self._context,
             tools=self._tools,
+            observer=self._observer,
             at_rest=partial(self._at_rest, run.model_id),
             limits=Limits(self._settings.worker_deaths),
         )
@@ -261,7 +263,7 @@ class RunExecutor:
             self._permits[run.model_id] += 1
             self._pool.leave(run.model_id)
             seconds = self._clock.monotonic() - begun
-            self._metrics.turn_seconds.observe(seconds)
+            self._observer.claim(run.model_id, status or "lost", seconds)
             facts = {"model": run.model_id, "status": status, "ms": round(seconds * 1000, 1)}
             log.info("run", extra=facts)
             self._wake.set()
@@ -287,7 +289,7 @@ class RunExecutor:
     def _expire_unheld(self, tx: Tx, run_id: str) -> None:
         """Expire a run that has no execution, or whose execution begins only now."""
         run = tx.runs.by_id(run_id)
-        if run is not None and run.status in ("in_progress", "cancelling"):
+        if run is not None and run.status in CLAIMED:
             self._progress.end(tx, Claim(run_id, run.fence), Ending("expired", None))
         else:
             self.lifecycle.expire(tx, run_id)
@@ -301,12 +303,13 @@ class RunExecutor:
             if row.expires_at is not None:
                 left = min(max(row.expires_at - self._clock.now(), 0), self._settings.expires_after)
                 self._deadlines[row.id] = self._clock.monotonic() + left
+        self._observer.recovered(sum(run.status in CLAIMED for run in active))
         if active:
             log.info("recovered", extra={"runs": len(active)})
 
     def _recovered(self, tx: Tx, run: Record) -> tuple[Record, Sequence[Marked]]:
         """Decide about one active run. Its log is rebuilt, so this unit's events are dropped."""
-        if run.status in ("in_progress", "cancelling"):
+        if run.status in CLAIMED:
             self._progress.end(tx, Claim(run.id, run.fence), self._after_death(run))
         self.lifecycle.settle_model(tx, run.id)
         tx.hooks.clear()

@@ -46,6 +46,7 @@ TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     "expired": frozenset(),
 }
 
+ACTIVE = frozenset(status for status, onward in TRANSITIONS.items() if onward)
 TERMINAL = frozenset(status for status, onward in TRANSITIONS.items() if not onward)
 
 

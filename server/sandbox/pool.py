@@ -74,6 +74,7 @@ class SessionPool:
     ) -> None:
         self.backend = backend
         self.settings = settings
+        self.kills = 0  # sessions that were ended for what they took
         self._clock = clock
         self._places: OrderedDict[SessionKey, _Place] = OrderedDict()  # the last used one last
         self._starting = 0
@@ -251,6 +252,7 @@ class SessionPool:
     async def _end(self, place: _Place) -> None:
         session, place.session = place.session, None
         if session is not None:
+            self.kills += session.was_killed
             await session.end()
 
     def _forget(self) -> None:

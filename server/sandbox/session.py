@@ -77,6 +77,11 @@ class Session:
         return self._process.is_over
 
     @property
+    def was_killed(self) -> bool:
+        """Whether it was ended for what it took."""
+        return self._ending is not None
+
+    @property
     def is_busy(self) -> bool:
         return self._call is not None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import count
 from pathlib import Path
@@ -22,6 +22,7 @@ from server.db.stores import Record
 from server.errors import WireError
 from server.files.blobs import BlobStore, StorageFull
 from server.files.library import Library
+from server.metrics import Metrics
 from server.sandbox.values import (
     FileIn,
     Image,
@@ -39,6 +40,11 @@ from server.tools.tool import Answer, Count, Offer, Recalled, Scene, ToolFailed,
 
 log = logging.getLogger(__name__)
 
+OUTCOMES: Final[Mapping[type[BaseException], str]] = {
+    asyncio.CancelledError: "cancelled",
+    SandboxCrashed: "crashed",
+    SandboxUnavailable: "unavailable",
+}
 NAME = "code_interpreter"
 DESCRIPTION: Final = (
     "Runs Python code and returns what it prints. Files are read and written in /mnt/data."
@@ -215,7 +221,15 @@ class _Running:
 class CodeInterpreter:
     """Answers calls of the tool. Owned by the event loop."""
 
-    def __init__(self, db: Database, blobs: BlobStore, library: Library, sandbox: Sandbox) -> None:
+    def __init__(
+        self,
+        db: Database,
+        blobs: BlobStore,
+        library: Library,
+        sandbox: Sandbox,
+        metrics: Metrics,
+    ) -> None:
+        self._metrics = metrics
         self._db = db
         self._blobs = blobs
         self._library = library
@@ -270,7 +284,7 @@ class CodeInterpreter:
         )
         outputs = asyncio.Queue[Output | None]()
         work = self._sandbox.run(_session_of(run), code, files, outputs.put_nowait, has_run=has_run)
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._counted(work))
         self._tasks.add(task)
         task.add_done_callback(lambda _: outputs.put_nowait(None))
         task.add_done_callback(self._settled)
@@ -280,6 +294,16 @@ class CodeInterpreter:
             yield await task
         finally:
             task.cancel()
+
+    async def _counted(self, work: Coroutine[None, None, Result]) -> Result:
+        try:
+            with self._metrics.code_seconds.time():
+                result = await work
+        except BaseException as error:
+            self._metrics.code_calls.labels(OUTCOMES.get(type(error), "failed")).inc()
+            raise
+        self._metrics.code_calls.labels("limit" if result.problem else "completed").inc()
+        return result
 
     def _files(self, tx: Tx, run: Record) -> list[FileIn]:
         named = in_folder(tx, run).items()

@@ -23,6 +23,7 @@ from server.db.database import Database, DatabaseBusy, DatabaseFull
 from server.db.stores import INGESTION
 from server.db.sweep import stops_within, sweep_forever
 from server.files.blobs import BlobStore
+from server.metrics import Metrics
 from server.search.chunks import split
 from server.search.extraction import Extractor, NotExtracted
 from server.search.index import Indexes
@@ -72,6 +73,7 @@ class Ingestor:
         counter: TokenCounter,
         indexes: Indexes,
         settings: IngestSettings,
+        metrics: Metrics,
     ) -> None:
         self._db = db
         self._blobs = blobs
@@ -80,6 +82,7 @@ class Ingestor:
         self._indexes = indexes
         self._upkeep = Upkeep(db, indexes)
         self._settings = settings
+        self._metrics = metrics
         self._jobs: dict[asyncio.Task[None], Job] = {}
         self._turns: dict[str, int] = {}  # of projects: the greater, the later
         self._numbers = itertools.count(1)
@@ -230,14 +233,18 @@ class Ingestor:
         facts = {"attempt": job.attempt}
         try:
             async with self._lock(job.store_id, job.file_id):
-                await self._take_in(job)
+                with self._metrics.ingestion_seconds.time():
+                    await self._take_in(job)
+            self._metrics.ingested.labels("completed").inc()
         except NotExtracted as refused:
+            self._metrics.ingested.labels(refused.code).inc()
             log.info("file_refused", extra={**facts, "code": refused.code})
             if refused.code == "server_error":
                 await self._try_again(job, refused.message)
             else:
                 await self._settle(job, partial(fail, code=refused.code, message=refused.message))
         except Exception:  # the edge: it may be the file's fault, the model's, or the disk's
+            self._metrics.ingested.labels("server_error").inc()
             log.exception("file_not_ingested", extra=facts)
             await self._try_again(job, TRIED_TOO_OFTEN)
 

@@ -114,8 +114,10 @@ async def test_active_runs(db: Database) -> None:
         made = [rows.run(tx, rows.thread(tx).id, status=status) for status in (*ACTIVE, *FINAL)]
         made.append(rows.run(tx, rows.thread(tx).id))
         assert tx.runs.active() == [*made[:4], made[-1]]
+        made.append(rows.run(tx, rows.thread(tx).id, model_id="other"))
         counts = {"queued": 2, "in_progress": 1, "requires_action": 1, "cancelling": 1}
-        assert tx.runs.count_by_status() == counts
+        by_model = {("tiny", status): number for status, number in counts.items()}
+        assert tx.runs.count_active() == {**by_model, ("other", "queued"): 1}
 
     await db.write(unit)
 
@@ -316,7 +318,8 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         tx.runs.active_of_key(None, 5)
         tx.runs.active_in_thread(thread.id)
         tx.runs.active()
-        tx.runs.count_by_status()
+        tx.runs.count_active()
+        tx.vector_store_files.count_waiting()
         tx.runs.update_if(run.id, "queued", 0, {"status": "in_progress"})
         tx.runs.of_project(rows.PROJECT, Slice(), {})
         for pairs in {}, {"a": "b"}, {"a": "b", "c": "d"}:

@@ -115,7 +115,7 @@ async def test_a_refused_grammar_gives_way_to_a_loose_one(story: Story) -> None:
     assert calls_of(run)[0]["function"]["arguments"] == ROME
     whole, loose = (request.grammar for request in story.engine.requests)
     assert whole.count('"city"') > loose.count('"city"') > 0
-    assert await metric(story, "assistants_engine_refused_grammars") == 1
+    assert await metric(story, "assistants_engine_refused_grammars_total") == 1
 
 
 async def test_a_grammar_that_is_refused_twice_fails_the_run(story: Story) -> None:

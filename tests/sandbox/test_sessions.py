@@ -529,6 +529,7 @@ async def test_one_that_is_slow_to_look_at_holds_up_nobody(
     result = await other.run("x = []\nwhile True: x.append(bytearray(20 << 20))")
     goes_on.set()
     assert "took more memory than" in text_of(result)
+    assert pool.kills == 1
     running.cancel()
     await asyncio.wait((running,))
 
