@@ -116,6 +116,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     )
     app.state.services = services
     app.state.ready = True
+    app.state.write_probe = health.WriteProbe()
     limits = settings.limits
     app.state.body_limits = BodyLimits(limits.body_bytes, limits.json_depth, limits.body_timeout)
     for router in ROUTERS:
@@ -251,6 +252,7 @@ async def running(
             clock,
             settings.streams,
             settings.files,
+            folder.path,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends
@@ -51,6 +52,7 @@ class Services:
     clock: Clock
     streams: StreamsSettings
     file_settings: FilesSettings
+    folder: Path  # of all data
 
     @property
     def lifecycle(self) -> Lifecycle:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -63,6 +64,7 @@ class Database:
         self._writes: Queue = SimpleQueue()
         self._reads: Queue = SimpleQueue()
         self._listeners: defaultdict[str, list[Hook]] = defaultdict(list)
+        self._writing_since: float | None = None
         self._closed = False
         self._gate = threading.Lock()  # nothing is queued behind the marks that end the threads
         writer = open_engine(path, busy_timeout).connect()
@@ -82,6 +84,16 @@ class Database:
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` over one consistent snapshot; it cannot write."""
         return await self._enqueue(self._reads, work)
+
+    def problem(self, patience: float) -> str | None:
+        """What is wrong with its threads; None: all work. A commit may take `patience` seconds."""
+        dead = [thread.name for thread in self._threads if not thread.is_alive()]
+        if dead and not self._closed:
+            return f"A thread has ended: {', '.join(dead)}."
+        since = self._writing_since
+        if since is not None and time.monotonic() - since > patience:
+            return f"A write has taken more than {patience:g} seconds."
+        return None
 
     @property
     def waiting(self) -> int:
@@ -125,7 +137,9 @@ class Database:
         group = GroupCommit(connection, partial(self._begin, connection), committed)
         while (unit := self._writes.get()) is not None:
             units = [unit, *self._waiting(BATCH - 1)]
+            self._writing_since = time.monotonic()
             group.run(units)
+            self._writing_since = None
             if isinstance(unit.error, DatabaseBusy):
                 units += self._refused(unit.error)
             for outcome, number in Counter(map(_outcome, units)).items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from server.db.database import DatabaseBusy, DatabaseFull
 
@@ -23,6 +23,12 @@ async def sweep_forever(
             log.warning("%s_delayed", name)
         except Exception:  # the edge: without this loop nothing would ever expire
             log.exception("%s_failed", name)
+
+
+def ended(loops: Iterable[asyncio.Task[None]], stopping: asyncio.Event) -> str | None:
+    """Which of them have, though nobody stops the server; None: all work."""
+    names = [] if stopping.is_set() else [loop.get_name() for loop in loops if loop.done()]
+    return f"A task has ended: {', '.join(names)}." if names else None
 
 
 async def stops_within(stopping: asyncio.Event, seconds: float) -> bool:

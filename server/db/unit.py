@@ -34,6 +34,10 @@ class Tx(Stores):
         self.hooks: list[Hook] = []
         self._listeners = listeners
 
+    def touch(self) -> None:
+        """Write something that changes nothing, to see whether anything can be written."""
+        self.connection.exec_driver_sql("PRAGMA user_version = 0")
+
     def after_commit(self, hook: Hook) -> None:
         """Call `hook` on the event loop once this unit is durable."""
         self.hooks.append(hook)

@@ -21,7 +21,7 @@ from server import logs
 from server.clock import Clock
 from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseFull, Tx
 from server.db.stores import Record
-from server.db.sweep import stops_within, sweep_forever
+from server.db.sweep import ended, stops_within, sweep_forever
 from server.engine.cache_folder import CacheFolder
 from server.engine.pool import ModelPool
 from server.ids import IdSource
@@ -157,6 +157,11 @@ class RunExecutor:
         for model in self._catalog.models.values():
             model.chat.forget(thread_id)
         self._cache.forget(thread_id)
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing is claimed or swept any more; None: all works."""
+        return ended(self._loops, self._stopping)
 
     @property
     def running(self) -> int:

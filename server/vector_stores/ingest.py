@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 from server import failpoints, logs
 from server.db.database import Database, DatabaseBusy, DatabaseFull
 from server.db.stores import INGESTION
-from server.db.sweep import stops_within, sweep_forever
+from server.db.sweep import ended, stops_within, sweep_forever
 from server.files.blobs import BlobStore
 from server.metrics import Metrics
 from server.search.chunks import split
@@ -94,6 +94,11 @@ class Ingestor:
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._pulse = asyncio.Event()  # set, and made anew, whenever something may be ready
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing is claimed or swept any more; None: all works."""
+        return ended(self._loops, self._stopping)
 
     @property
     def running(self) -> int:
