@@ -53,7 +53,7 @@ from server.catalog import (
     preload,
 )
 from server.clock import Clock, SystemClock
-from server.config import NGRAMS, LimitsSettings, ServerSettings, Settings
+from server.config import NGRAMS, LimitsSettings, ServerSettings, Settings, TracesSettings
 from server.db.database import Database
 from server.db.folder import DataFolder
 from server.db.migrate import upgrade
@@ -79,6 +79,7 @@ from server.search.tokens import EstimatedTokens, PooledTokens, TokenCounter
 from server.tools.code_interpreter import CodeInterpreter
 from server.tools.file_search import FileSearch
 from server.tools.toolbox import Toolbox
+from server.traces import Traces, TracesUnavailable
 from server.vector_stores.ingest import Ingestor, IngestSettings
 from server.vector_stores.searching import Searcher
 
@@ -123,7 +124,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         app.router.routes.extend(router.routes)  # including it would match each URL twice
     describe(app)
     handle_errors(app)
-    app.add_middleware(RequestContext, metrics=services.metrics)
+    app.add_middleware(RequestContext, metrics=services.metrics, traces=services.traces)
     return app
 
 
@@ -135,16 +136,20 @@ async def running(
     clock: Clock | None = None,
     ids: IdSource | None = None,
     sandbox: Sandbox | None = None,
+    traces: Traces | None = None,
 ) -> AsyncIterator[Services]:
     """The services of one data folder, from its lock to its last write.
 
-    The default model is loaded then, and code runs in a sandbox of its own if none is given.
-    Raises FolderInUse, WrongVersion, OpenDoor, ModelProblem, EngineUnavailable, OSError.
+    The default model is loaded then; code runs in a sandbox of its own, and traces are as the
+    settings have them, if none are given.
+    Raises FolderInUse, WrongVersion, OpenDoor, ModelProblem, EngineUnavailable, TracesUnavailable,
+    OSError.
     """
     clock, ids = clock or SystemClock(), ids or RandomIds()
-    metrics = Metrics()
+    metrics, traces = Metrics(), traces or open_traces(settings.traces)
     endpoints = open_endpoints(settings)
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(traces.close)
         for endpoint in endpoints.values():
             stack.push_async_callback(endpoint.close)
         folder = DataFolder(settings.server.data_dir)
@@ -222,7 +227,7 @@ async def running(
         stack.push_async_callback(code.stop)
         tools = Toolbox(FileSearch(db, searcher, ingestor), code)
         limits = ExecutorSettings(**settings.runs.model_dump())
-        observer = Observer(metrics)
+        observer = Observer(metrics, traces)
         executor = RunExecutor(
             db, bus, catalog, pool, cache, clock, ids, limits, observer, tools, keys.charge
         )
@@ -249,6 +254,7 @@ async def running(
             searcher,
             sandbox,
             metrics,
+            traces,
             clock,
             settings.streams,
             settings.files,
@@ -285,6 +291,20 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def open_traces(settings: TracesSettings) -> Traces:
+    """Those that are sent, or none. Raises TracesUnavailable."""
+    if not settings.enabled:
+        return Traces()
+    try:
+        from server.trace_export import export
+    except ImportError as lacking:
+        raise TracesUnavailable(
+            "traces.enabled needs packages that are not installed: "
+            f"pip install 'assistants-server[traces]' (there is no {lacking.name})"
+        ) from lacking
+    return export()
 
 
 def token_counter(pool: ModelPool, model_id: str, engines: Mapping[str, Engine]) -> TokenCounter:

@@ -52,6 +52,7 @@ from server.sandbox.choice import environment_of, open_sandbox, usual_environmen
 from server.sandbox.pool import SessionPool
 from server.sandbox.remote import SandboxServer
 from server.search import minilm
+from server.traces import TracesUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -241,7 +242,7 @@ def _explained(folder: Path) -> Iterator[None]:
     """What stands in the way of working on a data folder, as one line."""
     try:
         yield
-    except (FolderInUse, WrongVersion, OpenDoor, EngineUnavailable) as problem:
+    except (FolderInUse, WrongVersion, OpenDoor, EngineUnavailable, TracesUnavailable) as problem:
         raise Refused(str(problem)) from problem
     except (Rejected, NoBackup) as problem:
         raise Refused(str(problem)) from problem

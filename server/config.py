@@ -303,6 +303,12 @@ class LoggingSettings(Section):
     format: Literal["text", "json"] = "text"
 
 
+class TracesSettings(Section):
+    """Whether runs are traced; where to, OpenTelemetry's own environment variables say."""
+
+    enabled: bool = False
+
+
 class Settings(Section):
     """All settings. Only the code that puts the server together sees this."""
 
@@ -319,6 +325,7 @@ class Settings(Section):
     engine: EngineSection = EngineSection()
     models: ModelsSettings = ModelsSettings()
     logging: LoggingSettings = LoggingSettings()
+    traces: TracesSettings = TracesSettings()
     model: dict[str, ModelSection] = Field(default_factory=dict)
 
     def of_model(self, model_id: str) -> ModelSection:

@@ -35,6 +35,7 @@ import pytest
 from server.app import create_app
 from server.config import load_settings
 from server.metrics import Metrics
+from server.traces import Traces
 
 ASPECTS = ("taken", "default", "limit", "error")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "api-coverage.md"
@@ -65,7 +66,7 @@ def covers(subject: str, fields: str, *aspects: str) -> pytest.MarkDecorator:
 @cache
 def published() -> Json:
     """The document that a server with default settings publishes."""
-    services = cast(Any, SimpleNamespace(metrics=Metrics()))
+    services = cast(Any, SimpleNamespace(metrics=Metrics(), traces=Traces()))
     return create_app(services, load_settings(None, {}, {})).openapi()
 
 

@@ -21,6 +21,7 @@ from server.config import Settings, load_settings
 from server.engine.protocol import Engine
 from server.engine.scripted import ScriptedEngine
 from server.sandbox.values import Sandbox
+from server.traces import Traces
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 DEADLINE = 20.0
@@ -81,13 +82,15 @@ async def live_server(
     clock: Clock | None = None,
     engines: Mapping[str, Engine] | None = None,
     sandbox: Sandbox | None = None,
+    traces: Traces | None = None,
     **overrides: object,
 ) -> AsyncIterator[LiveServer]:
     """A server over a scripted engine, or the one given, under the bundled model's name."""
     settings = settings_for(data_dir, **{"server__shutdown_grace": 0.0, **overrides})
     if engines is None:
         engines = {settings.models.default: engine or ScriptedEngine()}
-    async with running(settings, engines, clock=clock, sandbox=sandbox) as services:
+    parts = running(settings, engines, clock=clock, sandbox=sandbox, traces=traces)
+    async with parts as services:
         app = create_app(services, settings)
         with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:
             config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
 from server.access.limits import Allowance
 from server.ids import request_id
 from server.metrics import Metrics
+from server.traces import HEADER, Traces, called_by
 
 log = logging.getLogger("server.access")
 
@@ -36,9 +38,10 @@ def send_of_server(scope: Scope) -> Send:
 class RequestContext:
     """Gives each request an id and adds the headers that the hosted API had on every answer."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, traces: Traces) -> None:
         self._app = app
         self._metrics = metrics
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,6 +50,8 @@ class RequestContext:
         ident = request_id()
         state = scope.setdefault("state", {})
         state.update(request_id=ident, begun=time.perf_counter(), send=send)
+        if self._traces.on:
+            called_by(Headers(scope=scope).get(HEADER))
         with logs.about(request_id=ident):
             await self._answered(scope, receive, send)
 

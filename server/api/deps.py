@@ -28,6 +28,7 @@ from server.runs.executor import RunExecutor
 from server.runs.lifecycle import Lifecycle
 from server.runs.models import Catalog
 from server.sandbox.values import Sandbox
+from server.traces import Traces
 from server.vector_stores.ingest import Ingestor
 from server.vector_stores.searching import Searcher
 
@@ -49,6 +50,7 @@ class Services:
     searcher: Searcher
     sandbox: Sandbox
     metrics: Metrics
+    traces: Traces
     clock: Clock
     streams: StreamsSettings
     file_settings: FilesSettings

@@ -167,7 +167,8 @@ class Run(SQLModel, table=True):
     `fence` grows with every claim: a write that carries an older one is refused. `held` runs wait
     their turn behind an active run of their thread. `model_id` is the configured model that `model`
     was resolved to. `shows_results`: its events tell what searches found. `worker_deaths` and
-    `restarts` count what the run has survived. `api_key_id` is whose limits it counts against.
+    `restarts` count what the run has survived. `api_key_id` is whose limits it counts against,
+    `traceparent` its caller's span.
     """
 
     __tablename__ = "run"
@@ -224,6 +225,7 @@ class Run(SQLModel, table=True):
     api_key_id: str | None = None
     worker_deaths: int = 0
     restarts: int = 0
+    traceparent: str | None = None
 
 
 class RunMetadata(SQLModel, table=True):

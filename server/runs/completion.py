@@ -169,11 +169,11 @@ class Completion:
                     Choice(index, each.parallel_tool_calls) for index, each in enumerate(asked)
                 ]
                 self._turns = [self._model.chat.turn(each) for each in asked]
-                pairs = zip(self.choices, self._turns, strict=True)
-                await asyncio.gather(*(self._read(choice, turn) for choice, turn in pairs))
+                each = zip(self.choices, asked, self._turns, strict=True)
+                await asyncio.gather(*(self._read(*parts) for parts in each))
 
-    async def _read(self, choice: Choice, turn: Turn) -> None:
-        with self._observer.call(self._model.id, turn) as heard:
+    async def _read(self, choice: Choice, asked: TurnRequest, turn: Turn) -> None:
+        with self._observer.call(self._model, asked, turn) as heard:
             async for delta in turn:
                 heard()
                 self._note_fingerprint(turn)

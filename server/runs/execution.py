@@ -85,6 +85,7 @@ class RunExecution:
         self._context = context
         self._tools = tools
         self._observer = observer
+        self._steps = observer.steps()
         self._at_rest = at_rest
         self._limits = limits
         self._interrupt: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
@@ -120,6 +121,8 @@ class RunExecution:
         except RunMoved:
             log.info("run_taken_away")
             return None
+        finally:
+            self._steps.end()
 
     async def _take_turns(self) -> Ending | None:
         """Model calls, for as long as the server itself can answer all that they call."""
@@ -172,7 +175,7 @@ class RunExecution:
         if self._interrupt.done():
             return
         self._turn = self._model.chat.turn(self._asked.request)
-        with self._observer.call(self._model.id, self._turn) as heard:
+        with self._observer.call(self._model, self._asked.request, self._turn) as heard:
             try:
                 async for delta in self._turn:
                     heard()
@@ -197,6 +200,7 @@ class RunExecution:
         """None after a call: the tool step that is open waits for its outputs."""
         if self._step is None:
             row = await self._write(lambda tx: self._progress.begin_message(tx, self._claim))
+            self._steps.begin("message_creation", row.id)
             asked = self._asked
             assert asked is not None, "the model was asked before it spoke"
             message = OpenMessage(row, self._citable, Links(asked.files), asked.figures)
@@ -262,6 +266,7 @@ class RunExecution:
 
     def _calls_opened(self, step_id: str) -> None:
         self._step, self._message = StepDeltas(step_id), None
+        self._steps.begin("tool_calls", step_id)
 
     async def _answer_calls(self) -> bool:
         """Run the server's own tools; whether that was all, and the next turn may follow.
@@ -284,6 +289,7 @@ class RunExecution:
         calls = self._calls.stored
         end = partial(self._progress.end_calls, claim=self._claim, calls=calls, cost=cost)
         await self._write(end)
+        self._steps.end()
         self._asked = self._turn = self._message = self._step = None
         self._calls = Calls(own_tools(self._run.tools))
         self._kept.clear()
@@ -298,10 +304,11 @@ class RunExecution:
         scene = await self._scene(sum(len(each.calls) for each in own))
         for each in own:
             answers = self._tools.answer(each.kind, each.calls, each.tool, scene)
-            async with aclosing(answers):
-                async for answer in answers:
-                    if not self._interrupt.done():
-                        self._tell_calls(self._calls.answered(answer))
+            with self._steps.tool(each.kind, each.calls):
+                async with aclosing(answers):
+                    async for answer in answers:
+                        if not self._interrupt.done():
+                            self._tell_calls(self._calls.answered(answer))
 
     async def _scene(self, calls: int) -> Scene:
         asked, cost = self._asked, self._call()

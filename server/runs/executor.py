@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from server import logs
 from server.clock import Clock
 from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseFull, Tx
 from server.db.stores import Record
@@ -35,6 +34,7 @@ from server.runs.observer import Observer
 from server.runs.progress import Charge, Ending, Progress
 from server.runs.replay import Marked, rebuilt
 from server.runs.state import TERMINAL, Claim, RunMoved
+from server.schemas import RunStatus
 from server.tools.toolbox import Toolbox
 
 log = logging.getLogger(__name__)
@@ -250,28 +250,26 @@ class RunExecutor:
             self._permits[model_id] -= 1
 
     async def _drive(self, execution: RunExecution, run: Record) -> None:
-        with logs.about(thread_id=run.thread_id, run_id=run.id):
-            await self._driven(execution, run)
-
-    async def _driven(self, execution: RunExecution, run: Record) -> None:
-        begun, status = self._clock.monotonic(), None
         try:
-            status = await execution.drive()
-            if status in TERMINAL:
-                self.over(run.id)
-        except DatabaseClosed:
-            log.warning("run_left_to_recovery")
-        except Exception:  # the edge: the sweep ends the run when its time is over
-            log.exception("run_left_open")
+            with self._observer.claim(run) as claim:
+                claim.to = await self._driven(execution)
         finally:
             del self._running[run.id]
             self._permits[run.model_id] += 1
             self._pool.leave(run.model_id)
-            seconds = self._clock.monotonic() - begun
-            self._observer.claim(run.model_id, status or "lost", seconds)
-            facts = {"model": run.model_id, "status": status, "ms": round(seconds * 1000, 1)}
-            log.info("run", extra=facts)
             self._wake.set()
+
+    async def _driven(self, execution: RunExecution) -> RunStatus | None:
+        try:
+            status = await execution.drive()
+            if status in TERMINAL:
+                self.over(execution.run_id)
+            return status
+        except DatabaseClosed:
+            log.warning("run_left_to_recovery")
+        except Exception:  # the edge: the sweep ends the run when its time is over
+            log.exception("run_left_open")
+        return None
 
     async def sweep(self) -> None:
         """Expire what is due, forget old events, unload what nobody uses."""

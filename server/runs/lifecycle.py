@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from server import errors, schemas
+from server import errors, schemas, traces
 from server.access.limits import AT_ONCE_RETRY, EVERYBODY, Allowance
 from server.db.database import Tx
 from server.db.stores import Record
@@ -268,6 +268,7 @@ class Lifecycle:
                 "attempt": 0,
                 "worker_deaths": 0,
                 "restarts": 0,
+                "traceparent": traces.caller(),
                 **columns,
             }
         )
