@@ -308,10 +308,11 @@ class Runs(Labelled):
     def active_in_thread(self, thread_id: str) -> Record | None:
         return self.connection.execute(statements.ACTIVE_IN_THREAD, {"thread": thread_id}).first()
 
-    def next_queued(self, model_ids: Sequence[str]) -> Record | None:
+    def next_queued(self, model_ids: Sequence[str], turns: Mapping[str, int]) -> Record | None:
         """Of the runs that wait for one of these models the one whose turn it is.
 
-        It is of the project that has the fewest in progress, and the oldest of those.
+        It is of the project that has the fewest in progress; of the same number, of the one whose
+        last turn is longest ago; and there it is the oldest.
         """
         wanted = {"models": list(model_ids)}
         oldest = [
@@ -323,7 +324,11 @@ class Runs(Labelled):
             return next(iter(oldest), None)
         rows = self.connection.execute(statements.IN_PROGRESS_BY_PROJECT)
         busy = {row.project_id: row.number for row in rows}
-        return min(oldest, key=lambda run: (busy.get(run.project_id, 0), run.seq))
+
+        def turn(run: Record) -> tuple[int, int, int]:
+            return busy.get(run.project_id, 0), turns.get(run.project_id, 0), run.seq
+
+        return min(oldest, key=turn)
 
     def _projects_in_queue(self) -> Iterator[str]:
         project = self._next_project("")

@@ -102,6 +102,7 @@ class RunExecutor:
             db, completion_cap=settings.completion_cap, tool_rounds=settings.tool_rounds
         )
         self._permits = Counter({m.id: m.chat.slots for m in catalog.models.values()})
+        self._turns: dict[str, int] = {}  # by project, greater the later it had its last one
         self._running: dict[str, RunExecution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
@@ -207,13 +208,15 @@ class RunExecutor:
 
     def _claims(self, tx: Tx, free: Counter[str]) -> int:
         """How many were claimed. They begin as the claim commits, so that no cancel misses them."""
+        turns = dict(self._turns)
         for count in range(CLAIMS_AT_ONCE):
             ids = list(+free)
-            claimed = self.lifecycle.claim(tx, ids) if ids else None
+            claimed = self.lifecycle.claim(tx, ids, turns) if ids else None
             if claimed is None:
                 return count
             run, claim = claimed
             free[run.model_id] -= 1
+            turns[run.project_id] = max(turns.values(), default=0) + 1
             tx.after_commit(partial(self._begin, run, claim))
         return CLAIMS_AT_ONCE
 
@@ -233,6 +236,7 @@ class RunExecutor:
             limits=Limits(self._settings.worker_deaths),
         )
         self._permits[run.model_id] -= 1
+        self._turns[run.project_id] = max(self._turns.values(), default=0) + 1
         self._pool.enter(run.model_id)
         self._running[run.id] = execution
         task = asyncio.create_task(self._drive(execution, run), name=run.id)

@@ -5,7 +5,7 @@ What an execution writes while it holds a claim is in `progress`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -179,9 +179,14 @@ class Lifecycle:
             tx.after_commit(partial(self._bus.break_off, active.id, why))
         return thread
 
-    def claim(self, tx: Tx, model_ids: Sequence[str]) -> tuple[Record, Claim] | None:
-        """Take the oldest run that waits for one of these models; None if none does."""
-        run = tx.runs.next_queued(model_ids)
+    def claim(
+        self, tx: Tx, model_ids: Sequence[str], turns: Mapping[str, int]
+    ) -> tuple[Record, Claim] | None:
+        """Take the run that is next of those that wait for one of these models, if any does.
+
+        `turns` are greater the later a project had its last one.
+        """
+        run = tx.runs.next_queued(model_ids, turns)
         if run is None:
             return None
         fence = run.fence + 1

@@ -42,10 +42,10 @@ async def test_held_runs(db: Database, thread: Record) -> None:
     def unit(tx: Tx) -> tuple[Record, Record | None, Record | None]:
         rows.run(tx, thread.id, held=True)
         rows.run(tx, thread.id, held=True)
-        nobody = tx.runs.next_queued(["tiny"])
+        nobody = tx.runs.next_queued(["tiny"], {})
         assert nobody is None
         active = rows.run(tx, thread.id)
-        return active, tx.runs.active_in_thread(thread.id), tx.runs.next_queued(["tiny"])
+        return active, tx.runs.active_in_thread(thread.id), tx.runs.next_queued(["tiny"], {})
 
     active, in_thread, waiting = await db.write(unit)
     assert in_thread == active == waiting
@@ -70,20 +70,26 @@ async def test_the_next_run_is_the_oldest(db: Database) -> None:
         models = ("other", "tiny", "tiny")
         made = [rows.run(tx, rows.thread(tx).id, model_id=model) for model in models]
         asked = (["tiny"], ["tiny", "other"], ["third"], [])
-        return made, [tx.runs.next_queued(models) for models in asked]
+        return made, [tx.runs.next_queued(models, {}) for models in asked]
 
     made, found = await db.write(unit)
     assert found == [made[1], made[0], None, None]
 
 
 async def test_projects_take_turns(db: Database) -> None:
-    """A run is of the project with the fewest in progress; of the same number, the oldest is."""
+    """A run is of the project with the fewest in progress; of the same number, the oldest is.
+
+    If a project had a turn, others that have as many in progress are first.
+    """
 
     def unit(tx: Tx) -> list[str]:
         for project in ("many", "many", "many", "few", "few"):
             rows.run(tx, rows.thread(tx).id, project_id=project)
+        after_turns = tx.runs.next_queued(["tiny"], {"many": 7, "few": 6, "none": 8})
+        assert after_turns is not None
+        assert after_turns.project_id == "few"
         turns = []
-        while (run := tx.runs.next_queued(["tiny"])) is not None:
+        while (run := tx.runs.next_queued(["tiny"], {})) is not None:
             tx.runs.update_if(run.id, "queued", None, {"status": "in_progress"})
             turns.append(run.project_id)
         return turns
@@ -311,7 +317,7 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
 
     def queries(tx: Tx) -> None:
         run = rows.run(tx, thread.id)
-        tx.runs.next_queued(["tiny", "other"])
+        tx.runs.next_queued(["tiny", "other"], {})
         tx.runs.in_queue(5)
         tx.runs.in_queue(5, rows.PROJECT)
         tx.runs.active_of_key("key_1", 5)
