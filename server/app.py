@@ -162,6 +162,7 @@ async def running(
             busy_timeout=settings.database.busy_timeout,
             readers=settings.database.readers,
             metrics=metrics,
+            most=most_of_project(settings.limits),
         )
         stack.push_async_callback(asyncio.to_thread, db.close)
         keys = Keys(db, clock, limits_of_keys(settings.limits))
@@ -265,6 +266,16 @@ async def running(
 def limits_of_keys(settings: LimitsSettings) -> Limits:
     """What holds for a key that has no limits of its own."""
     return Limits.model_validate(settings.model_dump(include=set(Limits.model_fields)))
+
+
+def most_of_project(settings: LimitsSettings) -> Mapping[str, int]:
+    """By the name of the table."""
+    return {
+        "assistant": settings.project_assistants,
+        "thread": settings.project_threads,
+        "file": settings.project_files,
+        "vector_store": settings.project_vector_stores,
+    }
 
 
 async def _listen_to_operator(

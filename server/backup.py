@@ -130,7 +130,7 @@ def _share(source: Path, folder: Path, digest: str) -> bool:
 def _digests(database: Path) -> set[str]:
     """The names of all blobs that its rows need."""
     with open_engine(database, busy_timeout=1.0).connect() as connection:
-        return Stores(connection).files.blobs()
+        return Stores(connection, most={}).files.blobs()
 
 
 def _require_whole(database: Path) -> None:

@@ -121,7 +121,7 @@ class DatabaseSettings(Section):
 
 
 class LimitsSettings(Section):
-    """What a request, and a key, may ask for at most. 0 is no limit of a key."""
+    """What a request, a key and a project may have at most; 0 is no limit of the latter two."""
 
     body_bytes: Positive = 16 * 2**20
     json_depth: Positive = 64
@@ -129,6 +129,10 @@ class LimitsSettings(Section):
     requests_per_minute: Count = 0
     tokens_per_minute: Count = 0
     concurrent_runs: Count = 0
+    project_assistants: Count = 0
+    project_threads: Count = 0
+    project_files: Count = 0
+    project_vector_stores: Count = 0
 
 
 class RunsSettings(Section):

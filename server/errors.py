@@ -271,6 +271,14 @@ def storage_limit_exceeded(most: int) -> InvalidRequest:
     )
 
 
+def too_many_objects(kind: str, most: int) -> InvalidRequest:
+    """400 and not 429, which the SDKs would repeat to no use."""
+    return InvalidRequest(
+        f"A project can have at most {most} {kind}s. Please delete some that are not needed.",
+        code="object_limit_exceeded",
+    )
+
+
 def not_for_download(purpose: str) -> InvalidRequest:
     return InvalidRequest(f"Not allowed to download files of purpose: {purpose}")
 

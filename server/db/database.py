@@ -14,10 +14,11 @@ import math
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -44,7 +45,8 @@ class DatabaseClosed(Exception):
 class Database:
     """One SQLite file. `write` and `read` are awaited on the loop; the work runs in threads.
 
-    `busy_timeout` is in seconds; `readers` is the number of read-only connections.
+    `busy_timeout` is in seconds; `readers` is the number of read-only connections. `most` is how
+    many rows of a table a project may have, by the table's name; 0 is no limit.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class Database:
         busy_timeout: float = 5.0,
         readers: int = 4,
         metrics: Metrics | None = None,
+        most: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._clock = clock
         self._ids = ids
         self._metrics = metrics or Metrics()
         self._readers = readers
+        self._most = most
         self._writes: Queue = SimpleQueue()
         self._reads: Queue = SimpleQueue()
         self._listeners: defaultdict[str, list[Hook]] = defaultdict(list)
@@ -147,7 +151,7 @@ class Database:
             settle(units)
 
     def _begin(self, connection: Connection) -> Tx:
-        return Tx(connection, self._clock, self._ids, self._listeners)
+        return Tx(connection, self._clock, self._ids, self._listeners, self._most)
 
     def _refused(self, busy: DatabaseBusy) -> list[Unit]:
         """Those who queued up behind a lock that outlasted the timeout need not wait again."""

@@ -82,6 +82,14 @@ def update_of(table: Table) -> ReturningUpdate[Any]:
 
 
 @cache
+def number_in(table: Table) -> Select[Any]:
+    """How many rows a project has, counted up to `most`."""
+    own = table.c.project_id == bindparam("project")
+    found = select(table.c.seq).where(own).limit(bindparam("most")).subquery()
+    return select(func.count()).select_from(found)
+
+
+@cache
 def update_where(table: Table, *names: str) -> ReturningUpdate[Any]:
     """Of the rows whose columns of these names have the values `at_<name>`."""
     same = (table.c[name] == bindparam(f"at_{name}") for name in names)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Executable, Row, Select, Table
 
+from server import errors
 from server.db import statements, tables
 from server.db.tables import core
 
@@ -65,11 +66,15 @@ class Store:
     table: Table
     parent: str
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, most: int = 0) -> None:
+        """A project has at most so many of these; 0 is no limit."""
         self.connection = connection
+        self._most = most
 
     def insert(self, values: Values) -> Record:
-        """Add a row and return it, with its `seq`."""
+        """Add a row and return it, with its `seq`. Raises too_many_objects."""
+        if self._most:
+            self._require_room(values["project_id"])
         return self.connection.execute(statements.insert_into(self.table), values).one()
 
     def insert_all(self, rows: Sequence[Values]) -> None:
@@ -134,6 +139,11 @@ class Store:
                 "position": row.seq,
             },
         )
+
+    def _require_room(self, project: str) -> None:
+        wanted = {"project": project, "most": self._most}
+        if self.connection.execute(statements.number_in(self.table), wanted).scalar() == self._most:
+            raise errors.too_many_objects(self.table.name.replace("_", " "), self._most)
 
     def _among(self, query: Executable, name: str, values: Collection[str]) -> set[str]:
         """What the query finds of all the values, which are given to it as `name`."""
@@ -770,10 +780,14 @@ class IndexRemovals(Store):
 
 
 class Stores:
-    """All stores over one connection, made when first used."""
+    """All stores over one connection, made when first used.
 
-    def __init__(self, connection: Connection) -> None:
+    `most` is how many rows of a table a project may have, by the table's name.
+    """
+
+    def __init__(self, connection: Connection, most: Mapping[str, int]) -> None:
         self.connection = connection
+        self._most = most
 
     @cached_property
     def projects(self) -> Projects:
@@ -785,11 +799,11 @@ class Stores:
 
     @cached_property
     def assistants(self) -> Assistants:
-        return Assistants(self.connection)
+        return Assistants(self.connection, self._most.get(Assistants.table.name, 0))
 
     @cached_property
     def threads(self) -> Threads:
-        return Threads(self.connection)
+        return Threads(self.connection, self._most.get(Threads.table.name, 0))
 
     @cached_property
     def messages(self) -> Messages:
@@ -809,7 +823,7 @@ class Stores:
 
     @cached_property
     def files(self) -> Files:
-        return Files(self.connection)
+        return Files(self.connection, self._most.get(Files.table.name, 0))
 
     @cached_property
     def uploads(self) -> Uploads:
@@ -821,7 +835,7 @@ class Stores:
 
     @cached_property
     def vector_stores(self) -> VectorStores:
-        return VectorStores(self.connection)
+        return VectorStores(self.connection, self._most.get(VectorStores.table.name, 0))
 
     @cached_property
     def vector_store_files(self) -> VectorStoreFiles:

@@ -26,9 +26,14 @@ class Tx(Stores):
     """One transaction: the stores, the time of its start, and what to do once it is committed."""
 
     def __init__(
-        self, connection: Connection, clock: Clock, ids: IdSource, listeners: Listeners
+        self,
+        connection: Connection,
+        clock: Clock,
+        ids: IdSource,
+        listeners: Listeners,
+        most: Mapping[str, int],
     ) -> None:
-        super().__init__(connection)
+        super().__init__(connection, most)
         self.ids = ids
         self.now = clock.now()
         self.hooks: list[Hook] = []

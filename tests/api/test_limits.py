@@ -235,6 +235,40 @@ async def test_the_sdk_raises_its_own_error(tmp_path: Path, clock: ManualClock) 
         assert caught.value.response.headers["retry-after"] == "60"
 
 
+async def test_objects_of_a_project(tmp_path: Path, clock: ManualClock) -> None:
+    """So many of a kind, however they are made; another project has room of its own."""
+    most = dict.fromkeys(("assistants", "threads", "files", "vector_stores"), 2)
+    most = {f"project_{kind}": number for kind, number in most.items()}
+    async with (
+        limited(tmp_path, clock, **most) as server,
+        tenant(server) as full,
+        tenant(server) as other,
+    ):
+        file = {"file": ("a.txt", b"x")}
+        form = {"data": {"purpose": "assistants"}, "files": file}
+        with_store = {"tool_resources": {"file_search": {"vector_stores": [{}]}}}
+        asked: list[tuple[str, str, dict[str, Any]]] = [
+            ("assistant", "/v1/assistants", {"json": {"model": "gpt-4o"}}),
+            ("file", "/v1/files", form),
+            ("vector store", "/v1/vector_stores", {"json": {}}),
+        ]
+        for kind, url, request in asked:
+            while (answer := await full.http.post(url, **request)).status_code == 200:
+                made = answer.json()["id"]
+            error = error_of(answer)
+            assert error["code"] == "object_limit_exceeded"
+            assert error["message"].startswith(f"A project can have at most 2 {kind}s. ")
+            assert len((await full.http.get(url)).json()["data"]) == 2
+            answer_of(await other.http.post(url, **request))
+            assert (await full.http.delete(f"{url}/{made}")).status_code == 200
+            answer_of(await full.http.post(url, **request))
+        answer_of(await full.http.post("/v1/threads", json={}))
+        nested = error_of(await full.http.post("/v1/threads", json=with_store))
+        assert "2 vector stores" in nested["message"]
+        answer_of(await full.queue())
+        assert "2 threads" in error_of(await full.queue())["message"]
+
+
 async def test_queue_is_bounded(tmp_path: Path) -> None:
     """Of ten times as many runs as may wait, the rest is refused and leaves nothing behind.
 

@@ -40,7 +40,7 @@ class Listing:
     def __init__(self, connection: Connection, name: str, length: int) -> None:
         self._raw = driver(connection)
         self._raw.execute("BEGIN IMMEDIATE")
-        self._stores = Stores(connection)
+        self._stores = Stores(connection, {})
         self._name, self._made = name, 0
         self.live: list[str] = []
         self._thread("thread_1", "another")

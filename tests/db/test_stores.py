@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from server.db.connection import driver
 from server.db.database import Database, Tx
-from server.db.stores import Record, Slice, Spent
+from server.db.stores import Assistants, Files, Record, Slice, Spent, Threads, VectorStores
 from server.db.tables import metadata
 from tests.db import rows
 
@@ -322,6 +322,8 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         tx.runs.in_queue(5, rows.PROJECT)
         tx.runs.active_of_key("key_1", 5)
         tx.runs.active_of_key(None, 5)
+        for store in (Assistants, Threads, Files, VectorStores):
+            store(tx.connection, most=5)._require_room(rows.PROJECT)
         tx.runs.active_in_thread(thread.id)
         tx.runs.active()
         tx.runs.count_active()
