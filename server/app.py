@@ -42,6 +42,7 @@ from server.api.context import RequestContext
 from server.api.deps import Services
 from server.api.errors import handle_errors
 from server.api.openapi import describe
+from server.api.refusals import Refusals
 from server.catalog import (
     build_catalog,
     build_embedder,
@@ -56,6 +57,7 @@ from server.clock import Clock, SystemClock
 from server.config import NGRAMS, LimitsSettings, ServerSettings, Settings, TracesSettings
 from server.db.database import Database
 from server.db.folder import DataFolder
+from server.db.kept_answers import KeptAnswers
 from server.db.migrate import upgrade
 from server.engine.cache_folder import CacheFolder
 from server.engine.pool import ModelPool
@@ -120,6 +122,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     app.state.write_probe = health.WriteProbe()
     limits = settings.limits
     app.state.body_limits = BodyLimits(limits.body_bytes, limits.json_depth, limits.body_timeout)
+    app.state.refusals = Refusals()
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # including it would match each URL twice
     describe(app)
@@ -170,6 +173,13 @@ async def running(
         stack.push_async_callback(keys.stop)
         _refuse_open_door(settings.server, keys)
         await _listen_to_operator(stack, folder, verbs_of(keys))
+        kept = KeptAnswers(
+            db,
+            lifetime=settings.limits.idempotency_lifetime,
+            most=settings.limits.idempotency_keys,
+        )
+        kept.start()
+        stack.push_async_callback(kept.stop)
         blobs = BlobStore(folder.blobs)
         stack.push_async_callback(asyncio.to_thread, blobs.close)
         library = Library(
@@ -260,6 +270,7 @@ async def running(
             settings.streams,
             settings.files,
             folder.path,
+            kept,
         )
 
 

@@ -121,7 +121,10 @@ class DatabaseSettings(Section):
 
 
 class LimitsSettings(Section):
-    """What a request, a key and a project may have at most; 0 is no limit of the latter two."""
+    """What a request, a key and a project may have at most; 0 is no limit of the latter two.
+
+    And for how long, and of how many requests, an `Idempotency-Key` is known.
+    """
 
     body_bytes: Positive = 16 * 2**20
     json_depth: Positive = 64
@@ -133,6 +136,8 @@ class LimitsSettings(Section):
     project_threads: Count = 0
     project_files: Count = 0
     project_vector_stores: Count = 0
+    idempotency_lifetime: Positive = 86_400
+    idempotency_keys: Positive = 100_000
 
 
 class RunsSettings(Section):

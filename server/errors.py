@@ -218,6 +218,24 @@ def nothing_to_answer() -> InvalidRequest:
     )
 
 
+def not_a_key(most: int, length: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid 'Idempotency-Key': expected 1 to {most} characters, but got {length}.",
+        "Idempotency-Key",
+        "invalid_value",
+    )
+
+
+def key_used_otherwise() -> InvalidRequest:
+    """400 and never 409, which the SDKs would repeat."""
+    return InvalidRequest(
+        "Keys for idempotent requests can only be used for the same request they were first used "
+        "for. Use another 'Idempotency-Key' if you meant to make a different request.",
+        "Idempotency-Key",
+        "idempotency_key_reused",
+    )
+
+
 def no_outputs_accepted(status: str) -> InvalidRequest:
     return InvalidRequest(f'Runs in status "{status}" do not accept tool outputs.')
 

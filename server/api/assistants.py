@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from server import errors, schemas
 from server.api.deps import Beta, Caller, Server
+from server.api.once import Once
 from server.api.pages import part_of
-from server.api.respond import listed, wire
+from server.api.respond import listed, showing, wire
 from server.api.route import WireRoute
 from server.db.database import Tx
 from server.db.stores import Record
@@ -22,10 +23,13 @@ router = APIRouter(prefix="/v1/assistants", route_class=WireRoute, dependencies=
 
 
 @router.post("", operation_id="createAssistant", response_model=schemas.Assistant)
-async def create(body: schemas.CreateAssistant, caller: Caller, server: Server) -> Response:
+async def create(
+    body: schemas.CreateAssistant, caller: Caller, server: Server, once: Once
+) -> Response:
     _require_model(server.catalog, body.model)
-    row = await server.db.write(lambda tx: _insert(tx, caller.project, body))
-    return wire(schemas.Assistant.from_row(row))
+    return await once.answer(
+        caller.project, lambda tx: _insert(tx, caller.project, body), showing(schemas.Assistant)
+    )
 
 
 @router.get("", operation_id="listAssistants", response_model=schemas.ListPage[schemas.Assistant])
@@ -45,12 +49,15 @@ async def retrieve(assistant_id: str, caller: Caller, server: Server) -> Respons
 
 @router.post("/{assistant_id}", operation_id="modifyAssistant", response_model=schemas.Assistant)
 async def modify(
-    assistant_id: str, body: schemas.ModifyAssistant, caller: Caller, server: Server
+    assistant_id: str, body: schemas.ModifyAssistant, caller: Caller, server: Server, once: Once
 ) -> Response:
     if body.given("model"):
         _require_model(server.catalog, body.model)
-    row = await server.db.write(lambda tx: _change(tx, caller.project, assistant_id, body))
-    return wire(schemas.Assistant.from_row(row))
+    return await once.answer(
+        caller.project,
+        lambda tx: _change(tx, caller.project, assistant_id, body),
+        showing(schemas.Assistant),
+    )
 
 
 @router.delete(

@@ -18,6 +18,7 @@ from server.access.scopes import allows, needed
 from server.clock import Clock
 from server.config import FilesSettings, StreamsSettings
 from server.db.database import Database
+from server.db.kept_answers import KeptAnswers
 from server.engine.pool import ModelPool
 from server.files.library import Library
 from server.files.uploads import Uploads
@@ -55,6 +56,7 @@ class Services:
     streams: StreamsSettings
     file_settings: FilesSettings
     folder: Path  # of all data
+    kept_answers: KeptAnswers
 
     @property
     def lifecycle(self) -> Lifecycle:

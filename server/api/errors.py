@@ -79,6 +79,11 @@ def error_body(error: errors.WireError) -> schemas.ErrorBody:
     return schemas.ErrorBody(error=told)
 
 
+def refusal(error: errors.WireError) -> Response:
+    """The answer, where it does not depend on the request."""
+    return wire(error_body(error), STATUS[type(error)])
+
+
 async def _wire_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.WireError)
     return error_response(request, error, _headers_of(error))

@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from server import schemas
 from server.api.deps import Beta, Caller, Server
+from server.api.once import Once
 from server.api.pages import part_of
-from server.api.respond import listed, wire
+from server.api.respond import listed, showing, wire
 from server.api.route import WireRoute
 from server.db.database import Tx
 from server.db.stores import Page, Record
@@ -23,10 +24,13 @@ router = APIRouter(
 
 @router.post("", operation_id="createMessage", response_model=schemas.Message)
 async def create(
-    thread_id: str, body: schemas.CreateMessage, caller: Caller, server: Server
+    thread_id: str, body: schemas.CreateMessage, caller: Caller, once: Once
 ) -> Response:
-    row = await server.db.write(lambda tx: add_message(tx, caller.project, thread_id, body))
-    return wire(schemas.Message.from_row(row))
+    return await once.answer(
+        caller.project,
+        lambda tx: add_message(tx, caller.project, thread_id, body, once.attempt),
+        showing(schemas.Message),
+    )
 
 
 @router.get("", operation_id="listMessages", response_model=schemas.ListPage[schemas.Message])
@@ -50,10 +54,13 @@ async def retrieve(thread_id: str, message_id: str, caller: Caller, server: Serv
 
 @router.post("/{message_id}", operation_id="modifyMessage", response_model=schemas.Message)
 async def modify(
-    thread_id: str, message_id: str, body: schemas.ModifyMessage, caller: Caller, server: Server
+    thread_id: str, message_id: str, body: schemas.ModifyMessage, caller: Caller, once: Once
 ) -> Response:
-    row = await server.db.write(lambda tx: _change(tx, caller.project, thread_id, message_id, body))
-    return wire(schemas.Message.from_row(row))
+    return await once.answer(
+        caller.project,
+        lambda tx: _change(tx, caller.project, thread_id, message_id, body),
+        showing(schemas.Message),
+    )
 
 
 @router.delete("/{message_id}", operation_id="deleteMessage", response_model=schemas.MessageDeleted)

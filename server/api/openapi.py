@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from server import schemas
+from server.api.once import LONGEST_KEY, posting
 from server.api.respond import FILES
 
 Json = dict[str, Any]
@@ -33,6 +35,14 @@ BETA_HEADER: Final = {
     "required": True,
     "schema": {"type": "string", "const": "assistants=v2"},
 }
+OPTIONAL: Final[dict[Any, Json]] = {
+    posting: {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+    },
+}
 KEY: Final = {
     "type": "http",
     "scheme": "bearer",
@@ -46,14 +56,27 @@ def describe(app: FastAPI) -> None:
 
     def openapi() -> Json:
         if app.openapi_schema is None:
-            _correct(generate())
+            _correct(generate(), _optional_headers(app))
         assert app.openapi_schema is not None
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _correct(document: Json) -> None:
+def _optional_headers(app: FastAPI) -> dict[str, list[Json]]:
+    """By operation, those that its dependencies read."""
+    return {
+        str(route.operation_id): [
+            OPTIONAL[needed.call]
+            for needed in route.dependant.dependencies
+            if needed.call in OPTIONAL
+        ]
+        for route in app.routes
+        if isinstance(route, APIRoute)
+    }
+
+
+def _correct(document: Json, optional: dict[str, list[Json]]) -> None:
     components = document["components"]
     for name in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(name, None)
@@ -64,6 +87,8 @@ def _correct(document: Json) -> None:
         if path.startswith("/v1/"):
             for operation in methods.values():
                 _correct_operation(path, operation)
+                if headers := optional[operation["operationId"]]:
+                    operation.setdefault("parameters", []).extend(headers)
 
 
 def _undeclared() -> Iterator[tuple[str, Json]]:

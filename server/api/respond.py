@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from server import schemas
-from server.db.stores import Page
+from server.db.stores import Page, Record
 
 FILES = "/v1/files"
 POLL_AFTER = {"openai-poll-after-ms": "100"}
@@ -33,6 +33,13 @@ def of_files(
 ) -> Response:
     """The same as the files' endpoints have it, with a newline at its end."""
     return wire(body, status, headers, b"\n")
+
+
+def showing(
+    model: type[M], headers: Mapping[str, str] | None = None
+) -> Callable[[Record], Response]:
+    """From a row to its answer."""
+    return lambda row: wire(model.from_row(row), headers=headers)
 
 
 def listed(model: type[M], page: Page) -> Response:

@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from server import logs
 from server.api.body import BodyLimits, parse, read
+from server.api.refusals import Refusals
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -32,6 +33,8 @@ LONG: Final = 2**16  # bytes of a body that is checked beside the event loop: it
 
 class WireRoute(APIRoute):
     """A route whose body is JSON within the limits of `app.state.body_limits`.
+
+    `app.state.refusals` learns of POSTs that were refused for now.
 
     A body is JSON whatever its content type says, and no body at all is an empty object. The
     endpoint is async, takes what `Arguments` knows and returns a response.
@@ -48,9 +51,26 @@ class WireRoute(APIRoute):
             path = request.path_params
             logs.note(**{n: path[n] for n in ABOUT if n in path and AN_ID.fullmatch(path[n])})
             answer: Response = await endpoint(**await arguments.of(request))
+            del request.state.body  # the request may last, as a stream
             return answer
 
-        return handle
+        return noting_refusals(handle) if self.methods == {"POST"} else handle
+
+
+def noting_refusals(handle: Handler) -> Handler:
+    """The same, and `app.state.refusals` learns what came of it."""
+
+    async def noted(request: Request) -> Response:
+        refusals: Refusals = request.app.state.refusals
+        try:
+            answer = await handle(request)
+        except Exception as error:
+            refusals.note(request, error)
+            raise
+        refusals.forget(request)
+        return answer
+
+    return noted
 
 
 class Arguments:
@@ -58,6 +78,7 @@ class Arguments:
 
     A dependency is an async function of the request. Those whose values the endpoint takes come
     first, the caller among them: who may not call at all has nothing read, and is told no more.
+    While the endpoint works, the body as it came is the request's `state.body`.
     """
 
     def __init__(self, wanted: Dependant) -> None:
@@ -81,7 +102,7 @@ class Arguments:
             found = await find(request)
             if name:
                 values[name] = found
-        text = await _text(request) if self._body else b""
+        text = request.state.body = await _text(request) if self._body else b""
         body = parse(text, request.app.state.body_limits.depth) if self._body else None
         for name in self._path:
             values[name] = request.path_params[name]

@@ -9,27 +9,31 @@ from starlette.responses import Response
 
 from server import errors, logs, schemas
 from server.api.deps import Beta, Caller, Server, Services
+from server.api.once import Answer, Once, Streamed
 from server.api.pages import WITH_METADATA, WantedMetadata, part_of
-from server.api.respond import POLL_AFTER, listed, wire
+from server.api.respond import POLL_AFTER, listed, showing
 from server.api.route import WireRoute
 from server.api.sse import event_stream
 from server.db.database import Tx
 from server.db.stores import Page, Record
 from server.runs.conversation import require_run, require_thread
 from server.runs.events import EventsAhead, EventsGone
-from server.runs.replay import rebuilt
+from server.runs.replay import Marked, rebuilt
 
+show = showing(schemas.Run, POLL_AFTER)
 router = APIRouter(prefix="/v1/threads", route_class=WireRoute, dependencies=[Beta])
 
 
 @router.post("/runs", operation_id="createThreadAndRun", response_model=schemas.Run)
 async def create_with_thread(
-    body: schemas.CreateThreadAndRun, caller: Caller, server: Server
+    body: schemas.CreateThreadAndRun, caller: Caller, server: Server, once: Once
 ) -> Response:
-    run = await server.db.write(
-        lambda tx: server.lifecycle.create_with_thread(tx, caller.project, body, caller.allowance)
+    answer = await once.answer_or_stream(
+        caller.project,
+        lambda tx: server.lifecycle.create_with_thread(tx, caller.project, body, caller.allowance),
+        lambda run: _begun(run, body.stream),
     )
-    return _answer(server, run, body.stream)
+    return await _whole(server, answer)
 
 
 @router.get(
@@ -58,18 +62,22 @@ async def create(
     query: Annotated[schemas.IncludeQuery, Query()],
     caller: Caller,
     server: Server,
+    once: Once,
 ) -> Response:
-    run = await server.db.write(
+    answer = await once.answer_or_stream(
+        caller.project,
         lambda tx: server.lifecycle.create(
             tx,
             caller.project,
             thread_id,
             body,
             caller.allowance,
+            once.attempt,
             shows_results=query.with_content,
-        )
+        ),
+        lambda run: _begun(run, body.stream),
     )
-    return _answer(server, run, body.stream)
+    return await _whole(server, answer)
 
 
 @router.get(
@@ -84,26 +92,29 @@ async def page(
 
 @router.get("/{thread_id}/runs/{run_id}", operation_id="getRun", response_model=schemas.Run)
 async def retrieve(thread_id: str, run_id: str, caller: Caller, server: Server) -> Response:
-    row = await server.db.read(lambda tx: require_run(tx, caller.project, thread_id, run_id))
-    return _answer(server, row, stream=False)
+    return show(await server.db.read(lambda tx: require_run(tx, caller.project, thread_id, run_id)))
 
 
 @router.post("/{thread_id}/runs/{run_id}", operation_id="modifyRun", response_model=schemas.Run)
 async def modify(
-    thread_id: str, run_id: str, body: schemas.ModifyRun, caller: Caller, server: Server
+    thread_id: str, run_id: str, body: schemas.ModifyRun, caller: Caller, once: Once
 ) -> Response:
-    row = await server.db.write(lambda tx: _change(tx, caller.project, thread_id, run_id, body))
-    return _answer(server, row, stream=False)
+    return await once.answer(
+        caller.project, lambda tx: _change(tx, caller.project, thread_id, run_id, body), show
+    )
 
 
 @router.post(
     "/{thread_id}/runs/{run_id}/cancel", operation_id="cancelRun", response_model=schemas.Run
 )
-async def cancel(thread_id: str, run_id: str, caller: Caller, server: Server) -> Response:
-    row = await server.db.write(
-        lambda tx: server.lifecycle.cancel(tx, caller.project, thread_id, run_id)
+async def cancel(
+    thread_id: str, run_id: str, caller: Caller, server: Server, once: Once
+) -> Response:
+    return await once.answer(
+        caller.project,
+        lambda tx: server.lifecycle.cancel(tx, caller.project, thread_id, run_id, once.attempt),
+        show,
     )
-    return _answer(server, row, stream=False)
 
 
 @router.post(
@@ -112,12 +123,21 @@ async def cancel(thread_id: str, run_id: str, caller: Caller, server: Server) ->
     response_model=schemas.Run,
 )
 async def submit_tool_outputs(
-    thread_id: str, run_id: str, body: schemas.SubmitToolOutputs, caller: Caller, server: Server
+    thread_id: str,
+    run_id: str,
+    body: schemas.SubmitToolOutputs,
+    caller: Caller,
+    server: Server,
+    once: Once,
 ) -> Response:
-    resumed = await server.db.write(
-        lambda tx: server.lifecycle.submit_outputs(tx, caller.project, thread_id, run_id, body)
+    answer = await once.answer_or_stream(
+        caller.project,
+        lambda tx: server.lifecycle.submit_outputs(
+            tx, caller.project, thread_id, run_id, body, once.attempt
+        ),
+        lambda resumed: Streamed(resumed.step_id) if body.stream else show(resumed.run),
     )
-    return _answer(server, resumed.run, body.stream, resumed.after())
+    return await _whole(server, answer, run_id)
 
 
 @router.get(
@@ -134,10 +154,10 @@ async def events(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The run's events after a number, then live ones. An extension: the hosted API has none."""
-    run = await server.db.read(lambda tx: require_run(tx, caller.project, thread_id, run_id))
+    await server.db.read(lambda tx: require_run(tx, caller.project, thread_id, run_id))
     after = _starting_point(starting_after, last_event_id)
-    if after == 0 and not server.bus.holds(run_id):
-        server.bus.seed(run_id, await server.db.read(lambda tx: rebuilt(tx, run)))
+    if after == 0:
+        await _hold(server, run_id)
     try:
         subscription = server.bus.subscribe(run_id, after, past_pauses=True)
     except EventsGone:
@@ -147,11 +167,33 @@ async def events(
     return event_stream(subscription, server.streams, numbered=True)
 
 
-def _answer(server: Services, run: Record, stream: bool | None, after: int = 0) -> Response:
+def _begun(run: Record, stream: bool | None) -> Answer:
+    """The answer to what has made a run."""
     logs.note(thread_id=run.thread_id, run_id=run.id)
-    if stream:
-        return event_stream(server.bus.subscribe(run.id, after), server.streams)
-    return wire(schemas.Run.from_row(run), headers=POLL_AFTER)
+    return Streamed(run.id) if stream else show(run)
+
+
+async def _whole(server: Services, answer: Answer, resumed: str | None = None) -> Response:
+    """A stream is of a new run, or of the run that was `resumed` by the end of a step of its."""
+    if isinstance(answer, Response):
+        return answer
+    run_id = answer.object_id if resumed is None else resumed
+    await _hold(server, run_id)
+    after = server.bus.noted(run_id, answer.object_id)
+    return event_stream(server.bus.subscribe(run_id, after), server.streams)
+
+
+async def _hold(server: Services, run_id: str) -> None:
+    """Have the bus hold the run's events; what it has no more is rebuilt. Raises no_such."""
+    if not server.bus.holds(run_id):
+        server.bus.seed(run_id, await server.db.read(lambda tx: _rebuilt(tx, run_id)))
+
+
+def _rebuilt(tx: Tx, run_id: str) -> list[Marked]:
+    run = tx.runs.by_id(run_id)
+    if run is None:
+        raise errors.no_such("run", run_id)
+    return rebuilt(tx, run)
 
 
 def _page(tx: Tx, project: str, thread_id: str, query: schemas.ListQuery) -> Page:

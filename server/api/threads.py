@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from server import logs, schemas
 from server.api.deps import Beta, Caller, Server
+from server.api.once import Once
 from server.api.pages import WITH_METADATA, WantedMetadata, part_of
-from server.api.respond import listed, wire
+from server.api.respond import listed, showing, wire
 from server.api.route import WireRoute
 from server.db.database import Tx
 from server.db.stores import Record
@@ -23,12 +24,12 @@ router = APIRouter(prefix="/v1/threads", route_class=WireRoute, dependencies=[Be
 @router.post("", operation_id="createThread", response_model=schemas.Thread)
 async def create(
     caller: Caller,
-    server: Server,
+    once: Once,
     body: schemas.CreateThread = schemas.CreateThread(),  # noqa: B008 - frozen
 ) -> Response:
-    row = await server.db.write(lambda tx: create_thread(tx, caller.project, body))
-    logs.note(thread_id=row.id)
-    return wire(schemas.Thread.from_row(row))
+    return await once.answer(
+        caller.project, lambda tx: create_thread(tx, caller.project, body), _begun
+    )
 
 
 @router.get(
@@ -58,16 +59,24 @@ async def retrieve(thread_id: str, caller: Caller, server: Server) -> Response:
 
 @router.post("/{thread_id}", operation_id="modifyThread", response_model=schemas.Thread)
 async def modify(
-    thread_id: str, body: schemas.ModifyThread, caller: Caller, server: Server
+    thread_id: str, body: schemas.ModifyThread, caller: Caller, once: Once
 ) -> Response:
-    row = await server.db.write(lambda tx: _change(tx, caller.project, thread_id, body))
-    return wire(schemas.Thread.from_row(row))
+    return await once.answer(
+        caller.project,
+        lambda tx: _change(tx, caller.project, thread_id, body),
+        showing(schemas.Thread),
+    )
 
 
 @router.delete("/{thread_id}", operation_id="deleteThread", response_model=schemas.ThreadDeleted)
 async def delete(thread_id: str, caller: Caller, server: Server) -> Response:
     await server.db.write(lambda tx: server.lifecycle.delete_thread(tx, caller.project, thread_id))
     return wire(schemas.ThreadDeleted(id=thread_id))
+
+
+def _begun(thread: Record) -> Response:
+    logs.note(thread_id=thread.id)
+    return wire(schemas.Thread.from_row(thread))
 
 
 def _change(tx: Tx, project: str, thread_id: str, body: schemas.ModifyThread) -> Record:

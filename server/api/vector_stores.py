@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from server import schemas
 from server.api.deps import Caller, CallerIdentity, Server, Services
+from server.api.once import Once
 from server.api.pages import part_of
-from server.api.respond import POLL_AFTER, listed, wire
+from server.api.respond import POLL_AFTER, listed, showing, wire
 from server.api.route import WireRoute
 from server.db.database import Tx
 from server.vector_stores import rows
@@ -24,8 +25,8 @@ router = APIRouter(prefix="/v1/vector_stores", route_class=WireRoute)
 
 
 @router.post("", operation_id="createVectorStore", response_model=schemas.VectorStore)
-async def create(body: schemas.CreateVectorStore, caller: Caller, server: Server) -> Response:
-    return wire(await server.db.write(lambda tx: _created(tx, caller.project, body)))
+async def create(body: schemas.CreateVectorStore, caller: Caller, once: Once) -> Response:
+    return await once.answer(caller.project, lambda tx: _created(tx, caller.project, body), wire)
 
 
 @router.get(
@@ -45,13 +46,13 @@ async def retrieve(vector_store_id: str, caller: Caller, server: Server) -> Resp
 
 @router.post(STORE, operation_id="modifyVectorStore", response_model=schemas.VectorStore)
 async def modify(
-    vector_store_id: str, body: schemas.ModifyVectorStore, caller: Caller, server: Server
+    vector_store_id: str, body: schemas.ModifyVectorStore, caller: Caller, once: Once
 ) -> Response:
     def changed(tx: Tx) -> schemas.VectorStore:
         rows.modify_store(tx, rows.require_store(tx, caller.project, vector_store_id), body)
         return _shown(tx, caller.project, vector_store_id)
 
-    return wire(await server.db.write(changed))
+    return await once.answer(caller.project, changed, wire)
 
 
 @router.delete(STORE, operation_id="deleteVectorStore", response_model=schemas.VectorStoreDeleted)
@@ -96,10 +97,13 @@ async def search(
     response_model=schemas.VectorStoreFile,
 )
 async def add_file(
-    vector_store_id: str, body: schemas.CreateVectorStoreFile, caller: Caller, server: Server
+    vector_store_id: str, body: schemas.CreateVectorStoreFile, caller: Caller, once: Once
 ) -> Response:
-    row = await server.db.write(lambda tx: rows.add_file(tx, caller.project, vector_store_id, body))
-    return wire(schemas.VectorStoreFile.from_row(row))
+    return await once.answer(
+        caller.project,
+        lambda tx: rows.add_file(tx, caller.project, vector_store_id, body),
+        showing(schemas.VectorStoreFile),
+    )
 
 
 @router.get(
@@ -134,15 +138,16 @@ async def modify_file(
     file_id: str,
     body: schemas.ModifyVectorStoreFile,
     caller: Caller,
-    server: Server,
+    once: Once,
 ) -> Response:
-    row = await server.db.write(
+    return await once.answer(
+        caller.project,
         lambda tx: tx.vector_store_files.update(
             rows.require_store_file(tx, caller.project, vector_store_id, file_id).seq,
             {"attributes": body.attributes or {}},
-        )
+        ),
+        showing(schemas.VectorStoreFile),
     )
-    return wire(schemas.VectorStoreFile.from_row(row))
 
 
 @router.delete(
@@ -171,14 +176,15 @@ async def content(vector_store_id: str, file_id: str, caller: Caller, server: Se
     response_model=schemas.FileBatch,
 )
 async def create_batch(
-    vector_store_id: str, body: schemas.CreateFileBatch, caller: Caller, server: Server
+    vector_store_id: str, body: schemas.CreateFileBatch, caller: Caller, once: Once
 ) -> Response:
-    batch = await server.db.write(
+    return await once.answer(
+        caller.project,
         lambda tx: rows.shown_batch(
             tx, rows.create_batch(tx, caller.project, vector_store_id, body.each())
-        )
+        ),
+        wire,
     )
-    return wire(batch)
 
 
 @router.get(BATCH, operation_id="getVectorStoreFileBatch", response_model=schemas.FileBatch)
@@ -198,15 +204,14 @@ async def retrieve_batch(
     operation_id="cancelVectorStoreFileBatch",
     response_model=schemas.FileBatch,
 )
-async def cancel_batch(
-    vector_store_id: str, batch_id: str, caller: Caller, server: Server
-) -> Response:
-    batch = await server.db.write(
+async def cancel_batch(vector_store_id: str, batch_id: str, caller: Caller, once: Once) -> Response:
+    return await once.answer(
+        caller.project,
         lambda tx: rows.shown_batch(
             tx, rows.cancel_batch(tx, caller.project, vector_store_id, batch_id)
-        )
+        ),
+        wire,
     )
-    return wire(batch)
 
 
 @router.get(

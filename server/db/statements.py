@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Delete,
+    FromClause,
     Insert,
     Select,
     Table,
@@ -46,6 +47,7 @@ from server.db.tables import (
 
 _api_key = core(tables.ApiKey)
 _file = core(tables.File)
+_kept = core(tables.Idempotency)
 _message = core(tables.Message)
 _run = core(tables.Run)
 _removal = core(tables.IndexRemoval)
@@ -216,8 +218,14 @@ BURY = insert(_tombstone).prefix_with("OR REPLACE")  # a file may be added and r
 FORGET = delete(_tombstone).where(_tombstone.c.scope == bindparam("scope"))
 
 THREADS_AMONG = select(_thread.c.id).where(_thread.c.id.in_(bindparam("ids", expanding=True)))
+_other_run = _run.alias("other_run")
+_newest_run = (
+    select(func.coalesce(func.max(_other_run.c.seq), 0))
+    .where(_other_run.c.thread_id == bindparam("thread"))
+    .scalar_subquery()
+)
 THREAD_AND_RUN: Select[Any] = (
-    select(_thread.c.seq, _run.c.id.label("run_id"))
+    select(_thread.c.seq, _run.c.id.label("run_id"), _newest_run.label("newest_run"))
     .select_from(_thread.outerjoin(_run, (_run.c.thread_id == _thread.c.id) & AT_WORK))
     .where(_thread.c.id == bindparam("thread"), _thread.c.project_id == bindparam("project"))
 )
@@ -240,6 +248,37 @@ SPOKEN_BEFORE_RUN = (
 SPOKEN_BY_RUN = (
     select(_message).where(_message.c.run_id == bindparam("run"), _SPOKEN).order_by(_message.c.seq)
 )
+
+
+def _made_by_request(table: FromClause) -> ColumnElement[bool]:
+    """The rows of a thread that this request made, and that no later retry of it was given."""
+    return (
+        (table.c.thread_id == bindparam("thread"))
+        & (table.c.request_hash == bindparam("hash"))
+        & (table.c.given_to < bindparam("number"))
+        & (table.c.created_at >= bindparam("since"))
+    )
+
+
+def _given(table: Table, chosen: ColumnElement[bool]) -> ReturningUpdate[Any]:
+    """Note the number of the retry that is given this row."""
+    return update(table).where(chosen).values(given_to=bindparam("number")).returning(table)
+
+
+_same = _message.alias("same")
+_newest_same = (
+    select(_same.c.seq)
+    .where(_made_by_request(_same), _same.c.after_run == _newest_run)
+    .order_by(_same.c.seq.desc())
+    .limit(1)
+)
+_is_answered = exists().where(
+    _message.c.thread_id == bindparam("thread"), _message.c.after_run >= _run.c.seq
+)
+# Once a run came after the message, or a caller's message after the run, the conversation has gone
+# on, and the same request is another one.
+GIVE_MESSAGE = _given(_message, _message.c.seq == _newest_same.scalar_subquery())
+GIVE_RUN = _given(_run, (_run.c.seq == _newest_run) & _made_by_request(_run) & ~_is_answered)
 
 NEWEST_MESSAGE = select(func.max(_message.c.seq)).where(_message.c.thread_id == bindparam("thread"))
 
@@ -524,6 +563,25 @@ OLDEST_REMOVALS = (
     .limit(bindparam("most"))
 )
 SETTLE_REMOVALS = delete(_removal).where(_removal.c.seq.in_(bindparam("seqs", expanding=True)))
+
+_oldest_kept = select(_kept.c.seq).order_by(_kept.c.seq).limit(bindparam("most"))
+DROP_KEPT = delete(_kept).where(_kept.c.seq == bindparam("at_seq"))
+PRUNE_KEPT = delete(_kept).where(
+    _kept.c.seq.in_(_oldest_kept), _kept.c.created_at <= bindparam("before")
+)
+KEPT_BEYOND = (
+    select(_kept.c.project_id, (func.count() - bindparam("most")).label("number"))
+    .group_by(_kept.c.project_id)
+    .having(func.count() > bindparam("most"))
+)
+DROP_OLDEST_KEPT = delete(_kept).where(
+    _kept.c.seq.in_(
+        select(_kept.c.seq)
+        .where(_kept.c.project_id == bindparam("project"))
+        .order_by(_kept.c.seq)
+        .limit(bindparam("most"))
+    )
+)
 
 _of_file = (_store_file.c.id == bindparam("file")) & (
     _store_file.c.project_id == bindparam("project")

@@ -267,7 +267,10 @@ class Threads(Labelled):
         return self._among(statements.THREADS_AMONG, "ids", thread_ids)
 
     def with_active_run(self, project: str, thread_id: str) -> Record | None:
-        """The thread's `seq`, and `run_id` of its active run or None; one query."""
+        """The thread's `seq`, `run_id` of its active run or None, and `newest_run`, 0 or its `seq`.
+
+        One query.
+        """
         wanted = {"thread": thread_id, "project": project}
         return self.connection.execute(statements.THREAD_AND_RUN, wanted).first()
 
@@ -304,6 +307,16 @@ class Messages(Store):
     def any_from_user(self, thread_id: str) -> bool:
         return self.first(thread_id=thread_id, role="user") is not None
 
+    def give(self, thread_id: str, request_hash: str, number: int, since: int) -> Record | None:
+        """The newest message that this request made since then, if no run came after it.
+
+        Each is given once to every retry, told by its number.
+        """
+        request = {"hash": request_hash, "number": number, "since": since}
+        return self.connection.execute(
+            statements.GIVE_MESSAGE, {"thread": thread_id, **request}
+        ).first()
+
 
 class Runs(Labelled):
     """Runs, listed by thread and by project, and the queue that they are."""
@@ -317,6 +330,14 @@ class Runs(Labelled):
 
     def active_in_thread(self, thread_id: str) -> Record | None:
         return self.connection.execute(statements.ACTIVE_IN_THREAD, {"thread": thread_id}).first()
+
+    def give(self, thread_id: str, request_hash: str, number: int, since: int) -> Record | None:
+        """The thread's newest run, if this request made it since then and no message came after it.
+
+        It is given once to every retry, told by its number.
+        """
+        request = {"hash": request_hash, "number": number, "since": since}
+        return self._first(statements.GIVE_RUN, thread=thread_id, **request)
 
     def next_queued(self, model_ids: Sequence[str], turns: Mapping[str, int]) -> Record | None:
         """Of the runs that wait for one of these models the one whose turn it is.
@@ -351,7 +372,7 @@ class Runs(Labelled):
         project: str | None = found.scalar()
         return project
 
-    def _first(self, statement: Select[Any], **values: Any) -> Record | None:
+    def _first(self, statement: Executable, **values: Any) -> Record | None:
         return self.connection.execute(statement, values).first()
 
     def in_queue(self, most: int, project: str | None = None) -> int:
@@ -364,7 +385,7 @@ class Runs(Labelled):
         """How many are active that were created with a key, or without one, up to `most`."""
         return self._number(statements.NUMBER_ACTIVE_OF, most=most, key=key_id)
 
-    def _number(self, statement: Select[Any], **values: Any) -> int:
+    def _number(self, statement: Executable, **values: Any) -> int:
         return int(self.connection.execute(statement, values).scalar_one())
 
     def queued_for(self, model_id: str, most: int) -> Sequence[Record]:
@@ -779,6 +800,33 @@ class IndexRemovals(Store):
         self.connection.execute(statements.SETTLE_REMOVALS, {"seqs": list(seqs)})
 
 
+class KeptAnswers(Store):
+    """Answers that are kept for repetitions of their requests, by project and digest of the key."""
+
+    table = core(tables.Idempotency)
+    parent = "project_id"
+
+    def get(self, project: str, key: str) -> Record | None:
+        return self.first(project_id=project, key=key)
+
+    def drop(self, seq: int) -> None:
+        self.connection.execute(statements.DROP_KEPT, {"at_seq": seq})
+
+    def prune(self, before: int, most: int) -> int:
+        """Delete at most so many of the oldest, if they are as old as that; how many."""
+        wanted = {"before": before, "most": most}
+        return self.connection.execute(statements.PRUNE_KEPT, wanted).rowcount
+
+    def beyond(self, most: int) -> Sequence[Record]:
+        """The projects (`project_id`) that have more than so many, and by how many (`number`)."""
+        return self.connection.execute(statements.KEPT_BEYOND, {"most": most}).all()
+
+    def drop_oldest(self, project: str, most: int) -> int:
+        """Delete at most so many of a project's oldest; how many."""
+        wanted = {"project": project, "most": most}
+        return self.connection.execute(statements.DROP_OLDEST_KEPT, wanted).rowcount
+
+
 class Stores:
     """All stores over one connection, made when first used.
 
@@ -848,3 +896,7 @@ class Stores:
     @cached_property
     def index_removals(self) -> IndexRemovals:
         return IndexRemovals(self.connection)
+
+    @cached_property
+    def kept_answers(self) -> KeptAnswers:
+        return KeptAnswers(self.connection)

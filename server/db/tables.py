@@ -168,7 +168,8 @@ class Run(SQLModel, table=True):
     their turn behind an active run of their thread. `model_id` is the configured model that `model`
     was resolved to. `shows_results`: its events tell what searches found. `worker_deaths` and
     `restarts` count what the run has survived. `api_key_id` is whose limits it counts against,
-    `traceparent` its caller's span.
+    `traceparent` its caller's span. `request_hash` tells who asked for it and how, and `given_to`
+    the number of the last of these requests that it answered: 0 is the first.
     """
 
     __tablename__ = "run"
@@ -226,6 +227,8 @@ class Run(SQLModel, table=True):
     worker_deaths: int = 0
     restarts: int = 0
     traceparent: str | None = None
+    request_hash: str | None = None
+    given_to: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
 class RunMetadata(SQLModel, table=True):
@@ -241,7 +244,11 @@ class RunMetadata(SQLModel, table=True):
 
 
 class Message(SQLModel, table=True):
-    """A message of a thread. A `seq` is never used again: tombstones and steps refer to it."""
+    """A message of a thread. A `seq` is never used again: tombstones and steps refer to it.
+
+    A caller's has `after_run`, the `seq` of the thread's newest run when it came, 0 without one,
+    and `request_hash` and `given_to` as runs have.
+    """
 
     __tablename__ = "message"
     __table_args__ = (Index(None, "thread_id", "seq"), {"sqlite_autoincrement": True})
@@ -262,6 +269,10 @@ class Message(SQLModel, table=True):
     content: list[Any] = _json()
     attachments: list[Any] = _json()
     metadata_: dict[str, str] = _json("metadata")
+
+    after_run: int | None = None
+    request_hash: str | None = None
+    given_to: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
 class Step(SQLModel, table=True):
@@ -474,7 +485,10 @@ class IndexRemoval(SQLModel, table=True):
 
 
 class Idempotency(SQLModel, table=True):
-    """The answer that a POST with an `Idempotency-Key` got, to be given again to its repetition."""
+    """The answer that a POST with an `Idempotency-Key` got, to be given again to its repetition.
+
+    `key` is a digest of the key and of who sent it; `object_id` is of what a stream is about.
+    """
 
     __tablename__ = "idempotency"
     __table_args__ = (Index(None, "project_id", "key", unique=True),)

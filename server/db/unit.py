@@ -7,17 +7,18 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection
 
 from server.clock import Clock
-from server.db.connection import translated
+from server.db.connection import driver, translated
 from server.db.stores import Stores
 from server.ids import IdSource
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Hook = Callable[[], None]
 Listeners = Mapping[str, Sequence[Hook]]
 
@@ -46,6 +47,21 @@ class Tx(Stores):
     def after_commit(self, hook: Hook) -> None:
         """Call `hook` on the event loop once this unit is durable."""
         self.hooks.append(hook)
+
+    def wholly(self, work: Callable[[Self], T]) -> T:
+        """Do a part of the unit's work. If it raises, nothing of it is kept; the unit may go on."""
+        raw, hooks = driver(self.connection), len(self.hooks)
+        raw.execute("SAVEPOINT part")
+        try:
+            result = work(self)
+        except Exception:
+            del self.hooks[hooks:]
+            if raw.in_transaction:  # a full disk has rolled back all of it
+                raw.execute("ROLLBACK TO part")
+                raw.execute("RELEASE part")
+            raise
+        raw.execute("RELEASE part")
+        return result
 
     def notify(self, channel: str) -> None:
         """Once this unit is durable, wake whoever listens to the database on this channel."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from server import errors, schemas
 from server.db.database import Tx
 from server.db.stores import Record
+from server.runs.attempt import UNMARKED, Attempt
 from server.vector_stores.resources import OF_THREAD, attach, provided
 
 
@@ -19,37 +20,54 @@ def create_thread(tx: Tx, project: str, body: schemas.CreateThread) -> Record:
     resources = provided(tx, project, body.tool_resources, columns["tool_resources"], OF_THREAD)
     ident = {"id": tx.ids.new("thread"), "project_id": project, "created_at": tx.now}
     thread = tx.threads.insert({**ident, **columns, "tool_resources": resources})
-    insert_messages(tx, project, thread.id, body.messages or ())
+    insert_messages(tx, project, thread.id, body.messages or (), after_run=0)
     return require_thread(tx, project, thread.id)
 
 
-def add_message(tx: Tx, project: str, thread_id: str, body: schemas.CreateMessage) -> Record:
-    """Append a message of the caller's.
+def add_message(
+    tx: Tx,
+    project: str,
+    thread_id: str,
+    body: schemas.CreateMessage,
+    attempt: Attempt = UNMARKED,
+) -> Record:
+    """Append a message of the caller's. A retry gets the one that it has made.
 
     Raises no_such, thread_is_locked, no_such_file, not_for_retrieval, too_many_files_of_thread.
     """
     found = tx.threads.with_active_run(project, thread_id)
     if found is None:
         raise errors.no_such("thread", thread_id)
+    if (made := attempt.message(tx, thread_id)) is not None:
+        return made
     if found.run_id is not None:
         raise errors.thread_is_locked(thread_id, found.run_id)
     attach(tx, project, thread_id, [body])
-    return tx.messages.insert(_message(tx, project, thread_id, body))
+    row = _message(tx, project, thread_id, body, found.newest_run)
+    return tx.messages.insert({**row, "request_hash": attempt.request_hash})
 
 
 def insert_messages(
-    tx: Tx, project: str, thread_id: str, bodies: Sequence[schemas.CreateMessage]
+    tx: Tx,
+    project: str,
+    thread_id: str,
+    bodies: Sequence[schemas.CreateMessage],
+    *,
+    after_run: int,
 ) -> None:
     """Append messages of the caller's; whether the thread takes them was asked before.
+
+    `after_run` is the `seq` of the thread's newest run, or 0.
 
     Raises no_such_file, not_for_retrieval, too_many_files_of_thread.
     """
     attach(tx, project, thread_id, bodies)
-    tx.messages.insert_all([_message(tx, project, thread_id, body) for body in bodies])
+    rows = [_message(tx, project, thread_id, body, after_run) for body in bodies]
+    tx.messages.insert_all(rows)
 
 
 def _message(
-    tx: Tx, project: str, thread_id: str, body: schemas.CreateMessage
+    tx: Tx, project: str, thread_id: str, body: schemas.CreateMessage, after_run: int
 ) -> dict[str, object]:
     """The row of a caller's message: complete at once, of no run."""
     return {
@@ -63,6 +81,7 @@ def _message(
         "incomplete_details": None,
         "incomplete_at": None,
         "completed_at": tx.now,
+        "after_run": after_run,
         **body.stored(),
     }
 

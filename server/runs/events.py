@@ -81,6 +81,7 @@ class EventLog:
     history_size: int = 0
     ended: float | None = None
     broken: str | None = None
+    noted: dict[str, int] = field(default_factory=dict)
     readers: set[Subscription] = field(default_factory=set)
     stirred: bool = False  # whether its readers are about to be woken
 
@@ -258,10 +259,16 @@ class EventBus:
         if mark is Mark.END:
             log.ended = self._monotonic()
 
-    def last(self, run_id: str) -> int:
-        """The number of the run's newest event; 0 if it has none here."""
+    def note(self, run_id: str, what: str) -> None:
+        """Remember the run's newest event by this name, for as long as its events are held."""
+        if (log := self._logs.get(run_id)) is not None:
+            log.noted[what] = log.last
+
+    def noted(self, run_id: str, what: str) -> int:
+        """The number of the event that was noted; 0 if what follows it is not all held."""
         log = self._logs.get(run_id)
-        return log.last if log else 0
+        number = 0 if log is None else log.noted.get(what, 0)
+        return number if log is not None and number >= log.base else 0
 
     def holds(self, run_id: str) -> bool:
         return run_id in self._logs

@@ -5,7 +5,7 @@ What an execution writes while it holds a claim is in `progress`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from server.db.database import Tx
 from server.db.stores import Record
 from server.runs import conversation
 from server.runs.announce import Announcer
+from server.runs.attempt import UNMARKED, Attempt
 from server.runs.calls import details_of, failure_of
 from server.runs.events import EventBus
 from server.runs.models import Catalog
@@ -50,10 +51,10 @@ class Signals(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A run whose tool outputs were submitted; its new events follow number `after()`."""
+    """A run whose tool outputs were submitted, and the step that has them."""
 
     run: Record
-    after: Callable[[], int]
+    step_id: str
 
 
 class Lifecycle:
@@ -87,12 +88,14 @@ class Lifecycle:
         thread_id: str,
         body: schemas.CreateRun,
         allowance: Allowance,
+        attempt: Attempt = UNMARKED,
         *,
         shows_results: bool = False,
     ) -> Record:
         """Queue a run on a thread, with its additional messages, within the caller's allowance.
 
-        Its events tell the texts that searches found if it `shows_results`.
+        A retry gets the one that it has made. Its events tell the texts that searches found if it
+        `shows_results`.
 
         Raises no_such, thread_has_active_run, no_such_tool, no_tools_to_choose_from,
         model_not_found, makes_embeddings_only, only_ranks, nothing_to_answer, no_such_file,
@@ -101,13 +104,15 @@ class Lifecycle:
         found = tx.threads.with_active_run(project, thread_id)
         if found is None:
             raise errors.no_such("thread", thread_id)
+        if (made := attempt.run(tx, thread_id)) is not None:
+            return made
         assistant = conversation.require_assistant(tx, project, body.assistant_id)
         if found.run_id is not None:
             raise errors.thread_has_active_run(thread_id, found.run_id)
-        conversation.insert_messages(tx, project, thread_id, body.additional_messages or ())
-        run = self._insert(
-            tx, project, thread_id, assistant, body, allowance, shows_results=shows_results
-        )
+        more = body.additional_messages or ()
+        conversation.insert_messages(tx, project, thread_id, more, after_run=found.newest_run)
+        own = {"shows_results": shows_results, "request_hash": attempt.request_hash}
+        run = self._insert(tx, project, thread_id, assistant, body, allowance, **own)
         self._queue(tx, run)
         return run
 
@@ -130,33 +135,46 @@ class Lifecycle:
         thread_id: str,
         run_id: str,
         body: schemas.SubmitToolOutputs,
+        attempt: Attempt = UNMARKED,
     ) -> Resumed:
         """Give the outputs of all calls that the run waits for, and queue it again.
 
-        Raises no_such, no_outputs_accepted, wrong_outputs.
+        A retry of what was submitted changes nothing. Its events follow what the bus has noted by
+        the step's id. Raises no_such, no_outputs_accepted, wrong_outputs.
         """
         run = conversation.require_run(tx, project, thread_id, run_id)
+        if attempt.is_retry and (before := _step_with(tx, run_id, body)) is not None:
+            return Resumed(run, before.id)
         if run.status != "requires_action":
             raise errors.no_outputs_accepted(run.status)
         outputs = _outputs(run, body)
-        mark: list[int] = []
-        tx.after_commit(lambda: mark.append(self._bus.last(run_id)))
         step = tx.steps.in_progress(run_id)
         assert step is not None, "a run that requires action has an open step"
+        tx.after_commit(partial(self._bus.note, run_id, step.id))
         answered = _answered(tx, step, outputs)
         self._announce.step(tx, answered, with_content=run.shows_results)
         queued = move(tx, run_id, "requires_action", "queued", required_action=None)
         self._announce.run(tx, queued)
         self._wake(tx, queued)
         self.settle_model(tx, run_id)
-        return Resumed(queued, lambda: mark[0])
+        return Resumed(queued, step.id)
 
-    def cancel(self, tx: Tx, project: str, thread_id: str, run_id: str) -> Record:
+    def cancel(
+        self,
+        tx: Tx,
+        project: str,
+        thread_id: str,
+        run_id: str,
+        attempt: Attempt = UNMARKED,
+    ) -> Record:
         """Begin to cancel; the answer is the `cancelling` run. Raises no_such, cannot_cancel.
 
-        A run that nobody executes is cancelled in the same unit.
+        A run that nobody executes is cancelled in the same unit. A retry gets a run that was
+        cancelled as it is.
         """
         run = conversation.require_run(tx, project, thread_id, run_id)
+        if attempt.is_retry and run.status in ("cancelling", "cancelled"):
+            return run
         if run.status not in ("queued", "in_progress", "requires_action"):
             raise errors.cannot_cancel(run.status)
         cancelling = move(tx, run_id, run.status, "cancelling", required_action=None)
@@ -239,9 +257,9 @@ class Lifecycle:
         assistant: Record,
         body: schemas.CreateRun | schemas.CreateThreadAndRun,
         allowance: Allowance,
-        *,
-        shows_results: bool = False,
+        **own: Any,
     ) -> Record:
+        """A queued run; `own` are columns that its request's body does not decide on."""
         values = {**_inherited(assistant), **body.overrides()}
         values["instructions"] = _instructions(values["instructions"], body)
         columns = {**values, **body.stored()}
@@ -266,7 +284,6 @@ class Lifecycle:
                 "status": "queued",
                 "expires_at": tx.now + self._expires_after,
                 "model_id": model.id,
-                "shows_results": shows_results,
                 "api_key_id": allowance.key_id,
                 "held": False,
                 "fence": 0,
@@ -275,6 +292,7 @@ class Lifecycle:
                 "restarts": 0,
                 "traceparent": traces.caller(),
                 **columns,
+                **own,
             }
         )
         note_use(tx, run, assistant)
@@ -375,6 +393,17 @@ def _outputs(run: Record, body: schemas.SubmitToolOutputs) -> dict[str, str]:
     if sorted(expected) != sorted(got):
         raise errors.wrong_outputs(expected, got)
     return {output.tool_call_id: output.output for output in body.tool_outputs}
+
+
+def _step_with(tx: Tx, run_id: str, body: schemas.SubmitToolOutputs) -> Record | None:
+    """The step of a run that has these outputs, and no others."""
+    submitted = {output.tool_call_id: output.output for output in body.tool_outputs}
+    for step in tx.steps.of_run(run_id):
+        calls = step.step_details.get("tool_calls", ())
+        functions = [call for call in calls if call["type"] == "function"]
+        if functions and submitted == {c["id"]: c["function"]["output"] for c in functions}:
+            return step
+    return None
 
 
 def _answered(tx: Tx, step: Record, outputs: dict[str, str]) -> Record:

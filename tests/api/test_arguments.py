@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.body import BodyLimits
+from server.api.refusals import Refusals
 from server.api.route import LONG, WireRoute
 
 
@@ -86,6 +87,7 @@ async def test_a_long_body_holds_up_nobody(length: int) -> None:
     """It is checked beside the event loop; one that is short takes less time than the way there."""
     app = FastAPI()
     app.state.body_limits = BodyLimits()
+    app.state.refusals = Refusals()
     router = APIRouter(route_class=WireRoute)
     router.post("/")(with_body)
     app.include_router(router)

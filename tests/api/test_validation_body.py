@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from server import schemas
 from server.api.body import NOT_JSON, BodyLimits
+from server.api.refusals import Refusals
 from server.api.route import WireRoute
 from server.api.validation import to_openai
 from server.errors import TooLarge, WireError
@@ -31,6 +32,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application with small limits that echoes the columns of a thread."""
     app = FastAPI()
     app.state.body_limits = BodyLimits(bytes=1000, depth=10)
+    app.state.refusals = Refusals()
     router = APIRouter(route_class=WireRoute)
 
     @router.post("/threads")

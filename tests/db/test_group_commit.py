@@ -239,3 +239,24 @@ async def test_closing(path: Path) -> None:
     with sqlite3.connect(path) as raw:
         assert {row[0] for row in raw.execute("SELECT id FROM thread")} == made
     raw.close()
+
+
+async def test_part_of_a_unit_that_fails(db: Database, thread: Record) -> None:
+    """Nothing of the part is kept, neither rows nor hooks; the rest of the unit is."""
+    called: list[str] = []
+
+    def part(tx: Tx) -> None:
+        rows.message(tx, thread.id)
+        tx.after_commit(lambda: called.append("part"))
+        raise KeyError("no such thing")
+
+    def unit(tx: Tx) -> str:
+        tx.after_commit(lambda: called.append("before"))
+        kept = rows.message(tx, thread.id)
+        with pytest.raises(KeyError):
+            tx.wholly(part)
+        tx.wholly(lambda tx: tx.after_commit(lambda: called.append("after")))
+        return str(kept.id)
+
+    assert {await db.write(unit)} == await rows.message_ids(db, thread)
+    assert called == ["before", "after"]

@@ -216,15 +216,18 @@ async def test_thread_with_active_run(db: Database, thread: Record) -> None:
     """One look tells whether a thread exists and which run is active in it."""
 
     def unit(tx: Tx) -> None:
+        empty = tx.threads.with_active_run(rows.PROJECT, thread.id)
+        assert empty is not None
+        assert tuple(empty) == (thread.seq, None, 0)
         rows.run(tx, thread.id, status="completed")
-        rows.run(tx, thread.id, held=True)
+        waiting = rows.run(tx, thread.id, held=True)
         idle = tx.threads.with_active_run(rows.PROJECT, thread.id)
         assert idle is not None
-        assert tuple(idle) == (thread.seq, None)
+        assert tuple(idle) == (thread.seq, None, waiting.seq)
         run = rows.run(tx, thread.id)
         busy = tx.threads.with_active_run(rows.PROJECT, thread.id)
         assert busy is not None
-        assert tuple(busy) == (thread.seq, run.id)
+        assert tuple(busy) == (thread.seq, run.id, run.seq)
 
     await db.write(unit)
 
