@@ -76,6 +76,7 @@ Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(allow_inf_nan=False)]
 PathOrAuto = Annotated[Path | None, BeforeValidator(_none_if_auto)]
 TextOrAuto = Annotated[str | None, BeforeValidator(_none_if_auto)]
+BusyPolicy = Literal["error", "queue", "interrupt"]
 EndpointUrl = Annotated[str, AfterValidator(_base_url)]
 SplitMode = Literal["none", "layer", "row", "tensor"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
@@ -141,7 +142,7 @@ class LimitsSettings(Section):
 
 
 class RunsSettings(Section):
-    """How long a run may take and how often it is tried again."""
+    """How long a run may take, how often it is tried again, and what waits for it in its thread."""
 
     expires_after: Positive = 600
     sweep_interval: Seconds = 1.0
@@ -151,6 +152,8 @@ class RunsSettings(Section):
     restarts: Count = 5
     project_queue: Positive = 2000
     queue: Positive = 10_000
+    busy_policy: BusyPolicy = "error"
+    busy_waiting: Positive = 32
 
 
 class StreamsSettings(Section):

@@ -211,6 +211,14 @@ def thread_is_locked(thread_id: str, run_id: str) -> InvalidRequest:
     return InvalidRequest(f"Can't add messages to {thread_id} while a run {run_id} is active.")
 
 
+def too_many_wait(thread_id: str, most: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"Thread {thread_id} has {most} runs and messages that wait for its active run, and takes "
+        "no more.",
+        code="thread_queue_full",
+    )
+
+
 def nothing_to_answer() -> InvalidRequest:
     return InvalidRequest(
         "Run creation requires a Thread with a user message or an assistant with instructions.",

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from server import schemas
+from server.api.busy import Busy
 from server.api.deps import Beta, Caller, Server
 from server.api.once import Once
 from server.api.pages import part_of
@@ -15,7 +16,7 @@ from server.api.respond import listed, showing, wire
 from server.api.route import WireRoute
 from server.db.database import Tx
 from server.db.stores import Page, Record
-from server.runs.conversation import add_message, require_message, require_thread
+from server.runs.conversation import require_message, require_thread
 
 router = APIRouter(
     prefix="/v1/threads/{thread_id}/messages", route_class=WireRoute, dependencies=[Beta]
@@ -24,11 +25,18 @@ router = APIRouter(
 
 @router.post("", operation_id="createMessage", response_model=schemas.Message)
 async def create(
-    thread_id: str, body: schemas.CreateMessage, caller: Caller, once: Once
+    thread_id: str,
+    body: schemas.CreateMessage,
+    caller: Caller,
+    server: Server,
+    once: Once,
+    busy: Busy,
 ) -> Response:
     return await once.answer(
         caller.project,
-        lambda tx: add_message(tx, caller.project, thread_id, body, once.attempt),
+        lambda tx: server.lifecycle.add_message(
+            tx, caller.project, thread_id, body, once.attempt, busy
+        ),
         showing(schemas.Message),
     )
 
@@ -73,8 +81,7 @@ async def delete(thread_id: str, message_id: str, caller: Caller, server: Server
 
 def _page(tx: Tx, project: str, thread_id: str, query: schemas.MessagesQuery) -> Page:
     require_thread(tx, project, thread_id)
-    where = [tx.messages.table.c.run_id == query.run_id] if query.run_id is not None else []
-    return tx.messages.page(thread_id, part_of(query), *where)
+    return tx.messages.shown(thread_id, part_of(query), query.run_id)
 
 
 def _change(

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from server import schemas
+from server.api.busy import HEADER, POLICIES, busy_policy
 from server.api.once import LONGEST_KEY, posting
 from server.api.respond import FILES
 
@@ -41,6 +42,12 @@ OPTIONAL: Final[dict[Any, Json]] = {
         "in": "header",
         "required": False,
         "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+    },
+    busy_policy: {
+        "name": HEADER,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "enum": list(POLICIES)},
     },
 }
 KEY: Final = {

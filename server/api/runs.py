@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from server import errors, logs, schemas
+from server.api.busy import Busy
 from server.api.deps import Beta, Caller, Server, Services
 from server.api.once import Answer, Once, Streamed
 from server.api.pages import WITH_METADATA, WantedMetadata, part_of
@@ -63,6 +64,7 @@ async def create(
     caller: Caller,
     server: Server,
     once: Once,
+    busy: Busy,
 ) -> Response:
     answer = await once.answer_or_stream(
         caller.project,
@@ -73,6 +75,7 @@ async def create(
             body,
             caller.allowance,
             once.attempt,
+            busy,
             shows_results=query.with_content,
         ),
         lambda run: _begun(run, body.stream),

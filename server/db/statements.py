@@ -42,6 +42,7 @@ from server.db.tables import (
     NAMES_FILES,
     NAMES_STORES,
     PENDING,
+    WAITS,
     core,
 )
 
@@ -230,10 +231,14 @@ THREAD_AND_RUN: Select[Any] = (
     .where(_thread.c.id == bindparam("thread"), _thread.c.project_id == bindparam("project"))
 )
 
-# Not what is still written, nor what a run that failed left behind.
-_SPOKEN = (_message.c.status != "in_progress") & or_(
-    _message.c.incomplete_details.is_(None),
-    _message.c.incomplete_details["reason"].as_string() != "run_failed",
+# Not what waits or is still written, nor what a run that failed left behind.
+_SPOKEN = (
+    ~_message.c.held
+    & (_message.c.status != "in_progress")
+    & or_(
+        _message.c.incomplete_details.is_(None),
+        _message.c.incomplete_details["reason"].as_string() != "run_failed",
+    )
 )
 SPOKEN_BEFORE_RUN = (
     select(_message)
@@ -281,6 +286,14 @@ GIVE_MESSAGE = _given(_message, _message.c.seq == _newest_same.scalar_subquery()
 GIVE_RUN = _given(_run, (_run.c.seq == _newest_run) & _made_by_request(_run) & ~_is_answered)
 
 NEWEST_MESSAGE = select(func.max(_message.c.seq)).where(_message.c.thread_id == bindparam("thread"))
+
+IS_SHOWN = ~_message.c.held
+HELD_MESSAGES = (
+    select(_message)
+    .where(WAITS, _message.c.thread_id == bindparam("thread"))
+    .order_by(_message.c.seq)
+)
+HELD_RUNS = select(_run).where(WAITS, _run.c.thread_id == bindparam("thread")).order_by(_run.c.seq)
 
 ACTIVE_IN_THREAD = select(_run).where(_run.c.thread_id == bindparam("thread"), AT_WORK)
 

@@ -304,6 +304,21 @@ class Messages(Store):
         """0 in an empty thread."""
         return self.connection.scalar(statements.NEWEST_MESSAGE, {"thread": thread_id}) or 0
 
+    def shown(self, thread_id: str, part: Slice, run_id: str | None) -> Page:
+        """A part of the list, or of what in it one run wrote. Raises UnknownCursor."""
+        of_run = [self.table.c.run_id == run_id] if run_id is not None else []
+        return self.page(thread_id, part, statements.IS_SHOWN, *of_run)
+
+    def held(self, thread_id: str) -> Sequence[Record]:
+        """The messages that wait in a thread, oldest first."""
+        return self.connection.execute(statements.HELD_MESSAGES, {"thread": thread_id}).all()
+
+    def show(self, row: Record) -> None:
+        """Have a message that waited be the newest of its thread."""
+        values = {name: value for name, value in row._mapping.items() if name != "seq"}
+        self.connection.execute(statements.delete_from(self.table), {"at_seq": row.seq})
+        self.insert({**values, "held": False})
+
     def any_from_user(self, thread_id: str) -> bool:
         return self.first(thread_id=thread_id, role="user") is not None
 
@@ -338,6 +353,10 @@ class Runs(Labelled):
         """
         request = {"hash": request_hash, "number": number, "since": since}
         return self._first(statements.GIVE_RUN, thread=thread_id, **request)
+
+    def held(self, thread_id: str) -> Sequence[Record]:
+        """The runs that wait in a thread, oldest first."""
+        return self.connection.execute(statements.HELD_RUNS, {"thread": thread_id}).all()
 
     def next_queued(self, model_ids: Sequence[str], turns: Mapping[str, int]) -> Record | None:
         """Of the runs that wait for one of these models the one whose turn it is.

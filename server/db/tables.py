@@ -24,6 +24,7 @@ from sqlmodel import Field, SQLModel
 # Indexes and queries share these words: SQLite uses a partial index only for its own condition.
 IS_ACTIVE = text("status IN ('queued', 'in_progress', 'requires_action', 'cancelling')")
 AT_WORK = text(f"{IS_ACTIVE.text} AND NOT held")
+WAITS = text("held")
 IN_QUEUE = text("status = 'queued' AND NOT held")
 PENDING = text("status = 'pending'")
 EXPIRES = text("expires_at IS NOT NULL")
@@ -181,6 +182,7 @@ class Run(SQLModel, table=True):
         _partial("ix_run_active", "status", "seq", where=IS_ACTIVE),
         _partial("ix_run_queue", "project_id", "seq", where=IN_QUEUE),
         _partial("ix_run_key", "api_key_id", where=IS_ACTIVE),
+        _partial("ix_run_held", "thread_id", "seq", where=WAITS),
     )
 
     seq: int | None = Field(default=None, primary_key=True)
@@ -247,11 +249,16 @@ class Message(SQLModel, table=True):
     """A message of a thread. A `seq` is never used again: tombstones and steps refer to it.
 
     A caller's has `after_run`, the `seq` of the thread's newest run when it came, 0 without one,
-    and `request_hash` and `given_to` as runs have.
+    and `request_hash` and `given_to` as runs have. A `held` one waits, unseen, for the active run
+    of its thread to end.
     """
 
     __tablename__ = "message"
-    __table_args__ = (Index(None, "thread_id", "seq"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index(None, "thread_id", "seq"),
+        _partial("ix_message_held", "thread_id", "seq", where=WAITS),
+        {"sqlite_autoincrement": True},
+    )
 
     seq: int | None = Field(default=None, primary_key=True)
     id: str = Field(unique=True)
@@ -270,6 +277,7 @@ class Message(SQLModel, table=True):
     attachments: list[Any] = _json()
     metadata_: dict[str, str] = _json("metadata")
 
+    held: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
     after_run: int | None = None
     request_hash: str | None = None
     given_to: int = Field(default=0, sa_column_kwargs={"server_default": "0"})

@@ -1,13 +1,14 @@
-"""Threads and their messages: what a caller may do to them while a run is active, and what not."""
+"""Threads and their messages: what there is, and what is added to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from server import errors, schemas
 from server.db.database import Tx
 from server.db.stores import Record
-from server.runs.attempt import UNMARKED, Attempt
 from server.vector_stores.resources import OF_THREAD, attach, provided
 
 
@@ -20,31 +21,33 @@ def create_thread(tx: Tx, project: str, body: schemas.CreateThread) -> Record:
     resources = provided(tx, project, body.tool_resources, columns["tool_resources"], OF_THREAD)
     ident = {"id": tx.ids.new("thread"), "project_id": project, "created_at": tx.now}
     thread = tx.threads.insert({**ident, **columns, "tool_resources": resources})
-    insert_messages(tx, project, thread.id, body.messages or (), after_run=0)
+    insert_messages(tx, project, thread.id, body.messages or (), NEW)
     return require_thread(tx, project, thread.id)
 
 
-def add_message(
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a thread something is added: after its newest run's `seq`, or 0; and if it waits."""
+
+    after_run: int = 0
+    held: bool = False
+
+
+NEW: Final = Place()
+
+
+def insert_message(
     tx: Tx,
     project: str,
     thread_id: str,
     body: schemas.CreateMessage,
-    attempt: Attempt = UNMARKED,
+    place: Place,
+    request_hash: str | None,
 ) -> Record:
-    """Append a message of the caller's. A retry gets the one that it has made.
-
-    Raises no_such, thread_is_locked, no_such_file, not_for_retrieval, too_many_files_of_thread.
-    """
-    found = tx.threads.with_active_run(project, thread_id)
-    if found is None:
-        raise errors.no_such("thread", thread_id)
-    if (made := attempt.message(tx, thread_id)) is not None:
-        return made
-    if found.run_id is not None:
-        raise errors.thread_is_locked(thread_id, found.run_id)
+    """Append one message of the caller's, as `insert_messages`."""
     attach(tx, project, thread_id, [body])
-    row = _message(tx, project, thread_id, body, found.newest_run)
-    return tx.messages.insert({**row, "request_hash": attempt.request_hash})
+    row = _message(tx, project, thread_id, body, place)
+    return tx.messages.insert({**row, "request_hash": request_hash})
 
 
 def insert_messages(
@@ -52,22 +55,18 @@ def insert_messages(
     project: str,
     thread_id: str,
     bodies: Sequence[schemas.CreateMessage],
-    *,
-    after_run: int,
+    place: Place,
 ) -> None:
     """Append messages of the caller's; whether the thread takes them was asked before.
-
-    `after_run` is the `seq` of the thread's newest run, or 0.
 
     Raises no_such_file, not_for_retrieval, too_many_files_of_thread.
     """
     attach(tx, project, thread_id, bodies)
-    rows = [_message(tx, project, thread_id, body, after_run) for body in bodies]
-    tx.messages.insert_all(rows)
+    tx.messages.insert_all([_message(tx, project, thread_id, body, place) for body in bodies])
 
 
 def _message(
-    tx: Tx, project: str, thread_id: str, body: schemas.CreateMessage, after_run: int
+    tx: Tx, project: str, thread_id: str, body: schemas.CreateMessage, place: Place
 ) -> dict[str, object]:
     """The row of a caller's message: complete at once, of no run."""
     return {
@@ -81,7 +80,8 @@ def _message(
         "incomplete_details": None,
         "incomplete_at": None,
         "completed_at": tx.now,
-        "after_run": after_run,
+        "after_run": place.after_run,
+        "held": place.held,
         **body.stored(),
     }
 

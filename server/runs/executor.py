@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from server.clock import Clock
+from server.config import BusyPolicy
 from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseFull, Tx
 from server.db.stores import Record
 from server.db.sweep import ended, stops_within, sweep_forever
@@ -60,6 +61,8 @@ class ExecutorSettings:
     restarts: int = 5
     project_queue: int = 2000
     queue: int = 10_000
+    busy_policy: BusyPolicy = "error"
+    busy_waiting: int = 32
 
 
 class RunExecutor:
@@ -86,6 +89,8 @@ class RunExecutor:
             expires_after=settings.expires_after,
             project_queue=settings.project_queue,
             queue=settings.queue,
+            busy_policy=settings.busy_policy,
+            busy_waiting=settings.busy_waiting,
         )
         self._db = db
         self._bus = bus
@@ -97,7 +102,7 @@ class RunExecutor:
         self._settings = settings
         self._observer = observer
         self._tools = tools
-        self._progress = Progress(Announcer(bus), charge)
+        self._progress = Progress(Announcer(bus), self.lifecycle, charge)
         self._context = ContextBuilder(
             db, completion_cap=settings.completion_cap, tool_rounds=settings.tool_rounds
         )

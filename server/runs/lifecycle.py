@@ -5,19 +5,21 @@ What an execution writes while it holds a claim is in `progress`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from server import errors, schemas, traces
 from server.access.limits import AT_ONCE_RETRY, EVERYBODY, Allowance
+from server.config import BusyPolicy
 from server.db.database import Tx
 from server.db.stores import Record
 from server.runs import conversation
 from server.runs.announce import Announcer
 from server.runs.attempt import UNMARKED, Attempt
 from server.runs.calls import details_of, failure_of
+from server.runs.conversation import Place
 from server.runs.events import EventBus
 from server.runs.models import Catalog
 from server.runs.state import Claim, RunMoved, move
@@ -58,9 +60,11 @@ class Resumed:
 
 
 class Lifecycle:
-    """Creates, claims, resumes, cancels and expires runs. `expires_after` is in seconds.
+    """Creates, claims, resumes, cancels and expires runs, and what waits for their ends.
 
-    No run is created where `project_queue` of its project wait, or `queue` of all.
+    `expires_after` is in seconds. No run is created where `project_queue` of its project wait to be
+    claimed, or `queue` of all. `busy_policy` holds where a request has none of its own; so many
+    runs and messages as `busy_waiting` may wait in a thread.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class Lifecycle:
         expires_after: int,
         project_queue: int,
         queue: int,
+        busy_policy: BusyPolicy,
+        busy_waiting: int,
     ) -> None:
         self._bus = bus
         self._catalog = catalog
@@ -80,6 +86,30 @@ class Lifecycle:
         self._expires_after = expires_after
         self._project_queue = project_queue
         self._queue_length = queue
+        self._busy_policy = busy_policy
+        self._busy_waiting = busy_waiting
+
+    def add_message(
+        self,
+        tx: Tx,
+        project: str,
+        thread_id: str,
+        body: schemas.CreateMessage,
+        attempt: Attempt = UNMARKED,
+        busy: BusyPolicy | None = None,
+    ) -> Record:
+        """Append a message of the caller's. A retry gets the one that it has made.
+
+        Raises no_such, thread_is_locked, too_many_wait, no_such_file, not_for_retrieval,
+        too_many_files_of_thread.
+        """
+        found = _require(tx, project, thread_id)
+        if (made := attempt.message(tx, thread_id)) is not None:
+            return made
+        place = self._place(tx, project, thread_id, found, busy, errors.thread_is_locked)
+        return conversation.insert_message(
+            tx, project, thread_id, body, place, attempt.request_hash
+        )
 
     def create(
         self,
@@ -89,6 +119,7 @@ class Lifecycle:
         body: schemas.CreateRun,
         allowance: Allowance,
         attempt: Attempt = UNMARKED,
+        busy: BusyPolicy | None = None,
         *,
         shows_results: bool = False,
     ) -> Record:
@@ -97,21 +128,21 @@ class Lifecycle:
         A retry gets the one that it has made. Its events tell the texts that searches found if it
         `shows_results`.
 
-        Raises no_such, thread_has_active_run, no_such_tool, no_tools_to_choose_from,
-        model_not_found, makes_embeddings_only, only_ranks, nothing_to_answer, no_such_file,
-        not_for_retrieval, too_many_files_of_thread, queue_is_full, too_many_at_once.
+        Raises no_such, thread_has_active_run, too_many_wait, no_such_tool,
+        no_tools_to_choose_from, model_not_found, makes_embeddings_only, only_ranks,
+        nothing_to_answer, no_such_file, not_for_retrieval, too_many_files_of_thread,
+        queue_is_full, too_many_at_once.
         """
-        found = tx.threads.with_active_run(project, thread_id)
-        if found is None:
-            raise errors.no_such("thread", thread_id)
+        found = _require(tx, project, thread_id)
         if (made := attempt.run(tx, thread_id)) is not None:
             return made
         assistant = conversation.require_assistant(tx, project, body.assistant_id)
-        if found.run_id is not None:
-            raise errors.thread_has_active_run(thread_id, found.run_id)
+        place = self._place(tx, project, thread_id, found, busy, errors.thread_has_active_run)
         more = body.additional_messages or ()
-        conversation.insert_messages(tx, project, thread_id, more, after_run=found.newest_run)
+        conversation.insert_messages(tx, project, thread_id, more, place)
         own = {"shows_results": shows_results, "request_hash": attempt.request_hash}
+        if place.held:
+            own |= {"held": True, "expires_at": None}
         run = self._insert(tx, project, thread_id, assistant, body, allowance, **own)
         self._queue(tx, run)
         return run
@@ -186,15 +217,16 @@ class Lifecycle:
         return cancelling
 
     def delete_thread(self, tx: Tx, project: str, thread_id: str) -> Record:
-        """Delete a thread; an active run of it is stopped and its streams break off."""
+        """Delete a thread; its active run and those that wait are stopped, their streams end."""
         active = tx.runs.active_in_thread(thread_id)
+        stopped = [*([active] if active is not None else ()), *tx.runs.held(thread_id)]
         thread = conversation.delete_thread(tx, project, thread_id)
         tx.after_commit(partial(self._signals.forget, project, thread_id))
-        if active is not None:
-            why = f"Thread {thread_id} was deleted."
-            tx.after_commit(partial(self._signals.cancel, active.id))
-            tx.after_commit(partial(self._signals.over, active.id))
-            tx.after_commit(partial(self._bus.break_off, active.id, why))
+        why = f"Thread {thread_id} was deleted."
+        for run in stopped:
+            tx.after_commit(partial(self._signals.cancel, run.id))
+            tx.after_commit(partial(self._signals.over, run.id))
+            tx.after_commit(partial(self._bus.break_off, run.id, why))
         return thread
 
     def claim(
@@ -244,10 +276,72 @@ class Lifecycle:
         step = tx.steps.in_progress(run.id)
         if step is not None:
             self._announce.step(tx, close_step(tx, step, to), with_content=run.shows_results)
-        row = finish(tx, run, to, None, **changes)
+        row = self.finish(tx, run, to, None, **changes)
         self._announce.run(tx, row)
         tx.after_commit(partial(self._signals.over, run.id))
         return row
+
+    def finish(
+        self, tx: Tx, run: Record, to: RunStatus, claim: Claim | None, **changes: Any
+    ) -> Record:
+        """Move a run to a final status, with its usage and the time of that end.
+
+        Then it is the turn of what waits in its thread.
+        """
+        ended_at = {
+            "completed": "completed_at",
+            "incomplete": "completed_at",
+            "failed": "failed_at",
+            "cancelled": "cancelled_at",
+        }
+        times = {ended_at[to]: tx.now} if to in ended_at else {}
+        usage = wire_usage(tx.turns.spent_by_run(run.id))
+        final = {
+            "expires_at": None,
+            "required_action": None,
+            "usage": usage,
+            "held": False,
+            **times,
+            **changes,
+        }
+        row = move(tx, run.id, run.status, to, claim, **final)
+        self.go_on(tx, run.thread_id)
+        return row
+
+    def go_on(self, tx: Tx, thread_id: str) -> None:
+        """Where no run is active any more: show the messages up to the next run, and queue that."""
+        runs, messages = tx.runs.held(thread_id), tx.messages.held(thread_id)
+        if not (runs or messages) or tx.runs.active_in_thread(thread_id) is not None:
+            return
+        for message in messages:
+            if not runs or message.after_run < runs[0].seq:
+                tx.messages.show(message)
+        if runs:
+            turn = {"held": False, "expires_at": tx.now + self._expires_after}
+            self._wake(tx, tx.runs.update(runs[0].seq, turn))
+
+    def _place(
+        self,
+        tx: Tx,
+        project: str,
+        thread_id: str,
+        found: Record,
+        busy: BusyPolicy | None,
+        refusal: Callable[[str, str], errors.InvalidRequest],
+    ) -> Place:
+        """Where in a thread something new is added; or its refusal, if the thread is busy."""
+        policy = busy or self._busy_policy
+        active = tx.runs.by_id(found.run_id) if found.run_id is not None else None
+        if active is not None and policy == "error":
+            raise refusal(thread_id, active.id)
+        if active is not None and policy == "interrupt" and active.status != "cancelling":
+            self.cancel(tx, project, thread_id, active.id)
+            active = tx.runs.active_in_thread(thread_id)
+        if active is not None:
+            waiting = len(tx.runs.held(thread_id)) + len(tx.messages.held(thread_id))
+            if waiting >= self._busy_waiting:
+                raise errors.too_many_wait(thread_id, waiting)
+        return Place(found.newest_run, held=active is not None)
 
     def _insert(
         self,
@@ -312,24 +406,19 @@ class Lifecycle:
 
     def _queue(self, tx: Tx, run: Record) -> None:
         self._announce.run(tx, run, new=True)
-        self._wake(tx, run)
+        if not run.held:
+            self._wake(tx, run)
 
     def _wake(self, tx: Tx, run: Record) -> None:
         tx.after_commit(partial(self._signals.queued, run.id, run.expires_at - tx.now))
 
 
-def finish(tx: Tx, run: Record, to: RunStatus, claim: Claim | None, **changes: Any) -> Record:
-    """Move a run to a final status, with its usage and the time of that end."""
-    ended_at = {
-        "completed": "completed_at",
-        "incomplete": "completed_at",
-        "failed": "failed_at",
-        "cancelled": "cancelled_at",
-    }
-    times = {ended_at[to]: tx.now} if to in ended_at else {}
-    usage = wire_usage(tx.turns.spent_by_run(run.id))
-    final = {"expires_at": None, "required_action": None, "usage": usage, **times, **changes}
-    return move(tx, run.id, run.status, to, claim, **final)
+def _require(tx: Tx, project: str, thread_id: str) -> Record:
+    """A thread with its active run and its newest one."""
+    found = tx.threads.with_active_run(project, thread_id)
+    if found is None:
+        raise errors.no_such("thread", thread_id)
+    return found
 
 
 def close_step(tx: Tx, step: Record, to: RunStatus, **changes: Any) -> Record:

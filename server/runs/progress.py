@@ -15,7 +15,7 @@ from server.db.database import Tx
 from server.db.stores import Record
 from server.runs.announce import Announcer
 from server.runs.calls import details_of
-from server.runs.lifecycle import close_answered, close_step, finish
+from server.runs.lifecycle import Lifecycle, close_answered, close_step
 from server.runs.state import Claim, RunMoved, move
 from server.runs.turns import ModelCall
 from server.schemas import JsonObject, RunStatus, image_part
@@ -63,8 +63,9 @@ class Ending:
 class Progress:
     """The writes of executions. What models took is charged to the run's key once it is durable."""
 
-    def __init__(self, announce: Announcer, charge: Charge) -> None:
+    def __init__(self, announce: Announcer, lifecycle: Lifecycle, charge: Charge) -> None:
         self._announce = announce
+        self._lifecycle = lifecycle
         self._charge = charge
 
     def begin_message(self, tx: Tx, claim: Claim) -> Record:
@@ -151,7 +152,7 @@ class Progress:
             changes["incomplete_details"] = {"reason": ending.incomplete_reason}
         if ending.error is not None and ending.to == "failed":
             changes["last_error"] = ending.error
-        return finish(tx, run, ending.to, claim, **changes)
+        return self._lifecycle.finish(tx, run, ending.to, claim, **changes)
 
     def _begin_step(self, tx: Tx, run: Record, details: dict[str, Any]) -> Record:
         step = tx.steps.insert(

@@ -42,10 +42,10 @@ class Story:
     def url(self) -> str:
         return f"/v1/threads/{self.thread_id}"
 
-    async def create(self, **body: Any) -> httpx.Response:
-        """Ask for a run."""
+    async def create(self, *, busy: str | None = None, **body: Any) -> httpx.Response:
+        """Ask for a run, with a policy for busy threads or without."""
         body = {"assistant_id": self.assistant_id, **body}
-        return await self.http.post(f"{self.url}/runs", json=body)
+        return await self.http.post(f"{self.url}/runs", json=body, headers=_policy(busy))
 
     async def start(self, **body: Any) -> Json:
         """A new run, as it is answered."""
@@ -98,9 +98,10 @@ class Story:
         url = f"{self.url}/runs/{run['id']}/submit_tool_outputs"
         return await self.http.post(url, json={"tool_outputs": answers, **body})
 
-    async def say(self, text: str) -> httpx.Response:
-        """Add a message of the user's."""
-        return await self.http.post(f"{self.url}/messages", json={"role": "user", "content": text})
+    async def say(self, text: str, *, busy: str | None = None) -> httpx.Response:
+        """Add a message of the user's, likewise."""
+        body = {"role": "user", "content": text}
+        return await self.http.post(f"{self.url}/messages", json=body, headers=_policy(busy))
 
     async def steps(self, run: Json) -> list[Json]:
         """The run's steps, oldest first."""
@@ -148,6 +149,10 @@ async def metric(story: Story, name: str) -> float:
     """The value of a metric, added up over its labels."""
     text = (await story.http.get("/metrics")).text
     return sum(map(float, re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)))
+
+
+def _policy(busy: str | None) -> dict[str, str]:
+    return {} if busy is None else {"X-Busy-Policy": busy}
 
 
 def granted(response: httpx.Response) -> Json:

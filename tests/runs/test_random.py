@@ -21,10 +21,11 @@ MAY_BE_REFUSED = (200, 400, 404)
 
 
 class Client:
-    """Does random things to a few threads, and remembers the runs that it was given."""
+    """Does random things to a few threads, and remembers what it was given."""
 
     def __init__(self, stories: list[Story], clock: ManualClock, seed: int) -> None:
         self.runs: list[tuple[Story, Json]] = []
+        self.said: list[tuple[Story, Json]] = []
         self._stories = stories
         self._clock = clock
         self._random = random.Random(seed)
@@ -49,7 +50,8 @@ class Client:
 
     async def _create(self, story: Story) -> int:
         self._script(story.engine)
-        answer = await story.create()
+        more = [{"role": "user", "content": "And this."}] * self._random.randrange(2)
+        answer = await story.create(busy=self._policy(), additional_messages=more)
         if answer.status_code == 200:
             self._known[story.thread_id] = answer.json()
             self.runs.append((story, answer.json()))
@@ -81,7 +83,13 @@ class Client:
         return 200 if run is None else (await story.cancel(run)).status_code
 
     async def _say(self, story: Story) -> int:
-        return (await story.say("More.")).status_code
+        answer = await story.say("More.", busy=self._policy())
+        if answer.status_code == 200:
+            self.said.append((story, answer.json()))
+        return answer.status_code
+
+    def _policy(self) -> str:
+        return self._random.choice(["error", "queue", "queue", "interrupt"])
 
     async def _pass_time(self, story: Story) -> int:
         self._clock.advance(self._random.choice([1, 100, 400]))
@@ -99,7 +107,10 @@ class Client:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_random_lives(tmp_path: Path, clock: ManualClock, seed: int) -> None:
-    """One active run a thread, legal orders, one end, and streams that tell what is stored."""
+    """One active run a thread, legal orders, one end, streams that tell what is stored.
+
+    Whatever waited had its turn.
+    """
     engine = ScriptedEngine(slots=2)
     async with (
         live_server(tmp_path, engine, clock=clock, streams__keep=1e9) as server,
@@ -108,18 +119,38 @@ async def test_random_lives(tmp_path: Path, clock: ManualClock, seed: int) -> No
         stories = [story, *[await story.another(HELLO) for _ in range(THREADS - 1)]]
         clients = [Client(stories, clock, seed * CLIENTS + n) for n in range(CLIENTS)]
         await asyncio.gather(*(client.live() for client in clients))
-        for owner, run in [pair for client in clients for pair in client.runs]:
-            run = await owner.settled(run)
-            if run["status"] == "requires_action":
-                await owner.cancel(run)
-                run = await owner.settled(run)
+        runs = [pair for client in clients for pair in client.runs]
+        ended = await asyncio.gather(*(brought_to_an_end(owner, run) for owner, run in runs))
+        for (owner, _), run in zip(runs, ended, strict=True):
             told = parse_events((await owner.events(run)).text)
             check_order(told, run)
             await check_text(told, owner, run)
         assert await story.running() == 0
         for each in stories:
+            said = [
+                message for client in clients for owner, message in client.said if owner is each
+            ]
+            await check_messages(each, said)
             assert (await each.run())["status"] in {*TERMINAL, "requires_action"}
             await check_turns(each)
+
+
+async def brought_to_an_end(owner: Story, run: Json) -> Json:
+    """The run, once it has ended; one that waits for outputs is cancelled."""
+    while (run := await owner.settled(run))["status"] not in TERMINAL:
+        await owner.cancel(run)
+    return run
+
+
+async def check_messages(story: Story, said: list[Json]) -> None:
+    """What was added is shown as it was answered, once, and nothing waits any more."""
+    shown = {message["id"]: message for message in await story.messages()}
+    assert [shown[message["id"]] for message in said] == said
+    assert len(shown) == len(await story.messages())
+    waiting = await story.server.services.db.read(
+        lambda tx: [*tx.messages.held(story.thread_id), *tx.runs.held(story.thread_id)]
+    )
+    assert waiting == []
 
 
 def check_order(told: list[Event], run: Json) -> None:

@@ -20,7 +20,6 @@ from server.api.respond import showing
 from server.db.database import DatabaseBusy, Tx
 from server.engine.scripted import ScriptedEngine
 from server.runs.attempt import Attempt
-from server.runs.conversation import add_message
 from server.schemas import CreateMessage, Message
 from tests.runs.lossy import lossy_proxy
 from tests.runs.story import HELLO, Json, Story, begin_story, calls_of, granted, refusal, written
@@ -288,7 +287,7 @@ class Client:
         services = self._server.services
 
         def add(tx: Tx) -> Any:
-            return add_message(tx, "default", self._thread_id, WORDS, attempt)
+            return services.lifecycle.add_message(tx, "default", self._thread_id, WORDS, attempt)
 
         post = Posting(services.db, services.kept_answers, key, lambda: attempt)
         answer = await post.answer("default", add, SHOW)
