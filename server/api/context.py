@@ -93,6 +93,7 @@ def answer_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
 
     Of limits the hosted API told only whoever asked a model alone, without a thread.
     """
+    project: str | None = scope["state"].get("project")
     allowance: Allowance | None = scope["state"].get("allowance")
     limits = allowance.headers() if allowance is not None else {}
     return [
@@ -100,6 +101,7 @@ def answer_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
         (b"openai-processing-ms", str(round(_seconds(scope) * 1000)).encode()),
         (b"openai-version", VERSION),
         (b"openai-organization", b"default"),
+        *([(b"openai-project", project.encode())] if project else []),
         (b"x-content-type-options", b"nosniff"),
         *((name.encode(), value.encode()) for name, value in limits.items()),
     ]

@@ -79,9 +79,10 @@ ASKING_MODELS = MODELS_ALONE | {"/v1/threads/runs", "/v1/threads/{thread_id}/run
 async def authenticate(request: Request) -> CallerIdentity:
     """The one place that decides who calls, and whether the caller may do this, and now."""
     caller = _caller(request)
+    request.state.project = caller.project  # told in the answer's headers
     allowance, route = caller.allowance, request.scope["route"].path
     if route in MODELS_ALONE:
-        request.state.allowance = allowance  # told in the answer's headers
+        request.state.allowance = allowance  # this, too
     if route.startswith("/v1/"):
         allowance.take_request()
         if request.method == "POST" and route in ASKING_MODELS:

@@ -164,7 +164,8 @@ async def test_project_and_organization_headers(
         {"OpenAI-Project": project, "OpenAI-Organization": "default"},
         {"OpenAI-Project": ""},
     ):
-        assert (await http.get("/v1/models", headers=bearing(secret, **fine))).status_code == 200
+        answer = await http.get("/v1/models", headers=bearing(secret, **fine))
+        assert (answer.status_code, answer.headers["openai-project"]) == (200, project)
     for kind, named in (("project", DEFAULT_PROJECT), ("project", "proj_x"), ("organization", "x")):
         wrong = {f"OpenAI-{kind.capitalize()}": named}
         refused(
@@ -197,7 +198,8 @@ async def test_open_server_ignores_what_was_meant_for_the_hosted_one(
 ) -> None:
     """An application that names its old project works unchanged where there are no keys."""
     headers = {"OpenAI-Project": "proj_x", "OpenAI-Organization": "org-x"}
-    assert (await http.get("/v1/models", headers=headers)).status_code == 200
+    answer = await http.get("/v1/models", headers=headers)
+    assert (answer.status_code, answer.headers["openai-project"]) == (200, DEFAULT_PROJECT)
 
 
 ALL = [tuple(route.split(" ")) for route, _ in routes() if " /v1/" in route]

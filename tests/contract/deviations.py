@@ -188,7 +188,7 @@ DEVIATIONS = (
     Deviation(
         "organisation, request ids and other headers",
         "the service's",
-        "`openai-organization: default`, ids of this server",
+        "`openai-organization: default`, `openai-project` the caller's, ids of this server",
         "they name this server's things",
     ),
     Deviation(
