@@ -109,8 +109,9 @@ class SessionPool:
             place.was_lost |= has_run and place.session is None
             found = await self._session(place)
             note = _RESTARTED if place.was_lost else None
-            place.was_lost = False
-            return await found.run(code, files, emit, note=note, fetch=fetch)
+            result = await found.run(code, files, emit, note=note, fetch=fetch)
+            place.was_lost = False  # it has been told
+            return result
 
     async def read(self, session: SessionKey, name: str, into: Path) -> int:
         if session not in self._places:

@@ -109,15 +109,13 @@ class Session:
         note: str | None = None,
         fetch: Fetch = is_at_hand,
     ) -> Result:
-        """As Sandbox.run; `note` is said first. A file that is missing is fetched and put there.
+        """As Sandbox.run; `note` is said behind what the code says. A missing file is fetched.
 
         Raises SandboxCrashed, and what `fetch` raises.
         """
         settings = self._settings
         call = _Call(settings.output_bytes, settings.figures, emit, self._places)
         async with self._talking(call):
-            if note is not None:
-                call.say(note)
             for file in files:
                 if self._put.get(file.name) != file.key:
                     await fetch(file)
@@ -129,8 +127,9 @@ class Session:
                     raise
                 call.problem = f"{self._ending} {_GONE}"
                 written = []
-            if call.problem is not None:
-                call.say(call.problem)
+            for said in (note, call.problem):
+                if said is not None:
+                    call.say(said)
             call.flush(last=True)
             self._may_go_on = True  # until somebody has looked
             return Result(call.outputs, written, call.problem)

@@ -87,7 +87,7 @@ class Sandbox(Protocol):
     ) -> Result:
         """Run the code, after the session's earlier calls. `emit` gets outputs as they come.
 
-        If its thread `has_run` code and there is no session, the first output says what is gone.
+        If its thread `has_run` code and there is no session, the last output says what is gone.
         Text comes in pieces there; in the result, what follows each other is one. Code that raises
         is no error: its traceback is an output. To cancel the task stops the code; the sandbox is
         idle when the task ends. Raises SandboxUnavailable, SandboxCrashed.

@@ -359,8 +359,8 @@ async def test_a_crash_is_one_call_s_own(calls: Calls, tmp_path: Path) -> None:
         await calls.run("print('last words'); import os; os._exit(3)", file)
     assert Logs("last words\n") in calls.told
     told = await calls.text("print(open('in.txt').read(), 'x' in globals())", file)
+    assert told.startswith("data False\n")
     assert RESTARTED in told
-    assert told.endswith("data False\n")
     assert await calls.text("1", file) == "1\n"
 
 
@@ -379,6 +379,21 @@ async def test_a_thread_whose_session_another_server_had_is_told(pool: SessionPo
         for key, has_run in ((KEY, True), (KEY, True), (("p", "new"), False), (("p", "new"), True))
     ]
     assert [RESTARTED in each for each in told] == [True, False, False, False]
+
+
+async def test_what_is_gone_is_told_until_somebody_was_told(calls: Calls) -> None:
+    """A call that is cancelled says nothing of it, but the next one; nobody is told twice."""
+    await calls.run("1")
+    [place] = calls.pool._places.values()
+    place.was_lost = True
+    running = asyncio.create_task(calls.run("print('begun')\nwhile True: pass"))
+    calls.told.clear()
+    await until(lambda: bool(calls.told))
+    running.cancel()
+    await asyncio.wait((running,))
+    told = [await calls.text("print('on')") for _ in range(2)]
+    assert told[0].startswith("on\n[The session was restarted")
+    assert told[1] == "on\n"
 
 
 async def test_twenty_threads_at_once(pool: SessionPool) -> None:
