@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
 from openai.types.beta import CodeInterpreterToolParam
 from openai.types.beta.threads import Message, Run
 
-from tests.process import MODEL, ServerProcess, served
+from tests.process import MODEL, ROOT, ServerProcess, served
 from tests.search.documents import pdf
 from tests.untested import not_tested
 
 pytestmark = pytest.mark.skipif(not MODEL.is_file(), reason=f"there is no model at {MODEL}")
 
+DOCUMENT = ROOT / "docs" / "code-interpreter.md"
 HANDBOOK = b"""# Handbook of the Harbor Library
 
 ## Opening hours
@@ -169,6 +171,26 @@ def test_a_file_of_values_is_summarised(client: openai.OpenAI, coder: str) -> No
     assert logs_of(client, run) == ["3 rows with the columns month, sold, price"]
     run = ask(client, coder, thread.id, "What is the mean of sold in /mnt/data/sales.csv?")
     assert "40" in words_of(answer(client, run))
+
+
+def test_the_documented_example_does_what_it_says(
+    server: ServerProcess,
+    client: openai.OpenAI,
+    coder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As it stands in the documentation: a mean that is told, and a chart that is a picture."""
+    if "standard library" in server.banner:
+        not_tested("the documented example", "there are no packages: make packages")
+    example = DOCUMENT.read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(example, {"client": client})
+    told = capsys.readouterr().out.splitlines()
+    assert "40" in told[0]
+    assert "sandbox:/mnt/data/" in told[1]
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
 def test_a_chart_is_drawn_and_handed_over(
