@@ -21,6 +21,7 @@ FORMS: Final[dict[str, type[BaseModel]]] = {
     "createFile": schemas.CreateFile,
     "addUploadPart": schemas.AddUploadPart,
 }
+FORM_ENCODING: Final = {"expires_after": {"style": "deepObject", "explode": True}}
 STREAMS: Final[dict[str, type[BaseModel]]] = {
     "createChatCompletion": schemas.ChatCompletionStreamEvent,
     "createRun": schemas.AssistantStreamEvent,
@@ -96,6 +97,7 @@ def _correct(document: Json, optional: dict[str, list[Json]]) -> None:
                 _correct_operation(path, operation)
                 if headers := optional[operation["operationId"]]:
                     operation.setdefault("parameters", []).extend(headers)
+                _correct_body(operation, components["schemas"])
 
 
 def _undeclared() -> Iterator[tuple[str, Json]]:
@@ -127,11 +129,20 @@ def _correct_operation(path: str, operation: Json) -> None:
         answer = responses["200"].setdefault("content", {})
         answer["text/event-stream"] = {"schema": _reference(STREAMS[name])}
     if name in FORMS:
-        form = {"multipart/form-data": {"schema": _reference(FORMS[name])}}
-        operation["requestBody"] = {"required": True, "content": form}
+        form = {"schema": _reference(FORMS[name]), "encoding": FORM_ENCODING}
+        operation["requestBody"] = {"content": {"multipart/form-data": form}}
     if path.startswith(BEHIND_BETA):
         operation.setdefault("parameters", []).append(BETA_HEADER)
     operation["security"] = [{"key": []}, {}]
+
+
+def _correct_body(operation: Json, components: Json) -> None:
+    """No body at all is an empty object, which does where nothing in it is required."""
+    body = operation.get("requestBody")
+    if body is not None:
+        ((_, described),) = body["content"].items()
+        name = described["schema"]["$ref"].rpartition("/")[2]
+        body["required"] = bool(components[name].get("required"))
 
 
 def _json(model: type[BaseModel]) -> Json:

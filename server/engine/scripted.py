@@ -30,6 +30,7 @@ from server.engine.protocol import (
     Request,
     Span,
     Tokens,
+    Unreadable,
 )
 from server.engine.sizing import Demand, Fit, Footprint
 from server.engine.stats import EngineStats
@@ -207,6 +208,9 @@ class ScriptedEngine:
         """Vectors that tell how often each letter is in a text."""
         await self.answering()
         rows = [list(text.encode()) if isinstance(text, str) else text for text in texts]
+        for index, row in enumerate(rows):
+            if not all(0 <= token < self._info.vocabulary for token in row):
+                raise Unreadable(f"Text {index} has a token that the model does not know.")
         if cut:
             rows = [row[: self._info.context] for row in rows]
         counts = [np.bincount(row, minlength=self._info.vocabulary) for row in rows]

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from server.engine.scripted import ScriptedEngine
+from server.schemas import AssistantStreamEvent
 from tests.support import DEADLINE, Event, LiveServer, parse_events
 
 Json = dict[str, Any]
@@ -63,7 +64,7 @@ class Story:
 
     async def stream(self, **body: Any) -> list[Event]:
         """A new run, as the stream of its creation tells it."""
-        return parse_events((await self.create(stream=True, **body)).text)
+        return as_published((await self.create(stream=True, **body)).text)
 
     async def events(self, run: Json, after: int | None = None, **headers: str) -> httpx.Response:
         """What the run's event log says from there on, up to its end or its next pause."""
@@ -74,7 +75,7 @@ class Story:
 
     async def told(self, run: Json, after: int | None = None) -> list[Event]:
         """The same, as events."""
-        return parse_events((await self.events(run, after)).text)
+        return as_published((await self.events(run, after)).text)
 
     async def settled(self, run: Json) -> Json:
         """The run, once its stream has ended."""
@@ -153,6 +154,14 @@ async def metric(story: Story, name: str) -> float:
 
 def _policy(busy: str | None) -> dict[str, str]:
     return {} if busy is None else {"X-Busy-Policy": busy}
+
+
+def as_published(stream: str) -> list[Event]:
+    """The events of a stream, each as the published document describes it."""
+    events = parse_events(stream)
+    for event in events:
+        AssistantStreamEvent.model_validate({"event": event.name, "data": event.data})
+    return events
 
 
 def granted(response: httpx.Response) -> Json:
