@@ -53,7 +53,10 @@ async def live(folder: str, settings: dict[str, Any]) -> None:
 
 
 def _arm() -> None:
-    failpoints.arm_from(os.read(0, 4096).decode().strip())
+    told = os.read(0, 4096)
+    if not told:  # whoever would want to hear of us is gone
+        os._exit(1)
+    failpoints.arm_from(told.decode().strip())
 
 
 def main() -> None:
