@@ -20,11 +20,11 @@ from server.sandbox.folders import new_folder
 from server.sandbox.frames import Head
 from server.sandbox.giving_up import landlock_version
 from server.sandbox.notebook import MATPLOTLIB_BACKEND
+from server.sandbox.orphans import CODE
 from server.sandbox.places import DATA, TMP, Places, places_in
 from server.sandbox.process import BOOT, Launch
 from server.sandbox.usage import processes_of
 
-_CODE: Final = "/opt/session"  # where bubblewrap's sessions have the code that they begin with
 _MODULES: Final = (
     "confinement.py",
     "sandbox/cell.py",
@@ -151,7 +151,7 @@ class Bubblewrap:
             *("--perms", "1777", "--size", str(_SHARED_BYTES), "--tmpfs", "/dev/shm"),
             *("--perms", "1777", "--size", str(self._settings.disk), "--tmpfs", DATA),
             *("--chdir", DATA, "--remount-ro", "/", "--remount-ro", "/dev", "--"),
-            *(*self._python.command, "-c", BOOT, _CODE),
+            *(*self._python.command, "-c", BOOT, CODE),
         )
         start = _start(self._settings, self._python, DATA, uid)
         environment = _environment(self._python, TMP)
@@ -171,7 +171,7 @@ class Bubblewrap:
             yield from ("--ro-bind", str(folder), str(folder))
         here = Path(server.__file__).parent
         for module in _MODULES:
-            yield from ("--ro-bind", str(here / module), f"{_CODE}/server/{module}")
+            yield from ("--ro-bind", str(here / module), f"{CODE}/server/{module}")
 
 
 _ROOTS_WAY: Final = ("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")

@@ -13,6 +13,7 @@ from server.clock import Clock
 from server.config import CodeInterpreterSettings
 from server.sandbox.backends import Backend, Bubblewrap, CannotStart, Landlock, Python
 from server.sandbox.folders import sweep
+from server.sandbox.orphans import end_orphans
 from server.sandbox.pool import SessionPool
 from server.sandbox.probe import why_not
 from server.sandbox.remote import RemoteSandbox
@@ -48,8 +49,9 @@ async def open_sandbox(settings: CodeInterpreterSettings, clock: Clock) -> Sandb
         remote = RemoteSandbox(settings.socket)
         await remote.start()
         return remote
-    if (swept := await asyncio.to_thread(sweep)) > 0:  # machines stop, and servers are killed
-        log.info("sandbox.swept", extra={"folders": swept})
+    swept, ended = await asyncio.to_thread(lambda: (sweep(), end_orphans()))
+    if swept or ended:  # machines stop, and servers are killed
+        log.info("sandbox.swept", extra={"folders": swept, "processes": ended})
     reasons = []
     for name in _wanted(settings):
         try:
