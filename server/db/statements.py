@@ -298,7 +298,6 @@ HELD_RUNS = select(_run).where(WAITS, _run.c.thread_id == bindparam("thread")).o
 ACTIVE_IN_THREAD = select(_run).where(_run.c.thread_id == bindparam("thread"), AT_WORK)
 
 
-# Of a long queue only its projects' oldest runs are looked at, project by project.
 def _number_of(*where: ColumnElement[bool] | TextClause) -> Select[Any]:
     """How many runs, counted up to `most`."""
     found = select(_run.c.seq).where(*where).limit(bindparam("most")).subquery()
@@ -308,6 +307,7 @@ def _number_of(*where: ColumnElement[bool] | TextClause) -> Select[Any]:
 NUMBER_IN_QUEUE = _number_of(IN_QUEUE)
 NUMBER_IN_QUEUE_OF = _number_of(IN_QUEUE, _run.c.project_id == bindparam("project"))
 NUMBER_ACTIVE_OF = _number_of(IS_ACTIVE, _run.c.api_key_id.is_not_distinct_from(bindparam("key")))
+# Of a long queue only its projects' oldest runs are looked at, project by project.
 NEXT_PROJECT_IN_QUEUE = select(func.min(_run.c.project_id)).where(
     IN_QUEUE, _run.c.project_id > bindparam("after")
 )
