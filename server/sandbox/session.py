@@ -67,6 +67,7 @@ class Session:
         self._call: _Call | None = None
         self._meter = Meter()
         self._put = dict[str, str]()
+        self._heard = 0  # bytes of what was printed
         self._owes = False  # an answer
         self._may_go_on = False  # what the last call has left behind
         self._ending: str | None = None  # the limit that it is ended for
@@ -247,11 +248,15 @@ class Session:
         asking.exception()  # whatever it is, nobody asks any more
 
     async def _comes_to_rest(self) -> bool:
-        """After an interrupt: whether nothing works on. What the code has started is killed."""
-        still = 0
+        """After an interrupt: whether nothing works or prints on.
+
+        What the code has started is killed. Whoever prints mostly waits until that is heard.
+        """
+        still, heard = 0, self._heard
         for _ in range(_LOOKS):
             self._process.kill_children()
-            still = 0 if await asyncio.to_thread(at_work, self.pids) else still + 1
+            works = await asyncio.to_thread(at_work, self.pids) or self._heard > heard
+            still, heard = 0 if works else still + 1, self._heard
             if still == _LOOKS_AT_REST:
                 return True
             await asyncio.sleep(_BETWEEN_LOOKS)
@@ -326,6 +331,7 @@ class Session:
             self._call.show(picture)
 
     def _hear(self, data: bytes) -> None:
+        self._heard += len(data)
         if self._call is not None:
             self._call.hear(data)
 

@@ -312,6 +312,13 @@ threading.Thread(target=work, daemon=True).start()
 print('begun')
 threading.Event().wait()
 """
+PRINTING_THREAD = """
+import threading
+def talk():
+    while True: print('T' * 1000)
+threading.Thread(target=talk, daemon=True).start()
+threading.Event().wait()
+"""
 
 
 @pytest.mark.parametrize(("code", "stays"), [(DEAF_CHILD, True), (DEAF_THREAD, False)])
@@ -333,7 +340,9 @@ async def test_nothing_works_on_after_a_cancel(calls: Calls, code: str, stays: b
         assert told == "3\n" if stays else RESTARTED in told
 
 
-@pytest.mark.parametrize(("code", "stays"), [(DEAF_CHILD, True), (DEAF_THREAD, False)])
+@pytest.mark.parametrize(
+    ("code", "stays"), [(DEAF_CHILD, True), (DEAF_THREAD, False), (PRINTING_THREAD, False)]
+)
 async def test_nothing_works_on_after_a_limit(calls: Calls, code: str, stays: bool) -> None:
     """It is the same there, and is told."""
     result = await calls.run(code)
