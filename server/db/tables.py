@@ -150,15 +150,21 @@ class Thread(SQLModel, table=True):
     tool_resources: dict[str, Any] = _json()
 
 
-class ThreadMetadata(SQLModel, table=True):
-    """A pair of a thread's metadata, which leads to it without a look at others."""
+class Pair(SQLModel):
+    """A pair of a row's metadata, which leads to it without a look at others."""
 
-    __tablename__ = "thread_metadata"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
     project_id: str = Field(primary_key=True)
     key: str = Field(primary_key=True)
     value: str = Field(primary_key=True)
+
+
+class ThreadMetadata(Pair, table=True):
+    """Of a thread's."""
+
+    __tablename__ = "thread_metadata"
+
     seq: int = _owner("thread.seq")
 
 
@@ -233,15 +239,11 @@ class Run(SQLModel, table=True):
     given_to: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
-class RunMetadata(SQLModel, table=True):
-    """A pair of a run's metadata, as `ThreadMetadata`."""
+class RunMetadata(Pair, table=True):
+    """Of a run's."""
 
     __tablename__ = "run_metadata"
-    __table_args__ = ({"sqlite_with_rowid": False},)
 
-    project_id: str = Field(primary_key=True)
-    key: str = Field(primary_key=True)
-    value: str = Field(primary_key=True)
     seq: int = _owner("run.seq")
 
 
