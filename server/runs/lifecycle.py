@@ -481,12 +481,17 @@ def _outputs(run: Record, body: schemas.SubmitToolOutputs) -> dict[str, str]:
     got = [output.tool_call_id for output in body.tool_outputs]
     if sorted(expected) != sorted(got):
         raise errors.wrong_outputs(expected, got)
+    return _submitted(body)
+
+
+def _submitted(body: schemas.SubmitToolOutputs) -> dict[str, str]:
+    """Output by call id."""
     return {output.tool_call_id: output.output for output in body.tool_outputs}
 
 
 def _step_with(tx: Tx, run_id: str, body: schemas.SubmitToolOutputs) -> Record | None:
     """The step of a run that has these outputs, and no others."""
-    submitted = {output.tool_call_id: output.output for output in body.tool_outputs}
+    submitted = _submitted(body)
     for step in tx.steps.of_run(run_id):
         calls = step.step_details.get("tool_calls", ())
         functions = [call for call in calls if call["type"] == "function"]
