@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from server.engine.scripted import ScriptedEngine
+from tests.scripted_sandbox import ScriptedSandbox
 from tests.support import LiveServer, ManualClock, live_server
 
 pytest_plugins = ["tests.covering", "tests.untested"]
@@ -25,6 +26,12 @@ def engine() -> ScriptedEngine:
 def clock() -> ManualClock:
     """A clock that stands still unless the test moves it."""
     return ManualClock()
+
+
+@pytest.fixture
+def sandbox() -> ScriptedSandbox:
+    """Sessions for code, which give what the test tells them to."""
+    return ScriptedSandbox()
 
 
 @pytest.fixture

@@ -67,12 +67,6 @@ def told() -> Told:
 
 
 @pytest.fixture
-def sandbox() -> ScriptedSandbox:
-    """Sessions for code."""
-    return ScriptedSandbox()
-
-
-@pytest.fixture
 async def server(
     tmp_path: Path, engine: ScriptedEngine, told: Told, sandbox: ScriptedSandbox
 ) -> AsyncIterator[LiveServer]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from server.sandbox.choice import open_sandbox
 from server.sandbox.pool import SessionPool
 from server.sandbox.session import GRACE_ON_CANCEL
 from server.sandbox.usage import at_work
-from tests.runs.story import Json, Story, begin_story, granted, text_of, written
+from tests.runs.story import Json, Story, begin_story, granted, running, text_of
 from tests.sandbox.support import until
 from tests.support import ManualClock, live_server
 from tests.untested import not_tested
@@ -58,11 +57,6 @@ async def coding(tmp_path: Path, pool: SessionPool) -> AsyncIterator[Story]:
         begin_story(server, engine, tools=[CODE]) as story,
     ):
         yield story
-
-
-def running(code: str) -> str:
-    """A call of the tool, as the model writes it."""
-    return written(("code_interpreter", json.dumps({"code": code})))
 
 
 def logs_of(step: Json) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from server.config import CodeInterpreterSettings
 from server.engine.scripted import ScriptedEngine
 from server.sandbox.choice import open_sandbox
-from tests.runs.story import Json, Story, begin_story, granted, text_of, written
+from tests.runs.story import Json, Story, begin_story, granted, running, text_of
 from tests.support import ManualClock, live_server
 from tests.untested import not_tested
 
@@ -39,11 +38,6 @@ async def coding(tmp_path: Path, engine: ScriptedEngine) -> AsyncIterator[Story]
         begin_story(server, engine, tools=[CODE]) as story,
     ):
         yield story
-
-
-def running(code: str) -> str:
-    """A call of the tool, as the model writes it."""
-    return written(("code_interpreter", json.dumps({"code": code})))
 
 
 async def test_a_file_is_read_an_error_mended_and_state_kept(coding: Story) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -195,3 +196,8 @@ def written(*calls: tuple[str, str]) -> str:
         f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
         for name, arguments in calls
     )
+
+
+def running(code: str) -> str:
+    """A call of the code interpreter, as that template has it written."""
+    return written(("code_interpreter", json.dumps({"code": code})))

@@ -76,12 +76,6 @@ class Coding(Story):
 
 
 @pytest.fixture
-def sandbox() -> ScriptedSandbox:
-    """What code gives, a test says."""
-    return ScriptedSandbox()
-
-
-@pytest.fixture
 async def coding(
     tmp_path: Path, engine: ScriptedEngine, sandbox: ScriptedSandbox, clock: ManualClock
 ) -> AsyncIterator[Coding]:
