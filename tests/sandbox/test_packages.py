@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,11 @@ import pytest
 from server import fetching
 from server.fetching import Unobtainable
 from server.sandbox import packages
-from server.sandbox.backends import Bubblewrap, CannotStart, Landlock, Python
+from server.sandbox.backends import FONTS, Backend, CannotStart, Python
 from server.sandbox.choice import usual_environment
 from server.sandbox.pool import SessionPool
 from server.sandbox.values import Image, Logs, Written
+from tests.sandbox.conftest import BACKENDS, SYSTEM
 from tests.sandbox.support import KEY, SETTINGS, Calls, images_of, text_of, until
 from tests.support import ManualClock
 from tests.untested import not_tested
@@ -22,14 +25,49 @@ from tests.untested import not_tested
 ROOMY = SETTINGS.model_copy(update={"memory": 2**30, "seconds": 60.0, "spare": 1})
 
 
+def open_environment(folder: Path) -> Python:
+    """The usual packages under the machine's own Python, for users who cannot read the tests'.
+
+    Raises CannotStart if that is of another version.
+    """
+    usual = usual_environment()
+    installed = usual / "lib" / SYSTEM.resolve().name / "site-packages"
+    if not installed.is_dir():
+        raise CannotStart(f"{SYSTEM} is of another version than {usual}")
+    libraries = folder / installed.relative_to(usual)
+    libraries.parent.mkdir(parents=True)
+    libraries.symlink_to(installed)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").symlink_to(SYSTEM.resolve())
+    (folder / "pyvenv.cfg").write_text(f"home = {SYSTEM.parent}\n")
+    folder.chmod(0o755)
+    found = Python.of(folder)
+    return replace(found, folders=(*found.folders, usual), fonts=str(usual / FONTS))
+
+
+def backend_with_packages(name: str, folder: Path) -> Backend:
+    """Raises CannotStart."""
+    kind = BACKENDS[name]
+    try:
+        return kind(ROOMY, Python.of(usual_environment()))
+    except CannotStart:
+        return kind(ROOMY, open_environment(folder))
+
+
 @pytest.fixture
-async def stocked(backend: str) -> AsyncIterator[Calls]:
+def readable() -> Iterator[Path]:
+    """A folder that everybody may read, unlike those that pytest makes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+async def stocked(backend: str, readable: Path) -> AsyncIterator[Calls]:
     """A session with packages, which was a spare one."""
     if not packages.is_made(usual_environment()):
         not_tested("code with packages", "there are none: make packages")
-    kind = {"bubblewrap": Bubblewrap, "landlock": Landlock}[backend]
     try:
-        made = kind(ROOMY, Python.of(usual_environment()))
+        made = backend_with_packages(backend, readable)
     except CannotStart as problem:
         not_tested(f"code with packages in {backend}", str(problem))
     pool = SessionPool(made, ROOMY, ManualClock())
