@@ -233,6 +233,7 @@ async def test_however_the_active_run_ends(busy: tuple[Story, Json], end: str) -
         waiting = granted(await wanting)
     assert waiting["expires_at"] is None
     if end == "cancelled":
+        await asyncio.wait_for(story.engine.paused.wait(), DEADLINE)  # or it says nothing of that
         granted(await story.cancel(run))
     assert (await story.settled(run))["status"] == end
     assert (await story.settled(waiting))["status"] == "completed"
