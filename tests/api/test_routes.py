@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,3 +53,13 @@ def test_every_route_is_published() -> None:
         for method in methods
     }
     assert served == listed
+
+
+def test_a_look_at_a_path_rules_out_nothing_that_matches() -> None:
+    """A route takes what its pattern takes, with an id in place of each parameter, or without."""
+    ids = ("thread_1", "runs", "cancel", "a b", "", "a/b")
+    paths = {re.sub(r"\{[^}]*\}", ident, route.path) for route in ROUTES for ident in ids}
+    for route in ROUTES:
+        for path in paths | {path + "/" for path in paths}:
+            scope = {"type": "http", "path": path, "root_path": "", "method": "GET"}
+            assert route.matches(scope)[0] == APIRoute.matches(route, scope)[0], (route, path)
