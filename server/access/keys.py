@@ -7,7 +7,6 @@ that writes them, so a key is known, or is not any more, as soon as its commit i
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import logging
@@ -25,7 +24,7 @@ from server.clock import Clock
 from server.control import Rejected
 from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
-from server.db.sweep import sweep_forever
+from server.db.sweep import Sweeper
 from server.ids import LETTERS
 
 log = logging.getLogger(__name__)
@@ -84,23 +83,19 @@ class Keys:
         self._good: dict[str, Key] = {}
         self._used: dict[str, int] = {}
         self._any = False
-        self._stopping = asyncio.Event()
-        self._noting: asyncio.Task[None] | None = None
+        self._noting = Sweeper(self.note_uses, "key_uses", NOTE_USES_EVERY)
 
     async def start(self) -> None:
         """Know the keys that there are, and begin to note now and then which are used."""
         for row in await self._db.read(lambda tx: tx.api_keys.every()):
             self._know(row)
-        noting = sweep_forever(self.note_uses, "key_uses", NOTE_USES_EVERY, self._stopping)
-        self._noting = asyncio.create_task(noting, name="key uses")
+        self._noting.start()
 
     async def stop(self) -> None:
         """Note what was used since the last time."""
-        self._stopping.set()
-        if self._noting is not None:
-            await self._noting
-            with contextlib.suppress(DatabaseBusy, DatabaseFull):  # then it is not known
-                await self.note_uses()
+        await self._noting.stop()
+        with contextlib.suppress(DatabaseBusy, DatabaseFull):  # then it is not known
+            await self.note_uses()
 
     @property
     def required(self) -> bool:

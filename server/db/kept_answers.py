@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import Final
 
 from server.db.database import Database, Tx
 from server.db.stores import Record, Values
-from server.db.sweep import sweep_forever
+from server.db.sweep import Sweeper
 
 SWEEP_INTERVAL: Final = 60.0
 MOST_AT_ONCE: Final = 500  # others wait for a unit of work to end
@@ -21,19 +20,15 @@ class KeptAnswers:
         self._db = db
         self._lifetime = lifetime
         self._most = most
-        self._stopping = asyncio.Event()
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sweeper = Sweeper(self.sweep, "kept_answers_sweep", SWEEP_INTERVAL)
 
     def start(self) -> None:
         """Begin to sweep."""
-        sweeping = sweep_forever(self.sweep, "kept_answers_sweep", SWEEP_INTERVAL, self._stopping)
-        self._sweeping = asyncio.create_task(sweeping, name="kept answers sweep")
+        self._sweeper.start()
 
     async def stop(self) -> None:
         """Return when a sweep that is going on has ended."""
-        self._stopping.set()
-        if self._sweeping is not None:
-            await self._sweeping
+        await self._sweeper.stop()
 
     def find(self, tx: Tx, project: str, key: str) -> Record | None:
         """The answer that is kept under a key; one that is over is forgotten."""

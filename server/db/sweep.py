@@ -25,6 +25,25 @@ async def sweep_forever(
             log.exception("%s_failed", name)
 
 
+class Sweeper:
+    """Does it every so many seconds, from `start` to `stop`."""
+
+    def __init__(self, sweep: Callable[[], Awaitable[None]], name: str, interval: float) -> None:
+        self._work = sweep, name, interval
+        self._stopping = asyncio.Event()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        sweeping = sweep_forever(*self._work, self._stopping)
+        self._sweeping = asyncio.create_task(sweeping, name=self._work[1])
+
+    async def stop(self) -> None:
+        """Return when a sweep that is going on has ended."""
+        self._stopping.set()
+        if self._sweeping is not None:
+            await self._sweeping
+
+
 def ended(loops: Iterable[asyncio.Task[None]], stopping: asyncio.Event) -> str | None:
     """Which of them have, though nobody stops the server; None: all work."""
     names = [] if stopping.is_set() else [loop.get_name() for loop in loops if loop.done()]

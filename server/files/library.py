@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from server import errors
 from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseFull, Tx
 from server.db.stores import Record
-from server.db.sweep import sweep_forever
+from server.db.sweep import Sweeper
 from server.files.blobs import Blob, BlobStore, Hash, Incoming, Reader
 from server.files.rows import expire_some, insert_file, remove_file, require_file, require_room
 
@@ -36,10 +36,8 @@ class Library:
         self.project_bytes = project_bytes
         self._db = db
         self._blobs = blobs
-        self._sweep_interval = sweep_interval
+        self._sweeper = Sweeper(self.sweep, "file_sweep", sweep_interval)
         self._locks = WeakValueDictionary[str, asyncio.Lock]()
-        self._stopping = asyncio.Event()
-        self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Clear away what a crash has left, then begin to sweep."""
@@ -47,14 +45,11 @@ class Library:
         left = await self._blobs.keep_only(lambda them: read(lambda tx: tx.files.blobs_among(them)))
         if left:
             log.info("blobs_cleared", extra={"blobs": left})
-        sweeping = sweep_forever(self.sweep, "file_sweep", self._sweep_interval, self._stopping)
-        self._sweeping = asyncio.create_task(sweeping, name="file sweep")
+        self._sweeper.start()
 
     async def stop(self) -> None:
         """Return when a sweep that is going on has ended."""
-        self._stopping.set()
-        if self._sweeping is not None:
-            await self._sweeping
+        await self._sweeper.stop()
 
     async def require_room(self, project: str) -> None:
         """Before a file is received in vain. Raises storage_limit_exceeded."""
