@@ -18,7 +18,7 @@ from tests.faults.history import Fact, History, Run, Witness
 from tests.faults.ordeal import KILLED, client_of
 from tests.faults.traffic import crowd
 
-COMMITS = 80  # of less than the thousand pages after which the log is copied into the file
+COMMITS = 50  # of less than the thousand pages after which the log is copied into the file
 TABLES = {
     "asst": "assistant",
     "thread": "thread",

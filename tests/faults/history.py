@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,10 @@ import httpx
 
 from server.runs.state import TERMINAL, TRANSITIONS
 from tests.runs.story import Json, calls_of, granted, text_of
+from tests.sdk.scripted_server import PICTURE
 from tests.support import Event, parse_events
 
+KEY = "Idempotency-Key"
 RECOVERY = 5.0  # seconds after a start in which runs end, or wait for their clients
 INGESTION = 30.0  # the same for files, each of which is read by a process of its own
 CHANGES_BY_ITSELF = {"file_counts", "last_active_at", "status", "usage_bytes"}  # of a vector store
@@ -49,6 +51,26 @@ class Run:
     texts: defaultdict[str, str] = field(default_factory=lambda: defaultdict(str))
 
 
+@dataclass(slots=True)
+class Sent:
+    """A POST with a key. `answer` is what it was told, if it was, as bytes; of a stream the run."""
+
+    url: str
+    body: Json
+    answer: bytes | None = None
+
+    @property
+    def streams(self) -> bool:
+        return bool(self.body.get("stream"))
+
+    def answered(self, answer: httpx.Response) -> None:
+        """Every sending is told the same."""
+        assert answer.status_code == 200, answer.text
+        told = answer.content if not self.streams else first_of(answer)["id"].encode()
+        assert self.answer in (None, told), (self, told)
+        self.answer = told
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """What was true of an object when its client heard of it; `mark` is the log's size then."""
@@ -74,11 +96,13 @@ class History:
         self.numbers = numbers  # for names that nobody else has
         self.orderly = orderly
         self.facts: list[Fact] = []
+        self.places: dict[str, int] = {}  # of ids, in the order in which they were first told
         self.told: dict[str, Json | None] = {}  # by URL; None is what is deleted
         self.unsure: defaultdict[str, list[Json | None]] = defaultdict(list)  # what it may be, too
         self.asked: defaultdict[str, list[str]] = defaultdict(list)  # messages without an answer
         self.runs: dict[str, Run] = {}
         self.runs_asked: dict[str, Order] = {}  # by thread, without an answer
+        self.sent: dict[str, Sent] = {}  # by key
         self.within: dict[tuple[str, str], str | None] = {}  # files of stores, with their words
         self._mark = mark
         self._news = asyncio.Event()
@@ -94,6 +118,7 @@ class History:
                 self.note(below.rpartition("/")[2], "gone")
 
     def note(self, object_id: str, state: str) -> None:
+        self.places.setdefault(object_id, len(self.places))
         self.facts.append(Fact(self._mark(), object_id, state))
         self._news.set()
 
@@ -191,6 +216,9 @@ class Witness:
         begun = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(RECOVERY):
+                await asyncio.gather(
+                    *(self._send_again(*each) for each in self._history.sent.items())
+                )
                 for thread in self._threads():
                     await self._adopt(thread)
                 await asyncio.gather(*map(self._settle, self._history.runs.values()))
@@ -199,18 +227,57 @@ class Witness:
             raise AssertionError(f"stuck: {stuck}") from None
         return asyncio.get_running_loop().time() - begun
 
+    async def _send_again(self, key: str, sent: Sent) -> None:
+        """What was answered is answered so; what was not is done now, or was. Twice at once."""
+        request: dict[str, Any] = {"url": sent.url, "json": sent.body, "headers": {KEY: key}}
+        for answer in await asyncio.gather(*(self._http.post(**request) for _ in range(2))):
+            sent.answered(answer)
+        made = first_of(answer) if sent.streams else granted(answer)
+        thread, _, kind = sent.url.rpartition("/")
+        url = f"{sent.url}/{made['id']}"
+        if url in self._history.runs or url in self._history.told:
+            return
+        if kind == "runs":
+            assert thread in self._history.runs_asked, f"{key} has made another run: {made}"
+            self._history.begun(thread, made, self._history.runs_asked[thread])
+            return
+        if kind == "messages":
+            self._history.asked[thread].remove(text_of(made))
+        self._history.heard(url, made)
+
+    def _ran(self, thread: str) -> list[Run]:
+        """The runs in it that somebody was told of."""
+        return [run for url, run in self._history.runs.items() if url.startswith(f"{thread}/")]
+
     def _threads(self) -> list[str]:
         told = self._history.told
         return [url for url in told if told[url] and url.rpartition("/")[0] == "/v1/threads"]
 
     async def _adopt(self, thread: str) -> None:
         """A run whose creation was never answered may be there, too: at most that one."""
-        runs = (await self._list(f"{thread}/runs")) if await self._is_there(thread) else []
+        if not await self._is_there(thread):
+            self._history.runs_asked.pop(thread, None)
+            return
+        if thread not in self._history.runs_asked and not self._ran(thread):
+            return
+        shown = await self._list(f"{thread}/messages")
+        runs = await self._list(f"{thread}/runs")
+        self._wait_their_turn(runs, shown)
         unknown = [run for run in runs if f"{thread}/runs/{run['id']}" not in self._history.runs]
         order = self._history.runs_asked.pop(thread, None)
         assert len(unknown) <= (order is not None), unknown
         if order is not None and unknown:
             self._history.begun(thread, unknown[0], order)
+
+    def _wait_their_turn(self, runs: Sequence[Json], shown: Sequence[Json]) -> None:
+        """One run is active at most, and what was sent after it is not at work or shown yet."""
+        active, *waiting = [run for run in runs if run["status"] not in TERMINAL] or [None]
+        for run in waiting:
+            assert (run["status"], run["started_at"], run["expires_at"]) == ("queued", None, None)
+        places = self._history.places
+        if active is not None and (place := places.get(active["id"])) is not None:
+            said = [each["id"] for each in shown if each["role"] == "user"]
+            assert all(places.get(each, 0) < place for each in said), (active, shown)
 
     async def _settle(self, run: Run) -> None:
         if not await self._is_there(run.url.partition("/runs/")[0]):
@@ -242,7 +309,11 @@ class Witness:
         assert there == [each for each in known if each in there or each not in gone]
         unknown = [text_of(each) for each in said if each["id"] not in known]
         assert Counter(unknown) <= Counter(self._history.asked[url]), unknown
-        runs = [run for run in self._history.runs.values() if run.url.startswith(f"{url}/")]
+        makers = (each["run_id"] or each["id"] for each in messages)
+        told = self._history.places
+        places = [told[each] for each in makers if each in told]
+        assert places == sorted(places), messages
+        runs = self._ran(url)
         for run in runs:
             await self._run(run, messages)
         if runs:
@@ -275,11 +346,16 @@ class Witness:
         ids = [each["step_details"]["message_creation"]["message_id"] for each in written]
         assert ids == list(answers)
         assert {key: answers[key] for key in run.closed} == run.closed
+        await asyncio.gather(*(self._picture(each) for each in pictures_in(steps)))
         spent = [each["usage"]["total_tokens"] for each in steps]
         assert now["usage"]["total_tokens"] >= sum(spent)
         if now["status"] == "completed":
             assert steps[-1]["status"] == "completed"
             assert run.order.says in (None, text_of(list(answers.values())[-1]))
+
+    async def _picture(self, file_id: str) -> None:
+        """What code has drawn is there."""
+        assert (await self._http.get(f"/v1/files/{file_id}/content")).content == PICTURE
 
     async def _file_within(self, store: str, file: str, words: str | None) -> None:
         """What is told to be in a store is found there; what is told to be out is not in it."""
@@ -325,9 +401,26 @@ class Witness:
                 return found
 
 
+def first_of(stream: httpx.Response) -> Json:
+    """The run that a whole stream tells of, as it was created."""
+    told = parse_events(stream.text)
+    assert (told[0].name, told[-1].name) == ("thread.run.created", "done"), told
+    created: Json = told[0].data
+    return created
+
+
 def is_run(event: Event) -> bool:
     """Whether the event tells of the run itself."""
     return event.data != "[DONE]" and event.data["object"] == "thread.run"
+
+
+def pictures_in(steps: Sequence[Json]) -> Iterator[str]:
+    """The files of what code has drawn."""
+    for step in steps:
+        for call in step["step_details"].get("tool_calls", ()):
+            for output in call.get("code_interpreter", {"outputs": ()})["outputs"]:
+                if output["type"] == "image":
+                    yield output["image"]["file_id"]
 
 
 def answer_to(url: str, run: Json) -> dict[str, Any]:

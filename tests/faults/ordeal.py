@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import random
 import signal
+import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,13 @@ import httpx
 
 from tests.faults.cradle import Cradle, Life
 from tests.faults.history import History, Witness
-from tests.faults.traffic import ACTORS, Actor, crowd, expire, keep, upload
+from tests.faults.traffic import Actor, crowd, expire, keep, upload
 from tests.support import BETA, DEADLINE
 
 KILLED = -signal.SIGKILL
 OFTEN = {"commit": 60, "run": 6, "blob": 4}  # how often a failpoint is passed, by its first word
 SELDOM = 2
+TWINS = "SELECT metadata FROM thread GROUP BY metadata HAVING count(*) > 1"  # nothing lists threads
 SHORT_LIVED: dict[str, Any] = {"runs__expires_after": 1}
 
 
@@ -39,10 +41,10 @@ class Death:
 
     @property
     def circumstances(self) -> tuple[Sequence[Actor], dict[str, Any]]:
-        """Who is at work, with which settings."""
+        """Who is at work, unless it is a company, with which settings."""
         if self.point == "run.expired":
             return (expire, expire, keep, upload), SHORT_LIVED
-        return ACTORS, {}
+        return (), {}
 
 
 def deaths(points: Sequence[str], number: int, chance: random.Random) -> Iterator[Death]:
@@ -91,7 +93,7 @@ class Ordeal:
     async def stop(self) -> None:
         """Let a server work for a while, then ask it to stop."""
         async with self._living() as (life, http):
-            working = self._work(http, ACTORS, orderly=True)
+            working = self._work(http, (), orderly=True)
             assert self._open is not None
             await self._open.grown(self.chance.randint(20, 200))
             assert await self.cradle.end(life) == 0
@@ -107,6 +109,8 @@ class Ordeal:
             await witness.look_at_each()
             await witness.no_twins()
             assert await self.cradle.end(life) == 0
+        with contextlib.closing(sqlite3.connect(self.folder / "assistants.db")) as raw:
+            assert raw.execute(TWINS).fetchall() == []
 
     def _work(
         self, http: httpx.AsyncClient, actors: Sequence[Actor], *, orderly: bool

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from tests.faults.history import SUNNY, History, Order, Run, answer_to, content_of
+from server.tools.code_interpreter import DRAWN
+from tests.faults.history import KEY, SUNNY, History, Order, Run, Sent, answer_to, content_of
 from tests.runs.story import WEATHER, Json, granted
 from tests.support import Event, eventually, parse_events
 
@@ -21,6 +22,8 @@ class Stopping(Exception):
 LONG = "say " + "word " * 40
 CUT: Json = {"max_completion_tokens": 16}
 SEARCH: Json = {"type": "file_search"}
+CODE: Json = {"type": "code_interpreter"}
+QUEUE, INTERRUPT = {"X-Busy-Policy": "queue"}, {"X-Busy-Policy": "interrupt"}
 
 
 class Client:
@@ -34,9 +37,13 @@ class Client:
     def name(self, kind: str) -> str:
         return f"{kind}{next(self.history.numbers)}"
 
+    async def post(self, url: str, **request: Any) -> Json:
+        """What is asked for."""
+        return granted(await self.http.post(url, **request))
+
     async def create(self, url: str, **request: Any) -> str:
         """Make an object; returns its URL."""
-        made = granted(await self.http.post(url, **request))
+        made = await self.post(url, **request)
         self.history.heard(f"{url}/{made['id']}", made)
         return f"{url}/{made['id']}"
 
@@ -53,23 +60,42 @@ class Client:
         granted(await self.http.delete(url))
         self.history.heard(url, None)
 
+    def spoken(self) -> Order:
+        """An answer."""
+        word = self.name("word")
+        return Order(f"say The word is {word}.", says=f"The word is {word}.")
+
+    def held(self) -> Order:
+        """A run that never ends, unless somebody cancels it."""
+        return Order(f"say Wait, {self.name('word')}\nhold", frozenset({"cancelled"}))
+
     async def thread(self) -> str:
         return await self.create("/v1/threads", json={"metadata": {"name": self.name("thread")}})
 
-    async def say(self, thread: str, text: str) -> str:
+    async def say(self, thread: str, text: str, **headers: str) -> str:
         """A message, whose text nobody else has."""
         self.history.asked[thread].append(text)
         message = {"role": "user", "content": text}
-        url = await self.create(f"{thread}/messages", json=message)
+        url = await self.create(f"{thread}/messages", json=message, headers=headers)
         self.history.asked[thread].remove(text)
         return url
 
-    async def run(self, thread: str, assistant: str, order: Order) -> Run:
+    async def run(self, thread: str, assistant: str, order: Order, **headers: str) -> Run:
         """A run, looked at once it has been created."""
         self.history.runs_asked[thread] = order
-        body = {"assistant_id": assistant.rpartition("/")[2], **order.body}
-        answer = granted(await self.http.post(f"{thread}/runs", json=body))
+        body = wish(assistant, order)
+        answer = await self.post(f"{thread}/runs", json=body, headers=headers)
         return self.history.begun(thread, answer, order)
+
+    async def ask(self, thread: str, assistant: str, order: Order, **headers: str) -> Run:
+        """A message, and a run to answer it."""
+        await self.say(thread, order.message, **headers)
+        return await self.run(thread, assistant, order, **headers)
+
+    async def give_up(self, run: Run) -> None:
+        answer = granted(await self.http.post(f"{run.url}/cancel"))
+        run.cancelled = True
+        self.history.saw(run, answer)
 
     async def follow(self, run: Run) -> Json:
         """The run, when it has ended or waits for outputs. Raises Stopping."""
@@ -79,12 +105,13 @@ class Client:
         self.history.saw(run, now)
         return now
 
-    async def stream(self, thread: str, assistant: str, order: Order) -> None:
+    async def stream(self, thread: str, assistant: str, order: Order, **headers: str) -> None:
         """A run, and each of its events as it comes. Raises Stopping."""
         self.history.runs_asked[thread] = order
-        body = {"assistant_id": assistant.rpartition("/")[2], "stream": True, **order.body}
+        body = wish(assistant, order, stream=True)
         run: Run | None = None
-        async with self.http.stream("POST", f"{thread}/runs", json=body) as response:
+        request = self.http.stream("POST", f"{thread}/runs", json=body, headers=headers)
+        async with request as response:
             assert response.status_code == 200
             async for event in self._events(response):
                 if run is None:
@@ -118,6 +145,53 @@ class Client:
         return await self.create("/v1/files", files=sent)
 
 
+class Insistent(Client):
+    """Sends each request with a key: once, twice at once, or again when it was answered."""
+
+    async def post(self, url: str, **request: Any) -> Json:
+        key, sent = self._new(url, request["json"])
+        answer, *_ = await together(*(self._send(key, sent) for _ in range(self._times())))
+        await self._perhaps_again(key, sent)
+        return granted(answer)
+
+    async def stream(self, thread: str, assistant: str, order: Order, **headers: str) -> None:
+        key, sent = self._new(f"{thread}/runs", wish(assistant, order, stream=True))
+        first = super().stream(thread, assistant, order, **{KEY: key}, **headers)
+        await together(first, *(self._send(key, sent) for _ in range(self._times() - 1)))
+        await self._perhaps_again(key, sent)
+
+    def _new(self, url: str, body: Json) -> tuple[str, Sent]:
+        key = self.name("key")
+        sent = self.history.sent[key] = Sent(url, body)
+        return key, sent
+
+    def _times(self) -> int:
+        return self.chance.choice([1, 2])
+
+    async def _send(self, key: str, sent: Sent) -> httpx.Response:
+        answer = await self.http.post(sent.url, json=sent.body, headers={KEY: key})
+        sent.answered(answer)
+        return answer
+
+    async def _perhaps_again(self, key: str, sent: Sent) -> None:
+        if self.chance.random() < 0.3:
+            await self._send(key, sent)
+
+
+async def together(*sendings: Awaitable[Any]) -> list[Any]:
+    """What came of each. Raises what one of them has raised, once all have ended."""
+    ends = await asyncio.gather(*sendings, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return ends
+
+
+def wish(assistant: str, order: Order, **more: Any) -> Json:
+    """The body of a request for a run."""
+    return {"assistant_id": assistant.rpartition("/")[2], **order.body, **more}
+
+
 def require_no_stop(told: Iterable[Event]) -> None:
     """Raises Stopping where a stream says that its server stops."""
     for event in told:
@@ -145,6 +219,20 @@ async def talk(client: Client) -> None:
             await client.follow(await client.run(thread, assistant, order))
 
 
+async def insist(client: Client) -> None:
+    """Get each answer for sure: of an assistant, of threads, of messages, and of runs."""
+    client = Insistent(client.http, client.history, client.chance)
+    while True:
+        assistant, thread = await client.assistant(), await client.thread()
+        for _ in range(3):
+            order = client.spoken()
+            await client.say(thread, order.message)
+            if client.chance.random() < 0.5:
+                await client.stream(thread, assistant, order)
+            else:
+                await client.follow(await client.run(thread, assistant, order))
+
+
 async def call(client: Client) -> None:
     """Answer the calls of a model."""
     assistant, thread = await client.assistant(tools=[WEATHER]), await client.thread()
@@ -162,14 +250,44 @@ async def cancel(client: Client) -> None:
     """Give up a run that would never end."""
     assistant, thread = await client.assistant(), await client.thread()
     while True:
-        order = Order(f"say Wait, {client.name('word')}\nhold", frozenset({"cancelled"}))
-        await client.say(thread, order.message)
-        run = await client.run(thread, assistant, order)
+        run = await client.ask(thread, assistant, client.held())
         await asyncio.sleep(client.chance.random() * 0.05)
-        answer = granted(await client.http.post(f"{run.url}/cancel"))
-        run.cancelled = True
-        client.history.saw(run, answer)
+        await client.give_up(run)
         await client.follow(run)
+
+
+async def queue(client: Client) -> None:
+    """Send into a busy thread what waits its turn, until its active run is cancelled."""
+    assistant = await client.assistant()
+    while True:
+        thread = await client.thread()
+        active = await client.ask(thread, assistant, client.held())
+        first = await client.ask(thread, assistant, client.spoken(), **QUEUE)
+        given_up = await client.ask(thread, assistant, client.held(), **QUEUE)
+        await client.give_up(given_up)
+        assert (await client.follow(given_up))["started_at"] is None
+        order = client.spoken()
+        ways = [(QUEUE, QUEUE), (QUEUE, INTERRUPT), (INTERRUPT, QUEUE)]
+        for_message, for_run = client.chance.choice(ways)
+        await client.say(thread, order.message, **for_message)
+        active.cancelled = for_message is INTERRUPT
+        last = await client.run(thread, assistant, order, **for_run)
+        active.cancelled = INTERRUPT in (for_message, for_run)
+        if not active.cancelled:
+            await client.give_up(active)
+        for run in (active, first, last):
+            await client.follow(run)
+
+
+async def compute(client: Client) -> None:
+    """Have a model run code, which prints or draws."""
+    assistant, thread = await client.assistant(tools=[CODE]), await client.thread()
+    while True:
+        word = client.name("word")
+        code, output = client.chance.choice([(f"print {word}", word), ("draw", DRAWN)])
+        asked = f'call code_interpreter {{"code": "{code}"}}'
+        order = Order(f"say I think of {word}\n{asked}", says=f"The output is {output}.")
+        await client.follow(await client.ask(thread, assistant, order))
 
 
 async def expire(client: Client) -> None:
@@ -263,24 +381,23 @@ async def take_out(client: Client, store: str, file: str) -> None:
 
 
 Actor = Callable[[Client], Awaitable[None]]
-ACTORS: tuple[Actor, ...] = (
-    talk,
-    talk,
-    call,
-    cancel,
-    keep,
-    upload,
-    search,
-)
+ACTORS: tuple[Actor, ...] = (talk, call, cancel, keep, upload, search)
+GUESTS: tuple[Actor, ...] = (insist, queue, compute)  # who pass no failpoint that those do not
+
+
+def company(chance: random.Random) -> Sequence[Actor]:
+    """Who is there at a time: not all guests at once, or there is no end of looking at it."""
+    return (*ACTORS, *chance.sample(GUESTS, 2))
 
 
 async def crowd(
     http: httpx.AsyncClient,
     history: History,
     chance: random.Random,
-    actors: Sequence[Actor] = ACTORS,
+    actors: Sequence[Actor] = (),
 ) -> None:
-    """All of them at once. Each ends when its request gets no answer, or is told of a stop."""
+    """All of them at once, or a company. Each ends when it gets no answer, or is told of a stop."""
+    actors = actors or company(chance)
     clients = [Client(http, history, random.Random(chance.random())) for _ in actors]
     ends = await asyncio.gather(
         *(actor(client) for actor, client in zip(actors, clients, strict=True)),

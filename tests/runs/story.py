@@ -186,8 +186,8 @@ def calls_of(run: Json) -> list[Json]:
 
 
 def text_of(message: Json) -> str:
-    """A message's text; the empty text if it has no part."""
-    return "".join(part["text"]["value"] for part in message["content"])
+    """A message's text, without its pictures; the empty text if it has no part."""
+    return "".join(part["text"]["value"] for part in message["content"] if part["type"] == "text")
 
 
 def written(*calls: tuple[str, str]) -> str:
