@@ -66,4 +66,4 @@ async def test_log_cut_anywhere(tmp_path: Path) -> None:
             if len(proved) % (CUTS // REVIVALS) == 1:
                 ended = await revive(servers, recording, tmp_path / "cut")
                 assert ended or length < whole
-    assert len(set(proved)) > CUTS / 10, "the cuts fell in many places"
+    assert len(set(proved)) > CUTS / 20, "the cuts fell in many places"
