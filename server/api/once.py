@@ -8,7 +8,6 @@ what its request has made in its thread; that is up to the verbs, which are told
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,7 +20,7 @@ from starlette.responses import Response
 from server import errors
 from server.api.deps import services
 from server.api.errors import refusal
-from server.api.refusals import number_of
+from server.api.refusals import caller_of, digest, fingerprint, number_of
 from server.db.database import Database, Tx
 from server.db.kept_answers import KeptAnswers
 from server.db.stores import Record
@@ -113,29 +112,14 @@ async def posting(request: Request) -> Posting:
     key = request.headers.get(KEY)
     if key is not None and not 0 < len(key) <= LONGEST_KEY:
         raise errors.not_a_key(LONGEST_KEY, len(key))
-    key_of_caller = None if key is None else _digest(_caller(request), key.encode())
+    key_of_caller = None if key is None else digest(caller_of(request), key.encode())
     return Posting(server.db, server.kept_answers, key_of_caller, partial(_attempt, request))
 
 
 def _attempt(request: Request) -> Attempt:
-    asked = (
-        request.method.encode(),
-        request.scope["raw_path"],
-        request.scope["query_string"],
-        request.state.body,
-    )
-    repeats_nothing = KEY in request.headers or request.app.state.refusals.knows(request)
-    return Attempt(_digest(_caller(request), *asked), 0 if repeats_nothing else number_of(request))
-
-
-def _caller(request: Request) -> bytes:
-    """Who asks; whether he may was decided before."""
-    return request.headers.get("authorization", "").encode()
-
-
-def _digest(*parts: bytes) -> str:
-    """Of parts that have no NUL, but for the last."""
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+    asked = fingerprint(request)
+    repeats_nothing = KEY in request.headers or request.app.state.refusals.knows(asked)
+    return Attempt(asked, 0 if repeats_nothing else number_of(request))
 
 
 Once = Annotated[Posting, Depends(posting)]

@@ -23,7 +23,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from server import logs
-from server.api.body import BodyLimits, parse, read
+from server.api.body import EMPTY, BodyLimits, parse, read
 from server.api.refusals import Refusals
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -61,30 +61,24 @@ class WireRoute(APIRoute):
         }:
             raise TypeError(f"{endpoint} is not async, or takes more than {arguments.names}")
 
+        posts = self.methods == {"POST"}
+
         async def handle(request: Request) -> Response:
             path = request.path_params
             logs.note(**{n: path[n] for n in ABOUT if n in path and AN_ID.fullmatch(path[n])})
-            answer: Response = await endpoint(**await arguments.of(request))
+            refusals: Refusals = request.app.state.refusals
+            try:
+                answer: Response = await endpoint(**await arguments.of(request))
+            except Exception as error:
+                if posts:
+                    await refusals.note(request, error)
+                raise
+            if posts:
+                refusals.forget(request)
             del request.state.body  # the request may last, as a stream
             return answer
 
-        return noting_refusals(handle) if self.methods == {"POST"} else handle
-
-
-def noting_refusals(handle: Handler) -> Handler:
-    """The same, and `app.state.refusals` learns what came of it."""
-
-    async def noted(request: Request) -> Response:
-        refusals: Refusals = request.app.state.refusals
-        try:
-            answer = await handle(request)
-        except Exception as error:
-            refusals.note(request, error)
-            raise
-        refusals.forget(request)
-        return answer
-
-    return noted
+        return handle
 
 
 class Arguments:
@@ -140,7 +134,7 @@ class Arguments:
 
 async def _text(request: Request) -> bytes:
     limits: BodyLimits = request.app.state.body_limits
-    return await read(request, limits) or b"{}"
+    return await read(request, limits) or EMPTY
 
 
 async def _checked(field: ModelField, body: Any, length: int) -> tuple[Any, list[Any]]:

@@ -22,7 +22,17 @@ from server.engine.scripted import ScriptedEngine
 from server.runs.attempt import Attempt
 from server.schemas import CreateMessage, Message
 from tests.runs.lossy import lossy_proxy
-from tests.runs.story import HELLO, Json, Story, begin_story, calls_of, granted, refusal, written
+from tests.runs.story import (
+    HELLO,
+    Json,
+    Story,
+    begin_story,
+    calls_of,
+    granted,
+    refusal,
+    text_of,
+    written,
+)
 from tests.support import LiveServer, ManualClock, live_server
 
 CALL = written(("get_weather", '{"city": "Rome"}'))
@@ -157,6 +167,25 @@ async def test_what_was_refused_for_now_was_not_done(story: Story) -> None:
     failpoints.arm("commit.before", fail)
     assert (await send(story, "messages", AGAIN, 3)).status_code == 503
     assert await made(story, "messages", AGAIN, 4) == second
+
+
+async def test_another_was_refused_for_now(tmp_path: Path, clock: ManualClock) -> None:
+    """With the same key, on the same path, for a limit: a retry of what was done gets that."""
+    engine, other = ScriptedEngine(), {**AGAIN, "content": "Stop."}
+    limited = live_server(tmp_path, engine, clock=clock, limits__requests_per_minute=10)
+    async with limited as server, begin_story(server, engine) as story:
+        clock.advance(60)
+        first = await made(story, "messages", AGAIN)
+        while (answer := await send(story, "messages", other)).status_code == 200:
+            pass
+        assert answer.status_code == 429
+        clock.advance(60)
+        assert await made(story, "messages", AGAIN, 1) == first
+        newest = await made(story, "messages", other, 1)
+        assert await made(story, "messages", other, 2) == newest
+        texts = [text_of(message) for message in await story.messages()]
+        assert texts.count("Go on.") == 1
+        assert texts.count("Stop.") == 9 + 1
 
 
 async def test_a_retry_comes_soon(tmp_path: Path, clock: ManualClock) -> None:
