@@ -38,6 +38,7 @@ class Streamed:
     """An answer that is a stream: of what it is about nothing but the id is kept."""
 
     object_id: str
+    replayed: bool = False
 
 
 Answer = Response | Streamed
@@ -95,7 +96,7 @@ class Posting:
         if kept.request_hash != self.attempt.request_hash:
             raise errors.key_used_otherwise()
         if kept.object_id is not None:
-            return Streamed(kept.object_id)
+            return Streamed(kept.object_id, replayed=True)
         return Response(kept.response, kept.status_code, REPLAYED, "application/json")
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from server import errors, logs, schemas
 from server.api.busy import Busy
 from server.api.deps import Beta, Caller, Server, Services
-from server.api.once import Answer, Once, Streamed
+from server.api.once import REPLAYED, Answer, Once, Streamed
 from server.api.pages import WITH_METADATA, WantedMetadata, part_of
 from server.api.respond import POLL_AFTER, listed, showing
 from server.api.route import WireRoute
@@ -183,7 +183,9 @@ async def _whole(server: Services, answer: Answer, resumed: str | None = None) -
     run_id = answer.object_id if resumed is None else resumed
     await _hold(server, run_id)
     after = server.bus.noted(run_id, answer.object_id)
-    return event_stream(server.bus.subscribe(run_id, after), server.streams)
+    stream = event_stream(server.bus.subscribe(run_id, after), server.streams)
+    stream.headers.update(REPLAYED if answer.replayed else {})
+    return stream
 
 
 async def _hold(server: Services, run_id: str) -> None:
