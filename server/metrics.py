@@ -75,6 +75,9 @@ class Metrics:
         self.code_calls = self._counter(
             "sandbox_calls", "Calls that ran code, by how they ended.", "outcome"
         )
+        self.code_limits = self._counter(
+            "sandbox_limits", "Calls that hit a limit, by which.", "limit"
+        )
         self.code_seconds = self._histogram("sandbox_call_seconds", "For such a call.", WORK)
         self.ingested = self._counter(
             "ingestion_files", "Attempts to take in a file, by how they ended.", "outcome"

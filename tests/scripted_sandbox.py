@@ -10,6 +10,7 @@ from pathlib import Path
 from server.sandbox.values import (
     FileIn,
     Image,
+    Limit,
     Logs,
     Output,
     Result,
@@ -30,6 +31,7 @@ class Given:
     outputs: Sequence[Output]
     writes: Mapping[str, bytes]
     error: Exception | None = None
+    limit: Limit | None = None
     never_ends: bool = False
 
 
@@ -63,6 +65,10 @@ class ScriptedSandbox:
         """Have no session for this code."""
         self._gives.setdefault(code, []).append(Given([], {}, SandboxUnavailable(why)))
 
+    def hits(self, code: str, limit: Limit) -> None:
+        """Have this code take too much of something."""
+        self._gives.setdefault(code, []).append(Given([], {}, limit=limit))
+
     def hangs(self, code: str, *outputs: str | Image) -> None:
         """Have this code never end."""
         told = [Logs(output) if isinstance(output, str) else output for output in outputs]
@@ -94,7 +100,8 @@ class ScriptedSandbox:
             raise given.error
         folder |= given.writes
         written = [Written(name, len(data)) for name, data in given.writes.items()]
-        return Result(list(given.outputs), written, None)
+        problem = None if given.limit is None else f"It hit a limit: {given.limit}."
+        return Result(list(given.outputs), written, problem, given.limit)
 
     async def _hang(self) -> None:
         self.hanging.set()

@@ -91,7 +91,7 @@ async def test_what_is_listed_is_what_there_is(tmp_path: Path) -> None:
     for name, (_, labels) in there.items():
         assert labels <= listed[name][1], name
     unseen = {name for name, (_, labels) in listed.items() if labels and not there[name][1]}
-    assert unseen == {"assistants_sandbox_calls_total"}
+    assert unseen == {"assistants_sandbox_calls_total", "assistants_sandbox_limits_total"}
 
 
 async def test_the_work_of_an_engine_shows_in_the_metrics(
@@ -199,22 +199,23 @@ async def test_files_on_their_way_into_stores(http: httpx.AsyncClient) -> None:
 
 
 async def test_calls_of_code(tmp_path: Path, engine: ScriptedEngine) -> None:
-    """By how they ended."""
+    """By how they ended, and which limits they hit."""
     sandbox = ScriptedSandbox()
+    sandbox.hits("fill", "disk")
     sandbox.crashes("die")
     sandbox.refuses("none", "There is no room.")
-    for code in ("print()", "die", "none"):
+    for code in ("print()", "die", "fill", "none"):
         engine.calls("code_interpreter", {"code": code})
         engine.says("Done.")
     async with live_server(tmp_path, engine, sandbox=sandbox) as server, server.http() as http:
-        for _ in range(3):
+        for _ in range(4):
             await finished(http, tools=[CODE])
             engine.requests.clear()
-        outcomes = dict.fromkeys(("completed", "crashed", "unavailable"), 1)
-        await settled(
-            http,
-            {f'assistants_sandbox_calls_total{{outcome="{o}"}}': n for o, n in outcomes.items()},
-        )
+        ends = ("completed", "crashed", "unavailable", "limit")
+        counted = {f'assistants_sandbox_calls_total{{outcome="{end}"}}': 1 for end in ends}
+        samples = await settled(http, counted)
+    limits = {name for name in samples if name.startswith("assistants_sandbox_limits_total")}
+    assert limits == {'assistants_sandbox_limits_total{limit="disk"}'}
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing/x1", "/y1", "/v1/threads/z1"])

@@ -23,7 +23,7 @@ from server.clock import Clock
 from server.config import CodeInterpreterSettings
 from server.sandbox.backends import Backend, Slots
 from server.sandbox.process import Launch, Lost, SandboxProcess
-from server.sandbox.session import Fetch, Session, is_at_hand
+from server.sandbox.session import Excess, Fetch, Session, is_at_hand
 from server.sandbox.values import (
     FileIn,
     Output,
@@ -301,7 +301,7 @@ class SessionPool:
             await asyncio.sleep(_REST * (time.monotonic() - began))
         except Exception:
             log.exception("sandbox.check_failed")
-            await session.end("The session could not be looked after.")
+            await session.end(Excess("unseen", "The session could not be looked after."))
         finally:
             self._looked_at.discard(session)
 

@@ -98,7 +98,7 @@ class RemoteSandbox:
                         add(outputs, output)
                     case _:
                         written = [Written(name, size) for name, size in head["written"]]
-                        return Result(outputs, written, head["problem"])
+                        return Result(outputs, written, head["problem"], head["limit"])
 
     async def read(self, session: SessionKey, name: str, into: Path) -> int:
         try:
@@ -331,7 +331,8 @@ class SandboxServer:
         if not running.cancelled():
             result = running.result()
             written = [[each.name, each.size] for each in result.written]
-            await wire.write({"is": "result", "written": written, "problem": result.problem})
+            left = {"written": written, "problem": result.problem, "limit": result.limit}
+            await wire.write({"is": "result", **left})
 
 
 async def _kept(into: Path, chunk: Callable[[], Awaitable[bytes]]) -> int:

@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, Final
@@ -29,7 +30,16 @@ from server.sandbox.usage import (
     held_in_namespace,
     without_shared,
 )
-from server.sandbox.values import FileIn, Image, Logs, Output, Result, SandboxCrashed, Written
+from server.sandbox.values import (
+    FileIn,
+    Image,
+    Limit,
+    Logs,
+    Output,
+    Result,
+    SandboxCrashed,
+    Written,
+)
 
 _MODULES: Final = ("numpy", "pandas", "matplotlib.pyplot")
 _GRACE: Final = 2.0  # seconds for code to end when it is interrupted at a limit
@@ -56,6 +66,14 @@ async def is_at_hand(_: FileIn) -> None:
     """The files of a server on the same machine need not be fetched."""
 
 
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A limit that code is past, and what is said of it."""
+
+    limit: Limit
+    text: str
+
+
 class Session:
     """A Python that remembers. One call at a time is the caller's to see to."""
 
@@ -70,7 +88,7 @@ class Session:
         self._heard = 0  # bytes of what was printed
         self._owes = False  # an answer
         self._may_go_on = False  # what the last call has left behind
-        self._ending: str | None = None  # the limit that it is ended for
+        self._ending: Excess | None = None  # what it is ended for
         process.heard = self._hear
 
     @property
@@ -126,14 +144,14 @@ class Session:
             except SandboxCrashed:
                 if self._ending is None:
                     raise
-                call.problem = f"{self._ending} {_GONE}"
+                call.hit(self._ending, _GONE)
                 written = []
             for said in (note, call.problem):
                 if said is not None:
                     call.say(said)
             call.flush(last=True)
             self._may_go_on = True  # until somebody has looked
-            return Result(call.outputs, written, call.problem)
+            return Result(call.outputs, written, call.problem, call.limit)
 
     async def read(self, name: str, into: Path) -> int:
         """As Sandbox.read."""
@@ -160,20 +178,20 @@ class Session:
             return
         loop = asyncio.get_running_loop()
         try:
-            problem = await loop.run_in_executor(threads, self._excess, pids)
+            excess = await loop.run_in_executor(threads, self._excess, pids)
         except TooMuch:
-            problem = "The code has more memory and files than can be looked at."
+            excess = Excess("unseen", "The code has more memory and files than can be looked at.")
         except PermissionError:
-            problem = "The code has a process that nobody may look at."
+            excess = Excess("unseen", "The code has a process that nobody may look at.")
         except OSError:  # it has just ended
             return
-        if problem is not None:
-            await self.end(problem)
+        if excess is not None:
+            await self.end(excess)
 
-    async def end(self, problem: str | None = None) -> None:
+    async def end(self, excess: Excess | None = None) -> None:
         """Returns when nothing of it is left."""
-        self._ending = self._ending or problem
-        await self._process.kill(problem or "it was ended")
+        self._ending = self._ending or excess
+        await self._process.kill("it was ended" if excess is None else excess.text)
 
     def held(self, pids: Iterable[int]) -> Held:
         """What it holds. Raises OSError if nobody may look there, or it is over, TooMuch."""
@@ -182,37 +200,40 @@ class Session:
             return held_in_namespace(self._process.root, _PLACES, pids)
         return held_in_folder(folder, settings.inodes, pids, settings.file_bytes)
 
-    def _excess(self, pids: list[int]) -> str | None:
+    def _excess(self, pids: list[int]) -> Excess | None:
         """The limit that it is past."""
         settings = self._settings
         taken, held = self._meter.read(pids), self.held(pids)
         room = settings.memory - held.sockets * BUFFERED
         if taken.memory > room and without_shared(pids) > room:
-            return f"The code took more memory than {_size(settings.memory)}."
+            return Excess("memory", f"The code took more memory than {_size(settings.memory)}.")
         if taken.seconds > settings.cpu_seconds:
-            return f"The session took more than {settings.cpu_seconds} seconds of processor time."
+            most = f"{settings.cpu_seconds} seconds of processor time"
+            return Excess("processor", f"The session took more than {most}.")
         if taken.processes > settings.processes + _OURS:
-            return f"The code had more than {settings.processes} processes."
+            most = f"{settings.processes} processes"
+            return Excess("processes", f"The code had more than {most}.")
         if held.files > settings.inodes:
-            return f"The code made more than {settings.inodes:,} files."
+            return Excess("files", f"The code made more than {settings.inodes:,} files.")
         if held.locks > settings.inodes:
-            return f"The code has more than {settings.inodes:,} locks of parts of files."
+            most = f"{settings.inodes:,} locks of parts of files"
+            return Excess("locks", f"The code has more than {most}.")
         if held.size > settings.disk:
-            return f"The code wrote more than {_size(settings.disk)}."
+            return Excess("disk", f"The code wrote more than {_size(settings.disk)}.")
         return None
 
     async def _run(self, code: str, call: _Call) -> list[Written]:
         """Raises SandboxCrashed."""
-        limit = f"The code ran for more than {self._settings.seconds:g} seconds."
+        late = Excess("time", f"The code ran for more than {self._settings.seconds:g} seconds.")
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._settings.seconds, self._interrupt, call, limit)
-        flood = f"The code printed more than {_size(call.flood)}."
+        timer = loop.call_later(self._settings.seconds, self._interrupt, call, late)
+        flood = Excess("output", f"The code printed more than {_size(call.flood)}.")
         call.flooded = lambda: self._interrupt(call, flood)
         asking = asyncio.ensure_future(self._ask({"do": "run"}, _encoded(code)))
         try:
             answer = await asyncio.shield(asking)
-            if call.limit is not None and not await self._comes_to_rest():
-                await self.end(f"{call.limit} {_DEAF}")
+            if call.excess is not None and not await self._comes_to_rest():
+                await self.end(_deaf(call.excess))
                 raise SandboxCrashed(_DEAF)
         except asyncio.CancelledError:
             await self._stop(asking)
@@ -221,17 +242,16 @@ class Session:
             timer.cancel()
         return _written(answer)
 
-    def _interrupt(self, call: _Call, problem: str) -> None:
+    def _interrupt(self, call: _Call, excess: Excess) -> None:
         """At a limit: ask the code to end, and see to it."""
-        if call is not self._call or call.limit is not None:
+        if call is not self._call or call.excess is not None:
             return
-        call.limit = problem
-        call.problem = f"{problem} {_KEPT}"
+        call.hit(excess, _KEPT)
         self._process.interrupt()
 
         def insist() -> None:
             if call is self._call:
-                call.killing = asyncio.ensure_future(self.end(f"{problem} {_DEAF}"))
+                call.killing = asyncio.ensure_future(self.end(_deaf(excess)))
 
         asyncio.get_running_loop().call_later(_GRACE, insist)
 
@@ -366,7 +386,7 @@ class _Call:
         places: Places = MappingProxyType({}),
     ) -> None:
         self.outputs: list[Output] = []
-        self.limit: str | None = None  # at which it was interrupted
+        self.excess: Excess | None = None
         self.problem: str | None = None
         self.killing: asyncio.Future[None] | None = None
         self.flood = most_bytes * _FLOOD
@@ -379,6 +399,14 @@ class _Call:
         self._naming = Naming(places)
         self._text = ""
         self._timer: asyncio.TimerHandle | None = None
+
+    def hit(self, excess: Excess, left: str) -> None:
+        """It is past a limit, and this is what is left of the session."""
+        self.excess, self.problem = excess, f"{excess.text} {left}"
+
+    @property
+    def limit(self) -> Limit | None:
+        return None if self.excess is None else self.excess.limit
 
     def hear(self, data: bytes) -> None:
         """Something was printed."""
@@ -441,6 +469,10 @@ async def to_its_end(work: Coroutine[Any, Any, object]) -> None:
             cancelled = error
     if cancelled is not None:
         raise cancelled
+
+
+def _deaf(excess: Excess) -> Excess:
+    return Excess(excess.limit, f"{excess.text} {_DEAF}")
 
 
 def add(outputs: list[Output], output: Output) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 SessionKey = tuple[str, str]  # project id, thread id
+Limit = Literal[
+    "time", "processor", "memory", "processes", "files", "locks", "disk", "output", "unseen"
+]  # "unseen": what it takes could not be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a call left. `problem` is the limit that it hit, in words for the model.
+    """What a call left. `problem` is the `limit` that it hit, in words for the model.
 
     The problem is among the outputs, too.
     """
@@ -58,6 +61,7 @@ class Result:
     outputs: list[Output]
     written: list[Written]
     problem: str | None
+    limit: Limit | None
 
 
 class SandboxUnavailable(Exception):

@@ -302,7 +302,9 @@ class CodeInterpreter:
         except BaseException as error:
             self._metrics.code_calls.labels(OUTCOMES.get(type(error), "failed")).inc()
             raise
-        self._metrics.code_calls.labels("limit" if result.problem else "completed").inc()
+        self._metrics.code_calls.labels("limit" if result.limit else "completed").inc()
+        if result.limit is not None:
+            self._metrics.code_limits.labels(result.limit).inc()
         return result
 
     def _files(self, tx: Tx, run: Record) -> list[FileIn]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from server.sandbox.values import FileIn, Logs, SandboxCrashed
+from server.sandbox.values import FileIn, Limit, Logs, SandboxCrashed
 from tests.sandbox.support import KEY, SETTINGS, Calls, alive, images_of, text_of
 
 SECRET = "a-secret-of-the-host"
@@ -560,6 +560,19 @@ async def test_hostile_code_reaches_nothing(calls: Calls, host: Host, name: str)
     assert not alive(pids)
 
 
+LIMITS: dict[Limit, str] = {
+    "time": "ran for more than",
+    "processor": "seconds of processor time",
+    "memory": "took more memory",
+    "processes": "more than .* processes",
+    "files": "made more than .* files",
+    "locks": "more than .* locks",
+    "disk": "wrote more than",
+    "output": "printed more than",
+    "unseen": "looked at",
+}
+
+
 async def outcome(calls: Calls, code: str) -> tuple[str, str]:
     """What was said, and how it ended."""
     try:
@@ -569,7 +582,10 @@ async def outcome(calls: Calls, code: str) -> tuple[str, str]:
     assert len(images_of(result)) <= SETTINGS.figures
     assert all(re.fullmatch(r"[\w.-]+(/[\w.-]+)*", each.name) for each in result.written)
     if result.problem is None:
+        assert result.limit is None
         return text_of(result), "lives"
+    assert result.limit is not None
+    assert re.search(LIMITS[result.limit], result.problem)
     return text_of(result), "stops" if "are kept" in result.problem else "is ended"
 
 

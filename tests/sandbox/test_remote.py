@@ -60,6 +60,7 @@ async def test_code_runs_elsewhere(remote: RemoteSandbox, tmp_path: Path) -> Non
         await remote.read(KEY, "nothing", tmp_path / "out")
     late = await remote.run(KEY, "while True: pass", (), told.append)
     assert late.problem is not None
+    assert late.limit == "time"
     assert "more than 1.5 seconds" in text_of(late)
 
 
