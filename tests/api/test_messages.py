@@ -54,7 +54,17 @@ async def test_messages_can_be_those_of_one_run(world: World) -> None:
     assert len(answer_of(await world.http.get(url))["data"]) == 2
     of_run = answer_of(await world.http.get(url, params={"run_id": world.run_id}))["data"]
     assert [message["run_id"] for message in of_run] == [world.run_id]
-    assert answer_of(await world.http.get(url, params={"run_id": "run_x"}))["data"] == []
+
+
+@covers("GET /v1/threads/{thread_id}/messages", "run_id", "taken")
+async def test_a_run_of_another_thread_has_no_messages_here(world: World) -> None:
+    """The list is that of a run which never was."""
+    thread_id = await world.thread(HELLO)
+    url = f"/v1/threads/{thread_id}/messages"
+    assert len(answer_of(await world.http.get(url))["data"]) == 1
+    told = [await world.http.get(url, params={"run_id": run}) for run in (world.run_id, "run_x")]
+    assert answer_of(told[0])["data"] == []
+    assert told[0].text == told[1].text
 
 
 @covers("GET /v1/threads/{thread_id}/messages/{message_id}", "answer", "taken")
