@@ -9,7 +9,7 @@ from typing import Final
 from server import errors, schemas
 from server.db.database import Tx
 from server.db.stores import Record
-from server.vector_stores.resources import OF_THREAD, attach, provided
+from server.vector_stores.resources import OF_THREAD, attach, provided, require_images
 
 
 def create_thread(tx: Tx, project: str, body: schemas.CreateThread) -> Record:
@@ -45,6 +45,7 @@ def insert_message(
     request_hash: str | None,
 ) -> Record:
     """Append one message of the caller's, as `insert_messages`."""
+    require_images(tx, project, [body])
     attach(tx, project, thread_id, [body])
     row = _message(tx, project, thread_id, body, place)
     return tx.messages.insert({**row, "request_hash": request_hash})
@@ -61,6 +62,7 @@ def insert_messages(
 
     Raises no_such_file, not_for_retrieval, too_many_files_of_thread.
     """
+    require_images(tx, project, bodies)
     attach(tx, project, thread_id, bodies)
     tx.messages.insert_all([_message(tx, project, thread_id, body, place) for body in bodies])
 

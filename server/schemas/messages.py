@@ -117,6 +117,12 @@ class CreateMessage(Given):
     attachments: Annotated[list[Attachment], Field(fail_fast=True)] | None = None
     metadata: Metadata | None = None
 
+    @property
+    def images(self) -> list[str]:
+        """The ids of the uploaded images that it shows."""
+        parts = () if isinstance(self.content, str) else self.content
+        return [part.image_file.file_id for part in parts if isinstance(part, ImageFilePart)]
+
     def stored(self) -> JsonObject:
         """The columns of the new message that a client decides on."""
         return {

@@ -61,6 +61,12 @@ def provided(
     return {**stored, "file_search": {"vector_store_ids": made}} if made else stored
 
 
+def require_images(tx: Tx, project: str, messages: Sequence[schemas.CreateMessage]) -> None:
+    """Raises no_such_file for an image that new messages show and that is not there."""
+    if images := [file_id for message in messages for file_id in message.images]:
+        require_files(tx, project, images, "content")
+
+
 def attach(tx: Tx, project: str, thread_id: str, messages: Sequence[schemas.CreateMessage]) -> None:
     """Give what is attached to a thread's new messages to its tools.
 

@@ -598,7 +598,12 @@ TAKEN: list[tuple[str, str, Any, Any]] = [
     ("FunctionTool", "function", FUNCTION["function"], SHOWN_FUNCTION["function"]),
     ("ImageFile", "file_id", "file-2", "file-2"),
     ("ImageFile", "detail", "low", "low"),
-    ("ImageFilePart", "image_file", {"file_id": "f"}, {"file_id": "f", "detail": "auto"}),
+    (
+        "ImageFilePart",
+        "image_file",
+        {"file_id": "file-2"},
+        {"file_id": "file-2", "detail": "auto"},
+    ),
     ("ImageUrl", "url", "http://a.org/b?c=%20", "http://a.org/b?c=%20"),
     ("ImageUrl", "detail", "high", "high"),
     (

@@ -69,9 +69,9 @@ AROUND: dict[str, Json] = {  # what an item of an array cannot do without
     "tool_outputs": {},
     "vector_stores": {},
 }
-# Not looked up when they are sent: an image is shown to no model, a list of a run's messages is
-# empty, ids of calls are the caller's own. The answer is the same, and it is not 404.
-NOT_LOOKED_UP = ("image_file.file_id", "?run_id", "tool_call_id", "part_ids")
+# Not looked up when they are sent: a list of an unknown run's messages is empty, ids of calls are
+# the caller's own. The answer is the same, and it is not 404.
+NOT_LOOKED_UP = ("?run_id", "tool_call_id", "part_ids")
 
 
 @dataclass(frozen=True, slots=True)

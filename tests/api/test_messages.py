@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api.wire import HELLO, MESSAGE, MESSAGES, World, answer_of, refused
+from tests.api.wire import HELLO, MESSAGE, MESSAGES, Json, World, answer_of, refused
 from tests.covering import covers
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -79,15 +79,43 @@ async def test_a_message_is_retrieved_as_it_was_created(world: World) -> None:
     ]
     thread_id = await world.thread()
     url = f"/v1/threads/{thread_id}/messages"
-    answer = await world.http.post(url, json={"role": "user", "content": content})
+    answer = await world.http.post(url, json=world.own({"role": "user", "content": content}))
     message = answer_of(answer)
     assert (await world.http.get(f"{url}/{message['id']}")).text == answer.text
-    assert message["content"] == [
+    shown = [
         {"type": "text", "text": {"value": "Look:", "annotations": []}},
         {"type": "image_url", "image_url": {"url": "https://a.org/b.png", "detail": "low"}},
         {"type": "image_file", "image_file": {"file_id": "file-1", "detail": "auto"}},
         {"type": "text", "text": {"value": "", "annotations": []}},
     ]
+    assert message["content"] == world.own(shown)
+
+
+NO_IMAGE = {"type": "image_file", "image_file": {"file_id": "file-none"}}
+
+
+@covers("ImageFile", "file_id", "error")
+@pytest.mark.parametrize("where", ["message", "thread", "run", "thread and run"])
+async def test_an_image_that_is_not_there_is_refused(world: World, where: str) -> None:
+    """Wherever a message can be added, and nothing is: neither it, nor one before it."""
+    thread_id = await world.thread(HELLO)
+    url = f"/v1/threads/{thread_id}"
+    message = {"role": "user", "content": [NO_IMAGE]}
+    both: Json = {"messages": [HELLO, message]}
+    assistant = {"assistant_id": world.assistant_id}
+    path, body = {
+        "message": (f"{url}/messages", message),
+        "thread": ("/v1/threads", both),
+        "run": (f"{url}/runs", {**assistant, "additional_messages": both["messages"]}),
+        "thread and run": ("/v1/threads/runs", {**assistant, "thread": both}),
+    }[where]
+    threads = "/v1/threads?limit=1"
+    before = [answer_of(await world.http.get(list_))["data"] for list_ in (threads, f"{url}/runs")]
+    answer = await world.http.post(path, json=body)
+    refused(answer, "No such File object: file-none", "content", None, 404)
+    after = [answer_of(await world.http.get(list_))["data"] for list_ in (threads, f"{url}/runs")]
+    assert after == before
+    assert len(answer_of(await world.http.get(f"{url}/messages"))["data"]) == 1
 
 
 @covers(MESSAGE, "answer thread_id message_id metadata", "taken")
