@@ -22,7 +22,7 @@ async def main() -> None:
     with listen("127.0.0.1", 0, 65536) as listener:
         print(listener.getsockname()[1], flush=True)
         config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False)
-        await HttpServer(config).serve(sockets=[listener])
+        await HttpServer(config, stuck_after=30.0).serve(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from server.api.deps import Services
 from server.api.errors import handle_errors
 from server.api.openapi import describe
 from server.api.refusals import Refusals
+from server.api.stuck import impatient
 from server.catalog import (
     build_catalog,
     build_embedder,
@@ -357,11 +358,14 @@ def listen(host: str, port: int, send_buffer: int) -> socket.socket:
 class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers: when to stop is the caller's decision.
 
+    Who takes nothing for `stuck_after` seconds is dropped.
+
     It is told so, and does not look ten times a second, which costs more than it seems where every
     look finds its code gone from the caches.
     """
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, stuck_after: float) -> None:
+        config.http = impatient(stuck_after)
         super().__init__(config)
         self._stopped = asyncio.Event()
 
@@ -384,6 +388,7 @@ class HttpServer(uvicorn.Server):
 async def serve(app: FastAPI, listener: socket.socket, stop: asyncio.Event, grace: float) -> None:
     """Answer on the socket until `stop` is set, then stop in order."""
     AppStatus.enable_automatic_graceful_drain = False  # streams end when their runs were drained
+    services: Services = app.state.services
     server = HttpServer(
         uvicorn.Config(
             app,
@@ -394,14 +399,14 @@ async def serve(app: FastAPI, listener: socket.socket, stop: asyncio.Event, grac
             proxy_headers=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
-        )
+        ),
+        services.streams.stuck_after,
     )
     answering = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     app.state.ready = False
-    services: Services = app.state.services
     await asyncio.gather(services.executor.stop(grace), services.completions.stop(grace))
     server.stop()
     await answering

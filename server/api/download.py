@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from urllib.parse import quote
 
@@ -19,16 +18,15 @@ PIECE = 256 * 2**10
 
 
 class Download(Response):
-    """Closes the blob at its end. Who takes nothing for `stuck_after` seconds is dropped."""
+    """Closes the blob at its end, or when its client is gone."""
 
     media_type = "application/octet-stream"
 
-    def __init__(self, source: Reader, size: int, filename: str, stuck_after: float) -> None:
+    def __init__(self, source: Reader, size: int, filename: str) -> None:
         super().__init__(
             headers={"content-length": str(size), "content-disposition": _attachment(filename)}
         )
         self._source = source
-        self._stuck_after = stuck_after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._source:
@@ -36,8 +34,6 @@ class Download(Response):
                 await ClientConnection(receive).unless_closed(self._send(send))
             except ClientGone:
                 log.debug("download_left")
-            except TimeoutError:  # no fault of ours; the HTTP server closes the connection
-                log.info("stuck_reader_dropped")
 
     async def _send(self, send: Send) -> None:
         await send(
@@ -48,8 +44,7 @@ class Download(Response):
             }
         )
         while piece := await self._source.read(PIECE):
-            async with asyncio.timeout(self._stuck_after):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -67,7 +67,7 @@ async def content(file_id: str, caller: Caller, server: Server) -> Response:
     if row.purpose in NOT_FOR_DOWNLOAD and not server.file_settings.download_all:
         raise errors.not_for_download(row.purpose)
     source = await server.files.open(row)
-    return Download(source, row.bytes, row.filename, server.streams.stuck_after)
+    return Download(source, row.bytes, row.filename)
 
 
 def _page(tx: Tx, project: str, query: schemas.FilesQuery) -> Response:

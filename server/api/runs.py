@@ -167,7 +167,7 @@ async def events(
         raise errors.events_expired(run_id) from None
     except EventsAhead as ahead:
         raise _no_such_event(run_id, after, ahead.last) from None
-    return event_stream(subscription, server.streams, numbered=True)
+    return event_stream(subscription, numbered=True)
 
 
 def _begun(run: Record, stream: bool | None) -> Answer:
@@ -183,7 +183,7 @@ async def _whole(server: Services, answer: Answer, resumed: str | None = None) -
     run_id = answer.object_id if resumed is None else resumed
     await _hold(server, run_id)
     after = server.bus.noted(run_id, answer.object_id)
-    stream = event_stream(server.bus.subscribe(run_id, after), server.streams)
+    stream = event_stream(server.bus.subscribe(run_id, after))
     stream.headers.update(REPLAYED if answer.replayed else {})
     return stream
 
