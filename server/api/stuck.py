@@ -26,7 +26,7 @@ class _ImpatientProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._limit = self.loop.call_later(self.stuck_after, self._drop)
+        self._look_later()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -36,7 +36,15 @@ class _ImpatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._forget_limit()
 
-    def _drop(self) -> None:
+    def _look_later(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._limit = self.loop.call_later(self.stuck_after, self._look, waiting)
+
+    def _look(self, waited: int) -> None:
+        """Who takes little at a time may have a long answer, too."""
+        if self.transport.get_write_buffer_size() < waited:
+            self._look_later()
+            return
         log.info("stuck_reader_dropped")
         self.transport.abort()
 

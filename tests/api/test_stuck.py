@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
@@ -21,15 +22,17 @@ SLOW = 0.01  # seconds between two pieces that are taken
 class Answerer:
     """An application that sends what its clients may not take."""
 
-    def __init__(self) -> None:
+    def __init__(self, pieces: int = PIECES) -> None:
+        self.pieces = pieces
         self.told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         headers = [(b"content-length", str(PIECE * PIECES).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        for left in reversed(range(PIECES)):
-            piece = {"type": "http.response.body", "body": b"x" * PIECE, "more_body": left > 0}
+        content = b"x" * (PIECE * PIECES // self.pieces)
+        for left in reversed(range(self.pieces)):
+            piece = {"type": "http.response.body", "body": content, "more_body": left > 0}
             await send(piece)
         self.told.set_result((await receive())["type"])
 
@@ -68,9 +71,10 @@ async def test_who_takes_nothing_is_dropped() -> None:
         await eventually(connections, lambda count: count == 0)
 
 
-async def test_who_is_slow_gets_all() -> None:
+@pytest.mark.parametrize("pieces", [PIECES, 1])
+async def test_who_is_slow_gets_all(pieces: int) -> None:
     """However much longer it takes than somebody stuck may."""
-    app, loop, taken = Answerer(), asyncio.get_running_loop(), 0
+    app, loop, taken = Answerer(pieces), asyncio.get_running_loop(), 0
     async with asking(app, stuck_after=0.3) as (_, client):
         began = loop.time()
         while piece := await loop.sock_recv(client, PIECE):
