@@ -92,6 +92,18 @@ def served(folder: Path, *flags: str, **env: str) -> Iterator[ServerProcess]:
         yield server
 
 
+def beside(server: ServerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command in the folder of a running server."""
+    return subprocess.run(
+        (*COMMAND, *arguments),
+        cwd=server.log.parent,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
 def _banner(process: subprocess.Popen[str], log: Path) -> str:
     assert process.stdout is not None
     lines = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from server import administer
 from server.cli import main
 from server.db.folder import DataFolder
-from tests.process import COMMAND, PATIENCE, ROOT, ServerProcess, environment, started
+from tests.process import ROOT, ServerProcess, beside, started
 
 Command = Callable[..., list[str]]
 
@@ -39,18 +38,6 @@ def assistants(
         return capsys.readouterr().out.splitlines()
 
     return run
-
-
-def beside(server: ServerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command in the folder of a running server."""
-    return subprocess.run(
-        (*COMMAND, *arguments),
-        cwd=server.log.parent,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
 
 
 def status(server: ServerProcess, secret: str) -> int:

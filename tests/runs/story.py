@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -30,12 +30,11 @@ WEATHER: Json = {
 ENDED = {"completed", "incomplete", "failed", "cancelled", "expired"}
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
-    """A thread with one message, an assistant to answer it, and the engine behind both."""
+class Dialogue:
+    """What a client does with a thread and an assistant."""
 
-    server: LiveServer
-    engine: ScriptedEngine
+    __slots__ = ()
+
     http: httpx.AsyncClient
     assistant_id: str
     thread_id: str
@@ -121,6 +120,17 @@ class Story:
         """The messages that the run wrote, oldest first."""
         return [message for message in await self.messages() if message["run_id"] == run["id"]]
 
+
+@dataclass(frozen=True, slots=True)
+class Story(Dialogue):
+    """A thread with one message, an assistant to answer it, and the engine behind both."""
+
+    server: LiveServer
+    engine: ScriptedEngine
+    http: httpx.AsyncClient
+    assistant_id: str
+    thread_id: str
+
     async def running(self) -> int:
         """How many runs are being executed."""
         return self.server.services.executor.running
@@ -132,7 +142,7 @@ class Story:
     async def another(self, *messages: Json) -> Story:
         """The same on a new thread."""
         created = granted(await self.http.post("/v1/threads", json={"messages": messages}))
-        return Story(self.server, self.engine, self.http, self.assistant_id, created["id"])
+        return replace(self, thread_id=created["id"])
 
 
 @contextlib.asynccontextmanager
@@ -149,7 +159,11 @@ async def begin_story(
 
 async def metric(story: Story, name: str) -> float:
     """The value of a metric, added up over its labels."""
-    text = (await story.http.get("/metrics")).text
+    return metric_in((await story.http.get("/metrics")).text, name)
+
+
+def metric_in(text: str, name: str) -> float:
+    """The same of what `/metrics` said."""
     return sum(map(float, re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)))
 
 

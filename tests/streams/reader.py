@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 
-from tests.runs.story import Json, Story
-from tests.support import DEADLINE, Event, parse_events
+from tests.runs.story import Dialogue, Json
+from tests.support import BETA, DEADLINE, Event, parse_events
 
 
 class Reader:
@@ -53,7 +55,7 @@ class Reader:
 
 
 @contextlib.asynccontextmanager
-async def reading_new(story: Story, **body: Any) -> AsyncIterator[Reader]:
+async def reading_new(story: Dialogue, **body: Any) -> AsyncIterator[Reader]:
     """The stream of a new run's creation."""
     body = {"assistant_id": story.assistant_id, "stream": True, **body}
     async with story.http.stream("POST", f"{story.url}/runs", json=body) as response:
@@ -62,12 +64,27 @@ async def reading_new(story: Story, **body: Any) -> AsyncIterator[Reader]:
 
 
 @contextlib.asynccontextmanager
-async def reading(story: Story, run: Json, after: int = 0) -> AsyncIterator[Reader]:
+async def reading(story: Dialogue, run: Json, after: int = 0) -> AsyncIterator[Reader]:
     """The run's event log, from after an event on."""
     url = f"{story.url}/runs/{run['id']}/events?starting_after={after}"
     async with story.http.stream("GET", url) as response:
         assert response.status_code == 200
         yield Reader(response)
+
+
+async def asking(url: str, path: str, body: Json, **headers: str) -> socket.socket:
+    """A connection that has sent a POST, and has little room for the answer."""
+    host, port = url.removeprefix("http://").split(":")
+    content = json.dumps(body)
+    head = {"Host": host, "Content-Length": str(len(content)), **BETA, **headers}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+    client = socket.socket()
+    client.setblocking(False)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, (host, int(port)))
+    await loop.sock_sendall(client, ("\r\n".join(lines) + "\r\n\r\n" + content).encode())
+    return client
 
 
 def names(events: list[Event]) -> list[str]:
