@@ -49,7 +49,8 @@ class Cradle:
 
     async def end(self, life: Life, number: int = signal.SIGTERM) -> int:
         """Bring it about."""
-        os.kill(life.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just met another
+            os.kill(life.pid, number)
         return await self.death()
 
     def _tell(self, line: str) -> None:
