@@ -31,6 +31,12 @@ class Tenant:
         body = {"assistant_id": self.assistant_id, "thread": {"messages": [HELLO]}}
         return await self.http.post("/v1/threads/runs", json=body)
 
+    async def follow(self, run: Json, busy: str) -> httpx.Response:
+        """Ask for a run on the thread of another one, with a policy for busy threads."""
+        body, headers = {"assistant_id": self.assistant_id}, {"X-Busy-Policy": busy}
+        url = f"/v1/threads/{run['thread_id']}/runs"
+        return await self.http.post(url, json=body, headers=headers)
+
     async def status(self, run: Json) -> str:
         """What has become of a run."""
         answer = await self.http.get(f"/v1/threads/{run['thread_id']}/runs/{run['id']}")

@@ -304,9 +304,10 @@ def _number_of(*where: ColumnElement[bool] | TextClause) -> Select[Any]:
     return select(func.count()).select_from(found)
 
 
-NUMBER_IN_QUEUE = _number_of(IN_QUEUE)
-NUMBER_IN_QUEUE_OF = _number_of(IN_QUEUE, _run.c.project_id == bindparam("project"))
-NUMBER_ACTIVE_OF = _number_of(IS_ACTIVE, _run.c.api_key_id.is_not_distinct_from(bindparam("key")))
+# Each is answered from an index alone.
+NUMBER_QUEUED = _number_of(IS_ACTIVE, _run.c.status == "queued")
+NUMBER_QUEUED_OF = _number_of(_run.c.status == "queued", _run.c.project_id == bindparam("project"))
+NUMBER_AT_WORK_OF = _number_of(AT_WORK, _run.c.api_key_id.is_not_distinct_from(bindparam("key")))
 # Of a long queue only its projects' oldest runs are looked at, project by project.
 NEXT_PROJECT_IN_QUEUE = select(func.min(_run.c.project_id)).where(
     IN_QUEUE, _run.c.project_id > bindparam("after")

@@ -394,15 +394,21 @@ class Runs(Labelled):
     def _first(self, statement: Executable, **values: Any) -> Record | None:
         return self.connection.execute(statement, values).first()
 
-    def in_queue(self, most: int, project: str | None = None) -> int:
-        """How many wait to be claimed, of all or of one project, counted up to `most`."""
-        if project is None:
-            return self._number(statements.NUMBER_IN_QUEUE, most=most)
-        return self._number(statements.NUMBER_IN_QUEUE_OF, most=most, project=project)
+    def number_queued(self, most: int, project: str | None = None) -> int:
+        """How many wait to be begun, of all or of one project, counted up to `most`.
 
-    def active_of_key(self, key_id: str | None, most: int) -> int:
-        """How many are active that were created with a key, or without one, up to `most`."""
-        return self._number(statements.NUMBER_ACTIVE_OF, most=most, key=key_id)
+        For a model, or for other runs of their threads.
+        """
+        if project is None:
+            return self._number(statements.NUMBER_QUEUED, most=most)
+        return self._number(statements.NUMBER_QUEUED_OF, most=most, project=project)
+
+    def at_work_of_key(self, key_id: str | None, most: int) -> int:
+        """How many that a key has created, or nobody's, do not wait for others of their threads.
+
+        Counted up to `most`.
+        """
+        return self._number(statements.NUMBER_AT_WORK_OF, most=most, key=key_id)
 
     def _number(self, statement: Executable, **values: Any) -> int:
         return int(self.connection.execute(statement, values).scalar_one())

@@ -187,7 +187,7 @@ class Run(SQLModel, table=True):
         _partial("uq_run_active_thread", "thread_id", where=AT_WORK, unique=True),
         _partial("ix_run_active", "status", "seq", where=IS_ACTIVE),
         _partial("ix_run_queue", "project_id", "seq", where=IN_QUEUE),
-        _partial("ix_run_key", "api_key_id", where=IS_ACTIVE),
+        _partial("ix_run_key", "api_key_id", where=AT_WORK),
         _partial("ix_run_held", "thread_id", "seq", where=WAITS),
     )
 

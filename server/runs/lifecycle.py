@@ -63,8 +63,8 @@ class Lifecycle:
     """Creates, claims, resumes, cancels and expires runs, and what waits for their ends.
 
     `expires_after` is in seconds. No run is created where `project_queue` of its project wait to be
-    claimed, or `queue` of all. `busy_policy` holds where a request has none of its own; so many
-    runs and messages as `busy_waiting` may wait in a thread.
+    begun, for a model or for their threads, or `queue` of all. `busy_policy` holds where a request
+    has none of its own; so many runs and messages as `busy_waiting` may wait in a thread.
     """
 
     def __init__(
@@ -141,9 +141,9 @@ class Lifecycle:
         more = body.additional_messages or ()
         conversation.insert_messages(tx, project, thread_id, more, place)
         own = {"shows_results": shows_results, "request_hash": attempt.request_hash}
-        if place.held:
-            own |= {"held": True, "expires_at": None}
-        run = self._insert(tx, project, thread_id, assistant, body, allowance, **own)
+        run = self._insert(
+            tx, project, thread_id, assistant, body, allowance, held=place.held, **own
+        )
         self._queue(tx, run)
         return run
 
@@ -351,9 +351,14 @@ class Lifecycle:
         assistant: Record,
         body: schemas.CreateRun | schemas.CreateThreadAndRun,
         allowance: Allowance,
+        *,
+        held: bool = False,
         **own: Any,
     ) -> Record:
-        """A queued run; `own` are columns that its request's body does not decide on."""
+        """A queued run, for a model or, `held`, behind another one of its thread.
+
+        `own` are columns that its request's body does not decide on.
+        """
         values = {**_inherited(assistant), **body.overrides()}
         values["instructions"] = _instructions(values["instructions"], body)
         columns = {**values, **body.stored()}
@@ -367,7 +372,7 @@ class Lifecycle:
             raise errors.only_ranks(values["model"])
         if not values["instructions"] and not tx.messages.any_from_user(thread_id):
             raise errors.nothing_to_answer()
-        self._require_room(tx, project, allowance)
+        self._require_room(tx, project, allowance, held=held)
         run = tx.runs.insert(
             {
                 "id": tx.ids.new("run"),
@@ -376,10 +381,10 @@ class Lifecycle:
                 "created_at": tx.now,
                 "assistant_id": assistant.id,
                 "status": "queued",
-                "expires_at": tx.now + self._expires_after,
+                "expires_at": None if held else tx.now + self._expires_after,
                 "model_id": model.id,
                 "api_key_id": allowance.key_id,
-                "held": False,
+                "held": held,
                 "fence": 0,
                 "attempt": 0,
                 "worker_deaths": 0,
@@ -392,16 +397,19 @@ class Lifecycle:
         note_use(tx, run, assistant)
         return run
 
-    def _require_room(self, tx: Tx, project: str, allowance: Allowance) -> None:
-        """For one more run. Raises queue_is_full, too_many_at_once."""
+    def _require_room(self, tx: Tx, project: str, allowance: Allowance, *, held: bool) -> None:
+        """For one more run. Raises queue_is_full, too_many_at_once.
+
+        One that is held will have the place of the run before it: then no run more is at work.
+        """
         most = allowance.limits.concurrent_runs
-        if most and tx.runs.active_of_key(allowance.key_id, most) >= most:
+        if most and not held and tx.runs.at_work_of_key(allowance.key_id, most) >= most:
             raise errors.too_many_at_once("runs", most, AT_ONCE_RETRY)
         most = self._project_queue
-        if tx.runs.in_queue(most, project) >= most:
+        if tx.runs.number_queued(most, project) >= most:
             raise errors.queue_is_full(f"project {project}", most, AT_ONCE_RETRY)
         most = self._queue_length
-        if tx.runs.in_queue(most) >= most:
+        if tx.runs.number_queued(most) >= most:
             raise errors.queue_is_full(EVERYBODY, most, AT_ONCE_RETRY)
 
     def _queue(self, tx: Tx, run: Record) -> None:

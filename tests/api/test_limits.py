@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from server.access.keys import NewKey
 from server.access.limits import OwnLimits
 from server.api.deps import ASKING_MODELS
 from server.engine.scripted import DEFAULT_ANSWER, ScriptedEngine
+from server.runs.state import TERMINAL
 from tests.api.wire import answer_of, error_of, letter_counter
 from tests.covering import routes
+from tests.runs.gate import Gate
 from tests.support import DEADLINE, LiveServer, ManualClock, eventually, live_server
-from tests.tenants import tenant
+from tests.tenants import HELLO, Tenant, tenant
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello! " * 20}]}
 
@@ -163,6 +167,133 @@ async def test_runs_at_once(tmp_path: Path, clock: ManualClock) -> None:
         answer_of(await heavy.queue())
 
 
+@pytest.fixture
+async def one_at_once(tmp_path: Path) -> AsyncIterator[tuple[Tenant, ScriptedEngine]]:
+    """A key that may have one run at a time; the model takes two, and pauses in its first."""
+    engine = ScriptedEngine(slots=2)
+    engine.says("one two", pause_after=1)
+    async with (
+        live_server(tmp_path / "data", engine) as server,
+        tenant(server, concurrent_runs=1) as mine,
+    ):
+        yield mine, engine
+
+
+async def test_a_run_that_waits_is_none_at_once(
+    one_at_once: tuple[Tenant, ScriptedEngine],
+) -> None:
+    """A key at its limit may have runs wait for its active one; each counts from its turn on."""
+    mine, engine = one_at_once
+    active = answer_of(await mine.queue())
+    await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+    waiting = [answer_of(await mine.follow(active, "queue")) for _ in range(3)]
+    refused(await mine.queue(), "requests", 5)
+    engine.says("three", pause_after=0)
+    engine.resume()
+    await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+    assert await mine.status(active) == "completed"
+    refused(await mine.queue(), "requests", 5)
+    engine.resume()
+    await ended(mine, waiting[-1])
+    assert [await mine.status(run) for run in waiting] == ["completed"] * 3
+    answer_of(await mine.queue())
+
+
+async def test_no_other_run_gets_the_place(one_at_once: tuple[Tenant, ScriptedEngine]) -> None:
+    """One that is asked for elsewhere while the place is handed on is refused."""
+    mine, engine = one_at_once
+    active = answer_of(await mine.queue())
+    await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+    waiting = answer_of(await mine.follow(active, "queue"))
+    engine.says("three", pause_after=0)
+    with Gate("run.completed") as gate:
+        engine.resume()
+        await gate.reached.wait()
+        elsewhere = asyncio.create_task(mine.queue())
+        await gate.open()
+        refused(await elsewhere, "requests", 5)
+    await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+    engine.resume()
+    await ended(mine, waiting)
+
+
+async def test_what_interrupts_has_the_place_of_what_it_interrupts(tmp_path: Path) -> None:
+    """Whether that one is told to end, or, as one that nobody executes, has ended at once."""
+    engine = ScriptedEngine(slots=1)
+    async with (
+        live_server(tmp_path / "data", engine) as server,
+        tenant(server, concurrent_runs=1) as mine,
+        tenant(server) as other,
+    ):
+        engine.says("one two", pause_after=1)
+        first = answer_of(await mine.queue())
+        await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+        second = answer_of(await mine.follow(first, "interrupt"))
+        await ended(mine, second)
+        assert await mine.status(first) == "cancelled"
+        engine.says("one two", pause_after=1)
+        engine.paused.clear()
+        answer_of(await other.queue())
+        await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+        first = answer_of(await mine.queue())
+        second = answer_of(await mine.follow(first, "interrupt"))
+        assert second["expires_at"] is not None
+        assert await mine.status(first) == "cancelled"
+        engine.resume()
+        await ended(mine, second)
+
+
+async def test_a_race_for_one_run_at_once(one_at_once: tuple[Tenant, ScriptedEngine]) -> None:
+    """In many threads: in one of them a run begins and the others wait; all else is refused."""
+    mine, engine = one_at_once
+    threads = [
+        answer_of(await mine.http.post("/v1/threads", json={"messages": [HELLO]}))["id"]
+        for _ in range(4)
+    ]
+    answers = await asyncio.gather(
+        *(mine.follow({"thread_id": thread}, "queue") for _ in range(6) for thread in threads)
+    )
+    kept = [answer.json() for answer in answers if answer.status_code == 200]
+    assert len(kept) == 6
+    assert len({run["thread_id"] for run in kept}) == 1
+    assert {answer.status_code for answer in answers} == {200, 429}
+    await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+    engine.resume()
+    for run in kept:
+        await ended(mine, run)
+
+
+async def test_turns_come_whatever_the_keys(one_at_once: tuple[Tenant, ScriptedEngine]) -> None:
+    """A run that waited for another key's has its turn, though its own key has a run elsewhere."""
+    mine, engine = one_at_once
+    engine.says("three four", pause_after=1)
+    _, secret = await mine.server.services.keys.create(NewKey(project=mine.project))
+    async with mine.server.http() as http:
+        http.headers["Authorization"] = f"Bearer {secret}"
+        colleague = dataclasses.replace(mine, http=http)
+        elsewhere = answer_of(await mine.queue())
+        await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+        engine.paused.clear()
+        theirs = answer_of(await colleague.queue())
+        await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+        waiting = answer_of(await mine.follow(theirs, "queue"))
+        last = answer_of(await colleague.follow(theirs, "queue"))
+        answer_of(await http.post(f"/v1/threads/{theirs['thread_id']}/runs/{theirs['id']}/cancel"))
+        for run in (theirs, waiting, last):
+            await ended(mine, run)
+        assert await mine.status(waiting) == "completed"
+        assert await mine.status(elsewhere) == "in_progress"
+        refused(await mine.queue(), "requests", 5)
+        engine.resume()
+        await ended(mine, elsewhere)
+        answer_of(await mine.queue())
+
+
+async def ended(owner: Tenant, run: dict[str, Any]) -> None:
+    """Wait for a run's end."""
+    await eventually(lambda: owner.status(run), TERMINAL.__contains__)
+
+
 async def test_chat_completions_at_once(tmp_path: Path, clock: ManualClock) -> None:
     """They are counted apart from runs; a client that is gone makes room."""
     async with limited(tmp_path, clock) as server, tenant(server, concurrent_runs=1) as mine:
@@ -302,6 +433,38 @@ async def test_queue_is_bounded(tmp_path: Path) -> None:
         last = answer_of(kept[-1])
         await eventually(lambda: heavy.status(last), lambda status: status == "completed")
         await eventually(lambda: other.status(more[4].json()), lambda status: status == "completed")
+        answer_of(await heavy.queue())
+
+
+async def test_runs_that_wait_in_their_threads_are_in_the_queue(tmp_path: Path) -> None:
+    """They count as those that wait for a model; what is refused for it interrupts nothing."""
+    engine = ScriptedEngine(slots=2)
+    bounds: dict[str, Any] = {"runs__project_queue": 10, "runs__queue": 12}
+    async with (
+        live_server(tmp_path / "data", engine, **bounds) as server,
+        tenant(server) as heavy,
+        tenant(server) as other,
+    ):
+        for _ in range(2):
+            engine.says("one two", pause_after=1)
+        active = [answer_of(await heavy.queue()) for _ in range(2)]
+        for run in active:
+            await eventually(partial(heavy.status, run), lambda status: status == "in_progress")
+        answers = await asyncio.gather(
+            *(heavy.follow(active[number % 2], "queue") for number in range(40))
+        )
+        kept = [answer.json() for answer in answers if answer.status_code == 200]
+        assert len(kept) == 10
+        over = next(answer for answer in answers if answer.status_code != 200)
+        assert "is full: at most 10 runs can wait." in refused(over, "requests", 5)
+        assert (await heavy.queue()).status_code == 429
+        assert (await heavy.follow(active[0], "interrupt")).status_code == 429
+        assert await heavy.status(active[0]) == "in_progress"
+        more = [await other.queue() for _ in range(4)]
+        assert [answer.status_code for answer in more] == [200] * 2 + [429] * 2
+        engine.resume()
+        for run in kept:
+            await ended(heavy, run)
         answer_of(await heavy.queue())
 
 

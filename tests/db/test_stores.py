@@ -321,10 +321,10 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
     def queries(tx: Tx) -> None:
         run = rows.run(tx, thread.id)
         tx.runs.next_queued(["tiny", "other"], {})
-        tx.runs.in_queue(5)
-        tx.runs.in_queue(5, rows.PROJECT)
-        tx.runs.active_of_key("key_1", 5)
-        tx.runs.active_of_key(None, 5)
+        tx.runs.number_queued(5)
+        tx.runs.number_queued(5, rows.PROJECT)
+        tx.runs.at_work_of_key("key_1", 5)
+        tx.runs.at_work_of_key(None, 5)
         for store in (Assistants, Threads, Files, VectorStores):
             store(tx.connection, most=5)._require_room(rows.PROJECT)
         tx.runs.active_in_thread(thread.id)
@@ -388,6 +388,10 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
     assert all(any(queue in plan for queue in queues) for plan in scans), scans
     assert sum("SEARCH run USING INDEX ix_run_key" in plan for plan in found) == 2
     assert any("SEARCH run USING INDEX ix_run_active (status=?)" in plan for plan in found)
+    alone = "SEARCH run USING COVERING INDEX"
+    assert any(f"{alone} ix_run_active (status=?)" in plan for plan in found)
+    by_project = "ix_run_project_id_status_seq (project_id=? AND status=?)"
+    assert any(f"{alone} {by_project}" in plan for plan in found)
     assert any("SEARCH run USING INDEX uq_run_active_thread" in plan for plan in found)
     assert not [plan for plan in found if plan.startswith("USE TEMP B-TREE FOR ORDER BY")][1:]
 

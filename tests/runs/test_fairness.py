@@ -37,6 +37,8 @@ async def test_one_heavy_project_does_not_starve_the_others(tmp_path: Path) -> N
             await owner.status(run) for owner, run in zip((second, third), light, strict=True)
         ]
         assert statuses == ["completed", "completed"]
-        waiting = await server.services.db.read(lambda tx: tx.runs.in_queue(300, heavy.project))
+        waiting = await server.services.db.read(
+            lambda tx: tx.runs.number_queued(300, heavy.project)
+        )
         assert waiting == 198
         engine.resume()
