@@ -20,7 +20,7 @@ from server.access.keys import DEFAULT_PROJECT, Keys
 from server.access.limits import OwnLimits
 from server.access.scopes import SCOPES
 from server.clock import SystemClock
-from server.config import Settings
+from server.config import BUSY_POLICIES, BusyPolicy, Settings
 from server.control import Json, NobodyListens, Rejected
 from server.db.database import Database
 from server.db.folder import DataFolder, FolderInUse
@@ -33,6 +33,7 @@ LIMITS: Final = {
     "tokens-per-minute": "tokens a minute",
     "concurrent-runs": "runs at once, and as many chat completions",
 }
+AS_SERVER: Final = "server"  # instead of a policy: the server's
 UNITS: Final = {"m": 60, "h": 3600, "d": 86_400}
 
 
@@ -111,13 +112,28 @@ def add_commands(
 
     projects = commands.add_parser(
         "projects",
-        help="create and list projects",
+        help="create, change and list projects",
         description="Projects see nothing of each other; a key belongs to one.",
     ).add_subparsers(dest="action", required=True, metavar="ACTION")
     founding = projects.add_parser("create", help="make a project", description="Make a project.")
     founding.add_argument("name", metavar="NAME", help="what you know it by")
+    setting = projects.add_parser(
+        "set",
+        help="change a project",
+        description="Change what a project goes by, from the next request on.",
+    )
+    setting.add_argument("id", metavar="ID", help="the project's id, as it is listed")
+    for command, is_needed in ((founding, False), (setting, True)):
+        command.add_argument(
+            "--busy-policy",
+            choices=(*BUSY_POLICIES, AS_SERVER),
+            default=AS_SERVER,
+            required=is_needed,
+            help="what becomes of what is sent into a busy thread, where a request does not say; "
+            "server: as runs.busy_policy says",
+        )
     showing = projects.add_parser("list", help="list the projects", description="List all.")
-    for command in (creating, listing, revoking, founding, showing):
+    for command in (creating, listing, revoking, founding, setting, showing):
         common(command)
 
 
@@ -149,12 +165,27 @@ def keys_command(settings: Settings, options: argparse.Namespace) -> int:
 
 def projects_command(settings: Settings, options: argparse.Namespace) -> int:
     """What is created is told by its id."""
-    if options.action == "create":
-        print(administer(settings, "projects.create", {"name": options.name})["id"])
-    else:
-        found = administer(settings, "projects.list", {})
-        _print_table(("id", "name"), ([each["id"], each["name"]] for each in found))
+    match options.action:
+        case "create":
+            wanted = {"name": options.name, "busy_policy": _policy(options)}
+            print(administer(settings, "projects.create", wanted)["id"])
+        case "set":
+            wanted = {"id": options.id, "busy_policy": _policy(options)}
+            administer(settings, "projects.set", wanted)
+            print(f"{options.id} is changed.")
+        case _:
+            _print_table(
+                ("id", "busy policy", "name"),
+                (
+                    [each["id"], each["busy_policy"] or AS_SERVER, each["name"]]
+                    for each in administer(settings, "projects.list", {})
+                ),
+            )
     return 0
+
+
+def _policy(options: argparse.Namespace) -> BusyPolicy | None:
+    return None if options.busy_policy == AS_SERVER else options.busy_policy
 
 
 def _create_key(settings: Settings, options: argparse.Namespace) -> None:

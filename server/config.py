@@ -15,7 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -77,6 +77,7 @@ Scale = Annotated[float, Field(allow_inf_nan=False)]
 PathOrAuto = Annotated[Path | None, BeforeValidator(_none_if_auto)]
 TextOrAuto = Annotated[str | None, BeforeValidator(_none_if_auto)]
 BusyPolicy = Literal["error", "queue", "interrupt"]
+BUSY_POLICIES: Final[tuple[BusyPolicy, ...]] = get_args(BusyPolicy)
 EndpointUrl = Annotated[str, AfterValidator(_base_url)]
 SplitMode = Literal["none", "layer", "row", "tensor"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]

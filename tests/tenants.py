@@ -31,9 +31,10 @@ class Tenant:
         body = {"assistant_id": self.assistant_id, "thread": {"messages": [HELLO]}}
         return await self.http.post("/v1/threads/runs", json=body)
 
-    async def follow(self, run: Json, busy: str) -> httpx.Response:
-        """Ask for a run on the thread of another one, with a policy for busy threads."""
-        body, headers = {"assistant_id": self.assistant_id}, {"X-Busy-Policy": busy}
+    async def follow(self, run: Json, busy: str | None = None) -> httpx.Response:
+        """Ask for a run on the thread of another one, with a policy for busy threads or without."""
+        body = {"assistant_id": self.assistant_id}
+        headers = {"X-Busy-Policy": busy} if busy else {}
         url = f"/v1/threads/{run['thread_id']}/runs"
         return await self.http.post(url, json=body, headers=headers)
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.access.limits import Allowance, Limits, OwnLimits
 from server.access.scopes import Scope
 from server.clock import Clock
+from server.config import BusyPolicy
 from server.control import Rejected
 from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
@@ -137,13 +138,23 @@ class Keys:
         await self.note_uses()
         return await self._db.read(lambda tx: tx.api_keys.every())
 
-    async def create_project(self, name: str) -> Record:
-        """A new project, which has nothing."""
+    async def create_project(self, name: str, busy_policy: BusyPolicy | None = None) -> Record:
+        """A new project, which has nothing. Without a policy it goes by the server's."""
+        values = {"name": name, "busy_policy": busy_policy}
         return await self._db.write(
             lambda tx: tx.projects.insert(
-                {"id": tx.ids.new("proj"), "created_at": tx.now, "name": name}
+                {"id": tx.ids.new("proj"), "created_at": tx.now, **values}
             )
         )
+
+    async def set_busy_policy(self, project_id: str, policy: BusyPolicy | None) -> Record:
+        """What holds from now on where a request has none of its own; None is the server's.
+
+        Raises NoSuch.
+        """
+        row = await self._db.write(partial(_set_policy, project_id=project_id, policy=policy))
+        log.info("busy_policy_set", extra={"project": project_id, "policy": policy})
+        return row
 
     async def projects(self) -> Sequence[Record]:
         """All, oldest first."""
@@ -196,6 +207,13 @@ class Keys:
         allowance = Allowance(row.id, limits, self._clock.monotonic)
         key = Key(row.id, row.project_id, row.scope, row.expires_at, allowance)
         self._good[row.sha256] = self._by_id[row.id] = key
+
+
+def _set_policy(tx: Tx, project_id: str, policy: BusyPolicy | None) -> Record:
+    row = tx.projects.by_id(project_id)
+    if row is None:
+        raise NoSuch("project", project_id)
+    return tx.projects.update(row.seq, {"busy_policy": policy})
 
 
 def _digest(secret: str) -> str:

@@ -10,9 +10,10 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from server import schemas
-from server.api.busy import HEADER, POLICIES, busy_policy
+from server.api.busy import HEADER, busy_policy
 from server.api.once import LONGEST_KEY, posting
 from server.api.respond import FILES
+from server.config import BUSY_POLICIES
 
 Json = dict[str, Any]
 
@@ -48,7 +49,7 @@ OPTIONAL: Final[dict[Any, Json]] = {
         "name": HEADER,
         "in": "header",
         "required": False,
-        "schema": {"type": "string", "enum": list(POLICIES)},
+        "schema": {"type": "string", "enum": list(BUSY_POLICIES)},
     },
 }
 KEY: Final = {

@@ -50,6 +50,7 @@ _api_key = core(tables.ApiKey)
 _file = core(tables.File)
 _kept = core(tables.Idempotency)
 _message = core(tables.Message)
+_project = core(tables.Project)
 _run = core(tables.Run)
 _removal = core(tables.IndexRemoval)
 _step = core(tables.Step)
@@ -225,8 +226,16 @@ _newest_run = (
     .where(_other_run.c.thread_id == bindparam("thread"))
     .scalar_subquery()
 )
+_policy_of_project = (
+    select(_project.c.busy_policy).where(_project.c.id == bindparam("project")).scalar_subquery()
+)
 THREAD_AND_RUN: Select[Any] = (
-    select(_thread.c.seq, _run.c.id.label("run_id"), _newest_run.label("newest_run"))
+    select(
+        _thread.c.seq,
+        _run.c.id.label("run_id"),
+        _newest_run.label("newest_run"),
+        _policy_of_project.label("busy_policy"),
+    )
     .select_from(_thread.outerjoin(_run, (_run.c.thread_id == _thread.c.id) & AT_WORK))
     .where(_thread.c.id == bindparam("thread"), _thread.c.project_id == bindparam("project"))
 )

@@ -267,9 +267,9 @@ class Threads(Labelled):
         return self._among(statements.THREADS_AMONG, "ids", thread_ids)
 
     def with_active_run(self, project: str, thread_id: str) -> Record | None:
-        """The thread's `seq`, `run_id` of its active run or None, and `newest_run`, 0 or its `seq`.
+        """The thread's `seq`, `run_id` of its active run or None, `newest_run`, 0 or its `seq`.
 
-        One query.
+        And the project's `busy_policy`, if it has one. One query.
         """
         wanted = {"thread": thread_id, "project": project}
         return self.connection.execute(statements.THREAD_AND_RUN, wanted).first()

@@ -66,7 +66,10 @@ def _owner(column: str) -> Any:
 
 
 class Project(SQLModel, table=True):
-    """Whose objects nobody else sees. `default` is everybody's for as long as there are no keys."""
+    """Whose objects nobody else sees. `default` is everybody's for as long as there are no keys.
+
+    `busy_policy` holds where a request has none of its own; None is the server's.
+    """
 
     __tablename__ = "project"
 
@@ -75,6 +78,7 @@ class Project(SQLModel, table=True):
 
     created_at: int
     name: str
+    busy_policy: str | None = None
 
 
 class ApiKey(SQLModel, table=True):

@@ -63,8 +63,9 @@ class Lifecycle:
     """Creates, claims, resumes, cancels and expires runs, and what waits for their ends.
 
     `expires_after` is in seconds. No run is created where `project_queue` of its project wait to be
-    begun, for a model or for their threads, or `queue` of all. `busy_policy` holds where a request
-    has none of its own; so many runs and messages as `busy_waiting` may wait in a thread.
+    begun, for a model or for their threads, or `queue` of all. `busy_policy` holds where neither a
+    request nor its project has one; so many runs and messages as `busy_waiting` may wait in a
+    thread.
     """
 
     def __init__(
@@ -330,7 +331,7 @@ class Lifecycle:
         refusal: Callable[[str, str], errors.InvalidRequest],
     ) -> Place:
         """Where in a thread something new is added; or its refusal, if the thread is busy."""
-        policy = busy or self._busy_policy
+        policy = busy or found.busy_policy or self._busy_policy
         active = tx.runs.by_id(found.run_id) if found.run_id is not None else None
         if active is not None and policy == "error":
             raise refusal(thread_id, active.id)
@@ -422,7 +423,7 @@ class Lifecycle:
 
 
 def _require(tx: Tx, project: str, thread_id: str) -> Record:
-    """A thread with its active run and its newest one."""
+    """A thread with its active run, its newest one, and its project's policy for busy threads."""
     found = tx.threads.with_active_run(project, thread_id)
     if found is None:
         raise errors.no_such("thread", thread_id)

@@ -77,13 +77,29 @@ def test_limits_of_a_key(assistants: Command) -> None:
 def test_projects_without_a_server(assistants: Command) -> None:
     """A new project is told by its id, under which keys can be made for it."""
     (project,) = assistants("projects", "create", "Our shop")
-    assert [line.split(maxsplit=1) for line in assistants("projects", "list")] == [
-        ["id", "name"],
-        ["default", "Default project"],
-        [project, "Our shop"],
+    assert [re.split(" {2,}", line) for line in assistants("projects", "list")] == [
+        ["id", "busy policy", "name"],
+        ["default", "server", "Default project"],
+        [project, "server", "Our shop"],
     ]
     assistants("keys", "create", "--project", project, "--scope", "runs")
     assert f"  {project}  runs  " in assistants("keys", "list")[1]
+
+
+def test_busy_policies_of_projects(assistants: Command) -> None:
+    """Given to a new project, and to those that there are; also the server's again."""
+
+    def policies() -> list[str]:
+        return [re.split(" {2,}", line)[1] for line in assistants("projects", "list")[1:]]
+
+    (project,) = assistants("projects", "create", "Our shop", "--busy-policy", "queue")
+    assert policies() == ["server", "queue"]
+    for policy in ("interrupt", "server"):
+        changed = assistants("projects", "set", project, "--busy-policy", policy)
+        assert changed == [f"{project} is changed."]
+        assert policies() == ["server", policy]
+    assistants("projects", "set", "default", "--busy-policy", "error")
+    assert policies() == ["error", "server"]
 
 
 def test_life_of_a_key_beside_a_server(server: ServerProcess) -> None:
@@ -106,6 +122,7 @@ def test_life_of_a_key_beside_a_server(server: ServerProcess) -> None:
     [
         (["keys", "create", "--project", "proj_x"], "there is no project proj_x"),
         (["keys", "revoke", "key_x"], "there is no key key_x"),
+        (["projects", "set", "proj_x", "--busy-policy", "queue"], "there is no project proj_x"),
         (["keys", "create", "--name", "x" * 300], "name: String should have at most 256"),
         (["keys", "create", "--tokens-per-minute", "-1"], "limits.tokens_per_minute: Input should"),
     ],

@@ -213,21 +213,24 @@ async def test_caller_of_another_project(db: Database, thread: Record) -> None:
 
 
 async def test_thread_with_active_run(db: Database, thread: Record) -> None:
-    """One look tells whether a thread exists and which run is active in it."""
+    """One look tells whether a thread exists, which run is active in it, and what holds then."""
 
     def unit(tx: Tx) -> None:
         empty = tx.threads.with_active_run(rows.PROJECT, thread.id)
         assert empty is not None
-        assert tuple(empty) == (thread.seq, None, 0)
+        assert tuple(empty) == (thread.seq, None, 0, None)
         rows.run(tx, thread.id, status="completed")
         waiting = rows.run(tx, thread.id, held=True)
         idle = tx.threads.with_active_run(rows.PROJECT, thread.id)
         assert idle is not None
-        assert tuple(idle) == (thread.seq, None, waiting.seq)
+        assert tuple(idle) == (thread.seq, None, waiting.seq, None)
         run = rows.run(tx, thread.id)
+        project = tx.projects.by_id(rows.PROJECT)
+        assert project is not None
+        tx.projects.update(project.seq, {"busy_policy": "queue"})
         busy = tx.threads.with_active_run(rows.PROJECT, thread.id)
         assert busy is not None
-        assert tuple(busy) == (thread.seq, run.id, run.seq)
+        assert tuple(busy) == (thread.seq, run.id, run.seq, "queue")
 
     await db.write(unit)
 

@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from server.administer import administer
 from server.engine.protocol import EngineError
-from server.engine.scripted import ScriptedEngine
+from server.engine.scripted import DEFAULT_ANSWER, ScriptedEngine
 from tests.covering import covers
 from tests.runs.gate import Gate
 from tests.runs.story import Json, Story, begin_story, granted, refusal, text_of, written
-from tests.support import DEADLINE, ManualClock, eventually, live_server, parse_events
+from tests.support import (
+    DEADLINE,
+    LiveServer,
+    ManualClock,
+    eventually,
+    live_server,
+    parse_events,
+)
+from tests.tenants import tenant
 
 HEADER = "X-Busy-Policy"
 MESSAGES = "POST /v1/threads/{thread_id}/messages"
@@ -283,6 +292,57 @@ async def test_by_setting(tmp_path: Path, engine: ScriptedEngine) -> None:
         engine.resume()
         for each in (run, waiting):
             assert (await story.settled(each))["status"] == "completed"
+
+
+async def set_policy(server: LiveServer, project: str, policy: str | None) -> None:
+    """As `assistants projects set` does."""
+    wanted = {"id": project, "busy_policy": policy}
+    await asyncio.to_thread(administer, server.settings, "projects.set", wanted)
+
+
+async def test_by_project(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """From the next request on it holds before the server's, and what a request says before it."""
+    async with (
+        live_server(tmp_path, engine, runs__busy_policy=INTERRUPT) as server,
+        begin_story(server, engine) as story,
+    ):
+        engine.says("one two", pause_after=1)
+        run = await story.paused()
+        await set_policy(server, "default", QUEUE)
+        waiting = await story.start()
+        granted(await story.say("More."))
+        assert "already has" in refusal(await story.create(busy="error"))
+        await set_policy(server, "default", "error")
+        assert "already has" in refusal(await story.create())
+        assert refusal(await story.say("Too much.")).startswith("Can't add messages to")
+        last = granted(await story.create(busy=QUEUE))
+        assert (await story.now(run))["status"] == "in_progress"
+        await set_policy(server, "default", None)
+        granted(await story.say("Stop."))
+        assert (await story.settled(run))["status"] == "cancelled"
+        for each in (waiting, last):
+            assert (await story.settled(each))["status"] == "completed"
+        answer = DEFAULT_ANSWER
+        assert (await texts(story))[1:] == ["one", answer, "More.", answer, "Stop."]
+
+
+async def test_of_another_project(tmp_path: Path) -> None:
+    """Each has its own policy, or the server's."""
+    engine = ScriptedEngine(slots=2)
+    async with (
+        live_server(tmp_path, engine) as server,
+        tenant(server) as patient,
+        tenant(server) as other,
+    ):
+        await set_policy(server, patient.project, QUEUE)
+        for _ in range(2):
+            engine.says("one two", pause_after=1)
+        waited_for, refused_for = [granted(await owner.queue()) for owner in (patient, other)]
+        waiting = granted(await patient.follow(waited_for))
+        assert waiting["expires_at"] is None
+        assert "already has" in refusal(await other.follow(refused_for))
+        engine.resume()
+        await eventually(lambda: patient.status(waiting), lambda status: status == "completed")
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from server.access.keys import DEFAULT_PROJECT
+from server.config import BUSY_POLICIES, BusyPolicy
 from server.engine.scripted import ScriptedEngine
 from server.runs.state import TERMINAL, TRANSITIONS
 from tests.runs.story import HELLO, Json, Story, begin_story, calls_of, text_of, written
@@ -41,6 +43,7 @@ class Client:
             self._submit,
             self._cancel,
             self._say,
+            self._change_its_mind,
             self._pass_time,
             self._read_a_little,
         ]
@@ -88,8 +91,13 @@ class Client:
             self.said.append((story, answer.json()))
         return answer.status_code
 
-    def _policy(self) -> str:
-        return self._random.choice(["error", "queue", "queue", "interrupt"])
+    def _policy(self) -> BusyPolicy | None:
+        return self._random.choice(["error", "queue", "queue", "interrupt", None, None])
+
+    async def _change_its_mind(self, story: Story) -> int:
+        policy: BusyPolicy | None = self._random.choice([*BUSY_POLICIES, None])
+        await story.server.services.keys.set_busy_policy(DEFAULT_PROJECT, policy)
+        return 200
 
     async def _pass_time(self, story: Story) -> int:
         self._clock.advance(self._random.choice([1, 100, 400]))
