@@ -73,7 +73,7 @@ class ObedientSandbox:
     ) -> Result:
         folder = self._folders[session]
         names = "Files: " + ", ".join([*(file.name for file in files), *folder])
-        result = Result([], [], None)
+        result = Result([], [], None, None)
         for order, _, rest in (line.partition(" ") for line in code.splitlines()):
             match order:
                 case "print":
