@@ -49,13 +49,13 @@ def _cancel_of(peer: Peer) -> Cancel:
 
 
 async def _cancel_ours(port: int, exchange: Exchange) -> float:
-    run = _run_in(exchange)
+    run = run_in(exchange)
     begun = time.perf_counter()
     await post(port, f"/v1/threads/{run['thread_id']}/runs/{run['id']}/cancel", {})
     return await exchange.sight(CANCELLED) - begun
 
 
-def _run_in(exchange: Exchange) -> dict[str, str]:
+def run_in(exchange: Exchange) -> dict[str, str]:
     """The run that a stream is of."""
     for event in exchange.events():
         if event.name == "thread.run.created":

@@ -178,6 +178,13 @@ async def post(port: int, path: str, body: object) -> dict[str, object]:
     return made
 
 
+async def gauge(port: int, name: str) -> float:
+    """What the metrics page says of one figure."""
+    page = (await fetch(port, request("GET", "/metrics"))).body.decode()
+    lines = (line.rpartition(" ") for line in page.splitlines())
+    return next(float(value) for found, _, value in lines if found == f"assistants_{name}")
+
+
 def _event(at: float, block: bytes) -> Event:
     fields = dict(line.partition(b":")[::2] for line in block.split(b"\n"))
     name = fields.get(b"event", b"").strip().decode()

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 Headers = "Host: x\r\nOpenAI-Beta: assistants=v2\r\nContent-Type: application/json\r\n"
 
 
-def request(method: str, path: str, body: bytes = b"") -> bytes:
+def request(method: str, path: str, body: bytes = b"", *, key: str = "") -> bytes:
     """One request, as it goes on the wire."""
-    head = f"{method} {path} HTTP/1.1\r\n{Headers}Content-Length: {len(body)}\r\n\r\n"
+    caller = f"Authorization: Bearer {key}\r\n" if key else ""
+    head = f"{method} {path} HTTP/1.1\r\n{Headers}{caller}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 

@@ -33,7 +33,7 @@ def tables(samples: Samples, goals: Sequence[Goal]) -> str:
     lines: list[str] = []
     for cases in _alike(samples):
         lines += [*_table(samples, cases), ""]
-    return "\n".join([*lines, *_goals(goals), ""])
+    return "\n".join([*lines, *verdicts(goals), ""])
 
 
 def write_json(
@@ -104,7 +104,8 @@ def spread(found: Interval, form: str, factor: float = 1.0) -> str:
     return median if low == high else f"{median} ({low} – {high})"
 
 
-def _goals(goals: Iterable[Goal]) -> Iterator[str]:
+def verdicts(goals: Iterable[Goal]) -> Iterator[str]:
+    """What was wanted, and what came of it."""
     yield row("goal", "measured", "wanted", "")
     yield row("---", "---", "---", "---")
     for goal in goals:

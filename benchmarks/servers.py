@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +68,24 @@ def our_server(loading: Loading, data: Path, **engine: int) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "server.cli", "serve", "--port", str(port)]
     command += ["--model", str(loading.model), "--data-dir", str(data)]
+    with serving(command, environment, port, "/readyz") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def bundled_server(data: Path, settings: Mapping[str, object]) -> Iterator[Server]:
+    """This project's server with the bundled model, as it comes but for these settings.
+
+    They are named as in the environment, without the prefix: `RUNS__QUEUE`.
+    """
+    environment = {
+        **environment_without_settings(),
+        **{f"ASSISTANTS_{name}": str(value) for name, value in settings.items()},
+        "ASSISTANTS_LOGGING__LEVEL": "warning",
+    }
+    port = free_port()
+    command = [sys.executable, "-m", "server.cli", "serve", "--port", str(port)]
+    command += ["--data-dir", str(data)]
     with serving(command, environment, port, "/readyz") as server:
         yield server
 
