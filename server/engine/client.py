@@ -278,6 +278,7 @@ class WorkerEngine:
         if self._worker is not None:
             await self._worker.stop()
             self._worker = None
+            self._stats.lose_process()
         forgotten, self._forgotten = self._forgotten, set()
         if forgotten and self._cache is not None and self._loaded is not None:
             own = self._cache / self._loaded.info.fingerprint
@@ -332,7 +333,7 @@ class WorkerEngine:
 
     def _mourn(self, error: EngineCrashed) -> None:
         """Fail what the dead worker was decoding; questions fail when they were asked twice."""
-        self._stats.live = self._stats.waiting = 0
+        self._stats.lose_process()
         for number, generation in list(self._generations.items()):
             if generation.sent:
                 del self._generations[number]

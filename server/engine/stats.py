@@ -32,6 +32,10 @@ class EngineStats:
     )
     last_step_seconds: float = _stat("The last decode step.")
 
+    def lose_process(self) -> None:
+        """What its process held is gone with it; what it has written stays."""
+        self.live = self.waiting = self.cells = self.saved_bytes = 0
+
     def by_name(self) -> dict[str, float]:
         """Its values, by the names of `TEXTS`."""
         return {_name(each.name): getattr(self, each.name) for each in fields(self)}

@@ -104,11 +104,14 @@ async def begin(engine: WorkerEngine) -> None:
 
 async def test_a_killed_worker_fails_its_calls_and_comes_back(engine: WorkerEngine) -> None:
     """The live generation raises EngineCrashed; the next one waits for the new worker."""
+    await ask(engine, "Hello!")
+    assert engine.stats.cells > 0
     reader = await call_a_frozen_worker(engine)
     pid = await kill(engine)
     with pytest.raises(EngineCrashed, match="SIGKILL"):
         await reader
     assert engine.trouble == "The model's worker died: SIGKILL."
+    assert (engine.stats.live, engine.stats.cells) == (0, 0)
     assert (await ask(engine, "Hello!")).end.reason == "stop"
     assert engine.trouble is None
     assert engine.pid not in (None, pid)
@@ -365,9 +368,12 @@ async def test_stop_ends_the_worker_and_the_calls(model_path: Path) -> None:
     await engine.start()
     pid = engine.pid
     assert pid is not None
+    await ask(engine, "Hello!")
     reader = asyncio.create_task(read(engine.generate(endless([1, 2, 3]))))
     await asyncio.sleep(0)
+    assert engine.stats.cells > 0
     await engine.stop()
+    assert engine.stats.cells == engine.stats.saved_bytes == 0
     with pytest.raises(EngineUnavailable, match="stopped"):
         await reader
     with pytest.raises(ProcessLookupError):
