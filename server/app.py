@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
@@ -23,6 +22,7 @@ from server import __version__, control
 from server.access.administration import verbs_of
 from server.access.keys import Keys
 from server.access.limits import Limits
+from server.access.loopback import is_loopback
 from server.api import (
     assistants,
     chat_completions,
@@ -124,6 +124,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     limits = settings.limits
     app.state.body_limits = BodyLimits(limits.body_bytes, limits.json_depth, limits.body_timeout)
     app.state.refusals = Refusals()
+    app.state.allow_open = settings.server.allow_open
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # including it would match each URL twice
     describe(app)
@@ -301,19 +302,12 @@ async def _listen_to_operator(
 
 
 def _refuse_open_door(where: ServerSettings, keys: Keys) -> None:
-    if not (keys.required or where.allow_open or _is_loopback(where.host)):
+    if not (keys.required or where.allow_open or is_loopback(where.host)):
         raise OpenDoor(
             f"{where.host} can be reached from other machines, and no API key protects this "
             "server. Make one with `assistants keys create`, or set server.allow_open = true to "
             "serve everybody who can reach it."
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def open_traces(settings: TracesSettings) -> Traces:

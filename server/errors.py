@@ -123,6 +123,17 @@ def missing_scope(scope: str) -> Forbidden:
     )
 
 
+def not_from_here(header: str) -> Forbidden:
+    """The header, Host or Origin, names something else than the machine that the server is on."""
+    return Forbidden(
+        "This server has no API keys, so it is for this machine alone: the "
+        f"{header} header of a request has to name localhost or a loopback address. Make a key "
+        "with `assistants keys create` and send it, or set server.allow_open = true to serve "
+        "everybody who can reach this server.",
+        code=f"{header.lower()}_not_allowed",
+    )
+
+
 def rate_limit_reached(
     whose: str, kind: RateKind, most: int, used: int, seconds: float, wait: str
 ) -> TooMany:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from server import errors
 from server.access.keys import DEFAULT_PROJECT, Key, Keys
 from server.access.limits import Allowance
+from server.access.loopback import is_from_this_machine, is_to_this_machine
 from server.access.scopes import allows, needed
 from server.clock import Clock
 from server.config import FilesSettings, StreamsSettings
@@ -94,6 +95,8 @@ def _caller(request: Request) -> CallerIdentity:
     """For as long as there are no keys everybody is the local project, whatever key he sends."""
     keys: Keys = request.app.state.services.keys
     if not keys.required:
+        if not request.app.state.allow_open:
+            _require_this_machine(request)
         return CallerIdentity(DEFAULT_PROJECT, keys.without)
     secret = _secret_of(request.headers.get("authorization", ""))
     if not secret:
@@ -105,6 +108,15 @@ def _caller(request: Request) -> CallerIdentity:
     _require_match(request.headers.get("openai-project"), key.project, "project")
     _require_scope(request, key)
     return CallerIdentity(key.project, key.allowance)
+
+
+def _require_this_machine(request: Request) -> None:
+    """No page of another site may call, by its own origin or by a name that leads here."""
+    host, origin = request.headers.get("host"), request.headers.get("origin")
+    if host is not None and not is_to_this_machine(host):
+        raise errors.not_from_here("Host")
+    if origin is not None and not is_from_this_machine(origin):
+        raise errors.not_from_here("Origin")
 
 
 def _secret_of(header: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from pathlib import Path
 
@@ -200,6 +201,71 @@ async def test_open_server_ignores_what_was_meant_for_the_hosted_one(
     headers = {"OpenAI-Project": "proj_x", "OpenAI-Organization": "org-x"}
     answer = await http.get("/v1/models", headers=headers)
     assert (answer.status_code, answer.headers["openai-project"]) == (200, DEFAULT_PROJECT)
+
+
+ELSEWHERE = [
+    ("Host", "evil.example"),
+    ("Host", "evil.example:8000"),
+    ("Origin", "http://evil.example"),
+    ("Origin", "null"),
+]
+
+
+async def test_no_page_of_another_site_can_call(http: httpx.AsyncClient) -> None:
+    """Without keys, each route but the open ones, by a name that leads here or from its origin."""
+    for method, _, path in (route.partition(" ") for route, _ in routes()):
+        for name, value in ELSEWHERE:
+            answer = await http.request(method, path, headers={name: value})
+            assert answer.status_code == (200 if path in OPEN else 403), (method, path, name)
+
+
+async def test_what_a_browser_sends_without_asking_is_not_taken(http: httpx.AsyncClient) -> None:
+    """A page's form or text, for which no preflight is made; the answer says what to do."""
+    as_text = {"Content-Type": "text/plain", "Origin": "https://evil.example"}
+    answer = await http.post("/v1/threads", content=b"{}", headers=as_text)
+    refused(
+        answer,
+        "This server has no API keys, so it is for this machine alone: the Origin header of a "
+        "request has to name localhost or a loopback address. Make a key with `assistants keys "
+        "create` and send it, or set server.allow_open = true to serve everybody who can reach "
+        "this server.",
+        None,
+        "origin_not_allowed",
+        403,
+    )
+    form = {"files": {"file": ("a.txt", b"x")}, "data": {"purpose": "assistants"}}
+    answer = await http.post("/v1/files", **form, headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "host_not_allowed")
+    assert (await http.get("/v1/threads")).json()["data"] == []
+    assert (await http.get("/v1/files")).json()["data"] == []
+
+
+async def test_pages_of_this_machine_can_call(server: LiveServer, http: httpx.AsyncClient) -> None:
+    """From whatever port; and a client that says no Host, as HTTP/1.0 has it."""
+    port = httpx.URL(server.url).port
+    for host in (f"localhost:{port}", f"[::1]:{port}", "app.localhost"):
+        headers = {"Host": host, "Origin": "http://localhost:3000"}
+        assert (await http.get("/v1/models", headers=headers)).status_code == 200
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /v1/models HTTP/1.0\r\n\r\n")
+    assert (await reader.readline()).split()[1] == b"200"
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_who_has_a_key_calls_from_anywhere(http: httpx.AsyncClient, secret: str) -> None:
+    """No page of another site knows it."""
+    for name, value in ELSEWHERE:
+        with_key = bearing(secret, **{name: value})
+        assert (await http.get("/v1/models", headers={name: value})).status_code == 401
+        assert (await http.get("/v1/models", headers=with_key)).status_code == 200
+
+
+async def test_a_server_for_everybody(tmp_path: Path) -> None:
+    """One that is told to be open asks nobody where he comes from."""
+    async with live_server(tmp_path, server__allow_open=True) as server, server.http() as http:
+        for name, value in ELSEWHERE:
+            assert (await http.get("/v1/models", headers={name: value})).status_code == 200
 
 
 ALL = [tuple(route.split(" ")) for route, _ in routes() if " /v1/" in route]
