@@ -233,11 +233,17 @@ def _when(seconds: int) -> str:
 
 
 def _print_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    rows = [head, *lines]
+    rows = [head, *([_printable(cell) for cell in line] for line in lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
+
+
+def _printable(text: str) -> str:
+    """A name may hold what would end its line, or tell the terminal what to do."""
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
 
 
 def _seconds(text: str) -> int:

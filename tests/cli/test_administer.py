@@ -102,6 +102,17 @@ def test_busy_policies_of_projects(assistants: Command) -> None:
     assert policies() == ["error", "server"]
 
 
+def test_names_that_are_no_text(assistants: Command) -> None:
+    """What a terminal would obey, and what would end a line or turn it around, is escaped."""
+    name = "über\n\x1b[2J\r\t\x00\x9b\u202e 日本"
+    shown = r"über\n\x1b[2J\r\t\x00\x9b\u202e 日本"
+    assistants("keys", "create", "--name", name)
+    assistants("projects", "create", name)
+    for what in ("keys", "projects"):
+        *_, line = assistants(what, "list")
+        assert line.endswith(f"  {shown}")
+
+
 def test_life_of_a_key_beside_a_server(server: ServerProcess) -> None:
     """The server knows of each change before the command ends."""
     assert status(server, "anything") == 200
