@@ -1,7 +1,8 @@
 """What a key may do, by the names that OpenAI has for it: `api.<resource>.read` and `.write`.
 
-A `read` key reads. A `runs` key does everything to threads, their messages and runs, and else reads
-what an application shows of them: models, and files by their ids. A `metrics` key has the metrics,
+A `read` key reads. A `runs` key does everything to threads, their messages and runs, with the
+vector stores that come of making them, and else reads what an application shows of them: models,
+and files by their ids. A `metrics` key has the metrics,
 which tell of all projects and so are no project's.
 """
 

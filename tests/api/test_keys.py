@@ -14,7 +14,7 @@ from server.access.keys import DEFAULT_PROJECT, NewKey
 from server.access.scopes import SCOPES, Scope, allows, needed
 from server.app import OpenDoor, running
 from server.engine.scripted import ScriptedEngine
-from tests.api.wire import refused
+from tests.api.wire import HELLO, answer_of, error_of, refused
 from tests.covering import routes
 from tests.support import LiveServer, ManualClock, live_server, settings_for
 
@@ -307,6 +307,38 @@ def test_what_scopes_have() -> None:
         "GET /v1/files/{file_id}/content",
     }
     assert may["metrics"] == set()
+
+
+async def test_a_runs_key_makes_the_store_of_a_thread(
+    server: LiveServer, http: httpx.AsyncClient
+) -> None:
+    """As a part of the thread, of files of its project; by itself it makes and sees none."""
+    maker = bearing(await key(server))
+    runs = bearing(await key(server, scope="runs"))
+    other = (await server.services.keys.create_project("Theirs")).id
+    theirs = bearing(await key(server, project=other))
+    form = {"files": {"file": ("a.txt", b"Words.")}, "data": {"purpose": "assistants"}}
+    ours, foreign = [
+        answer_of(await http.post("/v1/files", **form, headers=whose))["id"]
+        for whose in (maker, theirs)
+    ]
+    model = {"model": "gpt-4o"}
+    assistant = answer_of(await http.post("/v1/assistants", json=model, headers=maker))["id"]
+
+    async def made(path: str, file_id: str, **more: str) -> httpx.Response:
+        store = {"file_search": {"vector_stores": [{"file_ids": [file_id]}]}}
+        thread = {"messages": [HELLO], "tool_resources": store}
+        body = {"thread": thread, **more} if more else thread
+        return await http.post(path, json=body, headers=runs)
+
+    for path, more in (("/v1/threads", {}), ("/v1/threads/runs", {"assistant_id": assistant})):
+        answer_of(await made(path, ours, **more))
+        assert error_of(await made(path, foreign, **more), 404)["message"].endswith(foreign)
+    stores = answer_of(await http.get("/v1/vector_stores", headers=maker))["data"]
+    assert [store["file_counts"]["total"] for store in stores] == [1, 1]
+    url = f"/v1/vector_stores/{stores[0]['id']}"
+    for method, path in (("POST", "/v1/vector_stores"), ("GET", url), ("POST", url)):
+        assert (await http.request(method, path, headers=runs)).status_code == 403
 
 
 async def test_nothing_of_a_key_is_logged(
