@@ -335,14 +335,24 @@ class Lifecycle:
         active = tx.runs.by_id(found.run_id) if found.run_id is not None else None
         if active is not None and policy == "error":
             raise refusal(thread_id, active.id)
-        if active is not None and policy == "interrupt" and active.status != "cancelling":
-            self.cancel(tx, project, thread_id, active.id)
+        if active is not None and policy == "interrupt":
+            self._interrupt(tx, project, active)
             active = tx.runs.active_in_thread(thread_id)
         if active is not None:
             waiting = len(tx.runs.held(thread_id)) + len(tx.messages.held(thread_id))
             if waiting >= self._busy_waiting:
                 raise errors.too_many_wait(thread_id, waiting)
         return Place(found.newest_run, held=active is not None)
+
+    def _interrupt(self, tx: Tx, project: str, active: Record) -> None:
+        """Cancel the active run; if that was done before, the one that would follow it now.
+
+        So it makes no difference how long a cancelled run takes to end.
+        """
+        if active.status != "cancelling":
+            self.cancel(tx, project, active.thread_id, active.id)
+        elif following := tx.runs.held(active.thread_id):
+            self.cancel(tx, project, active.thread_id, following[0].id)
 
     def _insert(
         self,

@@ -184,6 +184,32 @@ async def test_interrupted_where_nobody_works(story: Story) -> None:
     assert (await story.settled(other))["status"] == "completed"
 
 
+async def test_interrupted_twice(busy: tuple[Story, Json]) -> None:
+    """What has interrupted a run is interrupted itself, while it answers."""
+    story, run = busy
+    story.engine.paused.clear()
+    story.engine.says("two", pause_after=0)
+    second = granted(await story.create(busy=INTERRUPT))
+    await asyncio.wait_for(story.engine.paused.wait(), DEADLINE)
+    await story.settled(run)
+    third = granted(await story.create(busy=INTERRUPT))
+    ends = [(await story.settled(each))["status"] for each in (run, second, third)]
+    assert ends == ["cancelled", "cancelled", "completed"]
+
+
+async def test_interrupted_twice_at_once(busy: tuple[Story, Json]) -> None:
+    """The same where the first run has still to end."""
+    story, run = busy
+    with Gate("run.cancelling") as gate:
+        one = asyncio.create_task(story.create(busy=INTERRUPT))
+        await gate.reached.wait()
+        two = asyncio.create_task(story.create(busy=INTERRUPT))
+        await gate.open()
+        second, third = granted(await one), granted(await two)
+    ends = [(await story.settled(each))["status"] for each in (run, second, third)]
+    assert ends == ["cancelled", "cancelled", "completed"]
+
+
 async def test_what_interrupts_goes_behind_what_waits(busy: tuple[Story, Json]) -> None:
     """It ends the active run only."""
     story, run = busy
