@@ -356,6 +356,7 @@ class WorkerEngine:
         self._answers += 1
         if isinstance(message, Embedded):
             self._pace = message.pace
+            self._stats.prompt_tokens += message.tokens
         if question := self._questions.get(message.number):
             question.hear(message)
 

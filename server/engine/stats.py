@@ -20,7 +20,7 @@ class EngineStats:
     live: int = _stat("Sequences that are being decoded.")
     waiting: int = _stat("Requests that wait for a sequence.")
     steps: int = _stat("Decode steps.", grows=True)
-    prompt_tokens: int = _stat("Tokens of prompts.", grows=True)
+    prompt_tokens: int = _stat("Tokens of prompts, and of texts for vectors or scores.", grows=True)
     generated_tokens: int = _stat("Tokens that were generated.", grows=True)
     cached_tokens: int = _stat("Of the prompts' tokens, those that were in the cache.", grows=True)
     cells: int = _stat("Cells of the context that hold a token, live or idle.")

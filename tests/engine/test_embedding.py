@@ -149,10 +149,12 @@ async def test_the_same_text_has_the_same_vector_in_any_company(engine: WorkerEn
 @pytest.mark.asyncio(loop_scope="module")
 async def test_tokens_are_counted_with_those_around_a_text(engine: WorkerEngine) -> None:
     """The model's own start and end; ids that are given are taken as they are."""
+    before = engine.stats.prompt_tokens
     words = await engine.embed(["hello world"])
     assert words.tokens == 4
     given = await engine.embed([[2, 5, 6, 3]])
     assert given.tokens == 4
+    assert engine.stats.prompt_tokens == before + 8
     assert given.vectors[0] @ words.vectors[0] == pytest.approx(1, abs=1e-5)
 
 
