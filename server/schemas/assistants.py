@@ -85,6 +85,9 @@ class CreateAssistant(AssistantFields):
 class ModifyAssistant(AssistantFields):
     """The body of `POST /assistants/{assistant_id}`: a key that is absent changes nothing."""
 
+    # A client that is generated from the document would send what it says is the default.
+    model: Annotated[str, Field(json_schema_extra=lambda schema: schema.pop("default", None))] = ""
+
     def changes(self, current: AssistantRow) -> JsonObject:
         """The columns to set. Null gives back the default; resources are replaced tool by tool."""
         stored = self.stored()

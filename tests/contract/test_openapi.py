@@ -255,6 +255,12 @@ def test_requests_can_have_all_that_they_could() -> None:
     assert used >= {*BEYOND, *BEYOND_IN_CHAT}
 
 
+def test_a_modification_leaves_the_model_as_it_is() -> None:
+    """The document states no default, which a generated client would send with each one."""
+    fields = body_schema(OURS["POST /assistants/{assistant_id}"])["properties"]
+    assert "default" not in fields["model"]
+
+
 @needs_specification
 def test_answers_have_all_that_they_had() -> None:
     """Keys and values; limits of answers bind nobody."""
