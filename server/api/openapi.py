@@ -36,7 +36,7 @@ BETA_HEADER: Final = {
     "name": "OpenAI-Beta",
     "in": "header",
     "required": True,
-    "schema": {"type": "string", "const": "assistants=v2"},
+    "schema": {"type": "string", "enum": ["assistants=v2"]},
 }
 OPTIONAL: Final[dict[Any, Json]] = {
     posting: {

@@ -225,14 +225,16 @@ ChunkingStrategy = Annotated[
 ]
 
 
-AUTO_CHUNKING = AutoChunkingStrategy(type="auto")
+def auto_chunking() -> AutoChunkingStrategy:
+    """What is done where nothing is said; the published document states no default."""
+    return AutoChunkingStrategy(type="auto")
 
 
 class NewVectorStore(Given):
     """A vector store to be made along with the object that names it."""
 
     file_ids: Annotated[list[str], Field(max_length=100_000_000, fail_fast=True)] = []
-    chunking_strategy: ChunkingStrategy = AUTO_CHUNKING
+    chunking_strategy: ChunkingStrategy = Field(default_factory=auto_chunking)
     metadata: Metadata | None = None
 
 

@@ -28,7 +28,7 @@ from server.schemas.common import (
     member_of,
     one_of,
 )
-from server.schemas.tools import AUTO_CHUNKING, ChunkingStrategy, StaticChunkingStrategy
+from server.schemas.tools import ChunkingStrategy, StaticChunkingStrategy, auto_chunking
 
 LONGEST_TEXT = 512
 MOST_FILTERS = 100
@@ -86,7 +86,7 @@ class CreateVectorStore(Given):
     name: str | None = None
     description: str | None = None
     expires_after: StoreExpiry | None = None
-    chunking_strategy: ChunkingStrategy = AUTO_CHUNKING
+    chunking_strategy: ChunkingStrategy = Field(default_factory=auto_chunking)
     metadata: Metadata | None = None
 
 
@@ -102,7 +102,7 @@ class CreateVectorStoreFile(Given):
     """The body of `POST /vector_stores/{vector_store_id}/files`, and a file of a batch."""
 
     file_id: str
-    chunking_strategy: ChunkingStrategy = AUTO_CHUNKING
+    chunking_strategy: ChunkingStrategy = Field(default_factory=auto_chunking)
     attributes: Attributes | None = None
 
 
@@ -125,7 +125,7 @@ class CreateFileBatch(Given):
         list[CreateVectorStoreFile],
         Field(min_length=1, max_length=2000, fail_fast=True, default_factory=list),
     ]
-    chunking_strategy: ChunkingStrategy = AUTO_CHUNKING
+    chunking_strategy: ChunkingStrategy = Field(default_factory=auto_chunking)
     attributes: Attributes | None = None
 
     @model_validator(mode="after")

@@ -12,11 +12,13 @@ import pytest
 from server import schemas
 from server.db.database import Tx
 from server.db.stores import Record
-from server.schemas.tools import AUTO_CHUNKING as AUTO
+from server.schemas.tools import auto_chunking
 from server.search.extraction import Document, Extractor, NotExtracted
 from server.vector_stores import rows
 from tests.files.conftest import add
 from tests.support import LiveServer, ManualClock, eventually, live_server
+
+AUTO = auto_chunking()
 
 
 class Script:
