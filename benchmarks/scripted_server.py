@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from server.app import create_app, listen, running, serve, stop_on_signals
+from server.app import Entrance, create_app, listen, running, stop_on_signals
 from server.config import load_settings
 from server.engine.protocol import Finished, Request, Tokens
 from server.engine.scripted import ScriptedEngine
@@ -63,10 +63,14 @@ async def main(options: argparse.Namespace) -> None:
     engine = PacedEngine(options.slots, options.pieces, options.interval)
     stop = asyncio.Event()
     with listen("127.0.0.1", options.port, settings.streams.send_buffer) as listener:
-        async with running(settings, {settings.models.default: engine}) as services:
+        engines = {settings.models.default: engine}
+        async with (
+            Entrance(listener, settings.streams) as entrance,
+            running(settings, engines) as services,
+        ):
             stop_on_signals(stop)
             print(listener.getsockname()[1], flush=True)
-            await serve(create_app(services, settings), listener, stop, grace=0.0)
+            await entrance.serve(create_app(services, settings), stop, grace=0.0)
 
 
 if __name__ == "__main__":

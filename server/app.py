@@ -1,5 +1,6 @@
 """The application, composed in one place: services out of settings, routes over services, serving.
 
+From the moment that the port is bound something answers: while the services start, that they do.
 Shutdown is ours: on SIGTERM `/readyz` turns 503, running turns may finish, the rest is queued
 again, the streams get their last events, and only then does the HTTP server stop.
 """
@@ -11,12 +12,14 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
+from typing import Self
 
 import uvicorn
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import __version__, control
 from server.access.administration import verbs_of
@@ -43,6 +46,7 @@ from server.api.deps import Services
 from server.api.errors import handle_errors
 from server.api.openapi import describe
 from server.api.refusals import Refusals
+from server.api.starting import Starting
 from server.api.stuck import impatient
 from server.catalog import (
     build_catalog,
@@ -55,7 +59,14 @@ from server.catalog import (
     preload,
 )
 from server.clock import Clock, SystemClock
-from server.config import NGRAMS, LimitsSettings, ServerSettings, Settings, TracesSettings
+from server.config import (
+    NGRAMS,
+    LimitsSettings,
+    ServerSettings,
+    Settings,
+    StreamsSettings,
+    TracesSettings,
+)
 from server.db.database import Database
 from server.db.folder import DataFolder
 from server.db.kept_answers import KeptAnswers
@@ -361,11 +372,19 @@ class HttpServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, stuck_after: float) -> None:
         config.http = impatient(stuck_after)
         super().__init__(config)
+        self.accepting = asyncio.Event()
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
         self.should_exit = True
         self._stopped.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """`accepting` is set also where this fails, since nobody should wait for it then."""
+        try:
+            await super().startup(sockets)
+        finally:
+            self.accepting.set()
 
     async def main_loop(self) -> None:
         """Renew the answers' `date` each second."""
@@ -379,31 +398,59 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-async def serve(app: FastAPI, listener: socket.socket, stop: asyncio.Event, grace: float) -> None:
-    """Answer on the socket until `stop` is set, then stop in order."""
-    AppStatus.enable_automatic_graceful_drain = False  # streams end when their runs were drained
-    services: Services = app.state.services
-    server = HttpServer(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=5,
-        ),
-        services.streams.stuck_after,
-    )
-    answering = asyncio.create_task(server.serve(sockets=[listener]))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    app.state.ready = False
-    await asyncio.gather(services.executor.stop(grace), services.completions.stop(grace))
-    server.stop()
-    await answering
+class Entrance:
+    """Answers on a listening socket: that the server starts, then as the application it is given.
+
+    Both have the same connections, so that none is lost in between.
+    """
+
+    def __init__(self, listener: socket.socket, streams: StreamsSettings) -> None:
+        # Streams end when their runs were drained.
+        AppStatus.enable_automatic_graceful_drain = False
+        starting = Starting()
+        self._app: ASGIApp = starting
+        self._refusals = starting.refusals
+        self._http = HttpServer(
+            uvicorn.Config(
+                self._answer,
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=5,
+            ),
+            streams.stuck_after,
+        )
+        self._answering = asyncio.create_task(self._http.serve(sockets=[listener]))
+
+    async def __aenter__(self) -> Self:
+        await self._http.accepting.wait()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    async def serve(self, app: FastAPI, stop: asyncio.Event, grace: float) -> None:
+        """Answer as the application until `stop` is set, then stop in order."""
+        app.state.refusals = self._refusals
+        self._app = app
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({self._answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        app.state.ready = False
+        services: Services = app.state.services
+        await asyncio.gather(services.executor.stop(grace), services.completions.stop(grace))
+        await self._close()
+
+    async def _close(self) -> None:
+        self._http.stop()
+        await self._answering
+
+    def _answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self._app(scope, receive, send)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DatabaseError
 from server import __version__, failpoints, logs
 from server.administer import add_commands, keys_command, projects_command
 from server.api.deps import Services
-from server.app import OpenDoor, create_app, listen, running, serve, stop_on_signals
+from server.app import Entrance, OpenDoor, create_app, listen, running, stop_on_signals
 from server.backup import About, NoBackup, back_up, restore
 from server.catalog import (
     ModelProblem,
@@ -215,11 +215,12 @@ async def _serve(settings: Settings, engines: dict[str, Engine]) -> None:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
         _give_up_on_signals()
+        entrance = await stack.enter_async_context(Entrance(listener, settings.streams))
         services = await _start(stack, settings, engines)
         stop_on_signals(stop)
         app = create_app(services, settings)
         print(banner(settings, engines, services, _url(listener)), flush=True)
-        await serve(app, listener, stop, settings.server.shutdown_grace)
+        await entrance.serve(app, stop, settings.server.shutdown_grace)
     log.info("stopped")
 
 

@@ -77,7 +77,7 @@ async def liveness(server: Server) -> Response:
 @router.get(
     "/readyz",
     operation_id="readiness",
-    responses={200: TOLD, 503: {"description": "Not ready, or stopping", **TOLD}},
+    responses={200: TOLD, 503: {"description": "Starting, not ready, or stopping", **TOLD}},
 )
 @router.head("/readyz", include_in_schema=False)
 async def readiness(request: Request, server: Server) -> Response:

@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -24,6 +25,7 @@ from tests.process import (
     COMMAND,
     MODEL,
     PATIENCE,
+    READY,
     ROOT,
     ServerProcess,
     environment,
@@ -102,14 +104,33 @@ def test_stopping(tmp_path: Path, number: signal.Signals) -> None:
     assert "Traceback" not in server.log.read_text()
 
 
+def test_probed_while_it_starts(tmp_path: Path) -> None:
+    """The port answers before the server can work; here it waits for its database."""
+    (tmp_path / "data").mkdir()
+    database = tmp_path / "data" / "assistants.db"
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        process, port = _starting(tmp_path)
+        with process:
+            _until_it_listens(port)
+            url = f"http://127.0.0.1:{port}"
+            assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+            ready = httpx.get(f"{url}/readyz", trust_env=False)
+            assert (ready.status_code, ready.json()) == (503, {"status": "starting"})
+            other.execute("ROLLBACK")
+            assert process.stdout is not None
+            assert any(line.startswith(READY) for line in process.stdout)
+            assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 0
+    assert "Traceback" not in said
+
+
 def test_stopping_while_it_loads(tmp_path: Path) -> None:
     """A signal during the start ends it at once, without a traceback."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = (*COMMAND, "serve", "--port", str(port), "--model", str(MODEL))
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
-    ) as process:
+    process, port = _starting(tmp_path)
+    with process:
         _until_it_listens(port)
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=PATIENCE)[1]
@@ -160,6 +181,18 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
     assert [message.status for message in messages] == ["completed", "incomplete", "completed"]
     assert messages[1].incomplete_details.reason == "run_failed"
     assert messages[2].content[0].text.value.strip()
+
+
+def _starting(folder: Path) -> tuple[subprocess.Popen[str], int]:
+    """`assistants serve`, and the port that it will listen on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = (*COMMAND, "serve", "--port", str(port), "--model", str(MODEL))
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=pipe, stderr=pipe, text=True
+    )
+    return process, port
 
 
 def _until_it_listens(port: int) -> None:

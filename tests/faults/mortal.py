@@ -17,7 +17,7 @@ from typing import Any
 import uvloop
 
 from server import failpoints
-from server.app import create_app, listen, running, serve, stop_on_signals
+from server.app import Entrance, create_app, listen, running, stop_on_signals
 from server.config import load_settings
 from server.search import store
 from tests.sdk.scripted_server import ObedientEngine, ObedientSandbox
@@ -46,10 +46,11 @@ async def live(folder: str, settings: dict[str, Any]) -> None:
     stop_on_signals(stop)
     engines = {chosen.models.default: ObedientEngine(slots=8)}
     with listen("127.0.0.1", 0, chosen.streams.send_buffer) as listener:
-        async with running(chosen, engines, sandbox=ObedientSandbox()) as services:
+        parts = running(chosen, engines, sandbox=ObedientSandbox())
+        async with Entrance(listener, chosen.streams) as entrance, parts as services:
             asyncio.get_running_loop().add_reader(0, _arm)
             say(pid=os.getpid(), url=f"http://127.0.0.1:{listener.getsockname()[1]}")
-            await serve(create_app(services, chosen), listener, stop, GRACE)
+            await entrance.serve(create_app(services, chosen), stop, GRACE)
 
 
 def _arm() -> None:

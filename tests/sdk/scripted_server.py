@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from server.app import create_app, listen, running, serve, stop_on_signals
+from server.app import Entrance, create_app, listen, running, stop_on_signals
 from server.config import load_settings
 from server.engine.protocol import EngineError, Request
 from server.engine.scripted import ScriptedEngine, ScriptedGeneration, decode
@@ -106,10 +106,11 @@ async def main(data_dir: str) -> None:
     stop_on_signals(stop)
     engines = {settings.models.default: ObedientEngine()}
     with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:
-        async with running(settings, engines, sandbox=ObedientSandbox()) as services:
+        parts = running(settings, engines, sandbox=ObedientSandbox())
+        async with Entrance(listener, settings.streams) as entrance, parts as services:
             host, port = listener.getsockname()
             print(f"http://{host}:{port}/v1\nReady.", flush=True)  # noqa: T201 - it is a command
-            await serve(create_app(services, settings), listener, stop, 0.0)
+            await entrance.serve(create_app(services, settings), stop, 0.0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server.app import create_app, listen, running, serve
+from server.app import Entrance, create_app, listen, running
 from server.engine.scripted import ScriptedEngine
 from tests.runs.gate import Gate
 from tests.runs.story import HELLO, Story, begin_story, granted, text_of, written
@@ -28,11 +28,14 @@ async def served(
     """A server as the command line runs it, until `stop` is set."""
     settings = settings_for(folder)
     engines = {settings.models.default: engine}
-    async with running(settings, engines) as services:
-        with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with (
+            Entrance(listener, settings.streams) as entrance,
+            running(settings, engines) as services,
+        ):
             app = create_app(services, settings)
-            serving = asyncio.create_task(serve(app, listener, stop, grace))
+            serving = asyncio.create_task(entrance.serve(app, stop, grace))
             try:
                 yield LiveServer(url, services, settings, engines)
             finally:
