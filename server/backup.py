@@ -84,7 +84,7 @@ def restore(source: Path, data: Path) -> About:
 
 def _copy_together(data: Path, folder: Path) -> list[Path]:
     """The database and its blobs. A file may be deleted between the two: then both are new."""
-    (folder / BLOBS).mkdir()
+    (folder / BLOBS).mkdir(mode=0o700)
     shared: set[str] = set()
     for _ in range(ATTEMPTS):
         copy_database(data / DATABASE, folder / DATABASE)
@@ -100,11 +100,11 @@ def _copy_together(data: Path, folder: Path) -> list[Path]:
 
 def _bring(source: Path, folder: Path, about: About) -> None:
     """The same in the other direction, looking at each byte."""
-    shutil.copyfile(source / DATABASE, folder / DATABASE)
+    _copy(source / DATABASE, folder / DATABASE)
     if _digest(folder / DATABASE) != about.database:
         raise NoBackup(f"the database in {source} is damaged")
     _require_whole(folder / DATABASE)
-    (folder / BLOBS).mkdir()
+    (folder / BLOBS).mkdir(mode=0o700)
     for digest in _digests(folder / DATABASE):
         if not _share(source, folder, digest) or _digest(path_of(folder / BLOBS, digest)) != digest:
             raise NoBackup(f"the file {path_of(source / BLOBS, digest)} is missing or damaged")
@@ -121,10 +121,16 @@ def _share(source: Path, folder: Path, digest: str) -> bool:
         return False
     except OSError:  # another file system, or one without links
         try:
-            shutil.copyfile(blob, target)
+            _copy(blob, target)
         except FileNotFoundError:
             return False
     return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file that only we may read, in a folder that nobody else can enter yet."""
+    shutil.copyfile(source, target)
+    target.chmod(0o600)
 
 
 def _digests(database: Path) -> set[str]:

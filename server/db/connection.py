@@ -46,9 +46,16 @@ def open_engine(path: Path, busy_timeout: float, *, read_only: bool = False) -> 
     return engine
 
 
+def make_private(path: Path) -> None:
+    """Have the file, for us alone if it is new. What SQLite puts beside it gets the same mode."""
+    if not path.exists():
+        path.touch(mode=0o600)
+
+
 def copy_database(source: Path, target: Path) -> None:
     """A file with all that is committed, also in the log, whoever writes meanwhile."""
     target.unlink(missing_ok=True)
+    make_private(target)
     with (
         closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as old,
         closing(sqlite3.connect(target)) as new,

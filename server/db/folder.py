@@ -1,4 +1,8 @@
-"""The data folder, and the lock that keeps a second server out of it."""
+"""The data folder, and the lock that keeps a second server out of it.
+
+It is for the server's user alone, whatever the umask. One that was there before keeps its mode, as
+a group or a container may need it; what is made in it is closed to others all the same.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +24,11 @@ class DataFolder:
     """An open data folder. Holding its lock, a starting server knows that every lease is dead."""
 
     def __init__(self, path: Path) -> None:
-        """Create the folder if need be and lock it; raises FolderInUse, or OSError."""
-        path.mkdir(parents=True, exist_ok=True)
+        """Create the folder if need be, for us alone, and lock it.
+
+        Raises FolderInUse, or OSError.
+        """
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
         self._lock = _lock(path / LOCK)
 
@@ -46,6 +53,7 @@ class DataFolder:
 
 def _lock(path: Path) -> IO[str]:
     """An open, locked file that holds our process id; the kernel unlocks it if we die."""
+    path.touch(mode=0o600)
     file = path.open("a+", encoding="ascii")  # it stays open for as long as we run
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

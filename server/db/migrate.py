@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from server.bundled import bundled_path
-from server.db.connection import copy_database, open_engine
+from server.db.connection import copy_database, make_private, open_engine
 
 
 class WrongVersion(Exception):
@@ -24,8 +24,9 @@ def upgrade(path: Path) -> None:
     """Bring the file to the newest schema; nothing is changed if a migration fails.
 
     A file that needs it is first copied beside itself, with its old revision in the name. Raises
-    WrongVersion.
+    WrongVersion, OSError.
     """
+    make_private(path)
     try:
         with open_engine(path, busy_timeout=5.0).connect() as connection:
             _upgrade(connection, path)

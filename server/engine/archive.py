@@ -207,7 +207,8 @@ def _abandoned(folder: Path) -> Iterator[bool]:
 def _held(folder: Path) -> int:
     """A descriptor of the folder that keeps `shrink` off; it is made if it is not there."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # it was removed before it could be held
             descriptor = _lock(folder, fcntl.LOCK_SH)
             if _is_at(descriptor, folder):

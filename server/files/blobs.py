@@ -59,7 +59,8 @@ class BlobStore:
         """Make the folder if need be; raises OSError."""
         self._root = root
         self._incoming = root / "incoming"
-        self._incoming.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._incoming.mkdir(exist_ok=True)
         sync_folder(root.parent)
         self._disk = Disk()
 

@@ -69,7 +69,8 @@ class StoreIndex:
         self._writing = threading.Lock()
         self._closed = False
         self.view: View  # what the last write has left
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         self._passages = Passages(folder / DATABASE)
         try:
             self._open_matrix(fingerprint, dimensions)
