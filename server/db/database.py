@@ -63,7 +63,6 @@ class Database:
         self._clock = clock
         self._ids = ids
         self._metrics = metrics or Metrics()
-        self._readers = readers
         self._most = most
         self._writes: Queue = SimpleQueue()
         self._reads: Queue = SimpleQueue()
@@ -109,15 +108,19 @@ class Database:
         self._listeners[channel].append(wake)
 
     def close(self) -> None:
-        """Finish the queued units, then close all connections. Blocks for as long as they take."""
+        """Finish the queued units, then close all connections. Blocks for as long as they take.
+
+        The writer's is the last, so that SQLite moves the log into the file: of two that close at
+        once, each takes the other one for somebody who needs the log.
+        """
         with self._gate:
-            if not self._closed:
-                self._closed = True
-                self._writes.put(None)
-                for _ in range(self._readers):
-                    self._reads.put(None)
-        for thread in self._threads:
-            thread.join()
+            first, self._closed = not self._closed, True
+        writer, *readers = self._threads
+        for queue, threads in ((self._reads, readers), (self._writes, [writer])):
+            for _ in threads if first else ():
+                queue.put(None)
+            for thread in threads:
+                thread.join()
 
     def _enqueue(self, queue: Queue, work: Callable[[Tx], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()

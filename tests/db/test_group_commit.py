@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.pool import NullPool
 
 from server.clock import SystemClock
 from server.db.connection import driver
@@ -260,3 +263,27 @@ async def test_part_of_a_unit_that_fails(db: Database, thread: Record) -> None:
 
     assert {await db.write(unit)} == await rows.message_ids(db, thread)
     assert called == ["before", "after"]
+
+
+@pytest.fixture
+def closers() -> Iterator[list[str]]:
+    """The names of the threads that have closed connections, in their order."""
+    names: list[str] = []
+
+    def note(*_: object) -> None:
+        names.append(threading.current_thread().name)
+
+    event.listen(NullPool, "close", note)
+    yield names
+    event.remove(NullPool, "close", note)
+
+
+async def test_the_writer_closes_last(path: Path, closers: list[str]) -> None:
+    """Two that close at once would leave the log beside the file."""
+    for _ in range(10):
+        db = Database(path, SystemClock(), RandomIds())
+        await asyncio.gather(*[db.write(rows.thread) for _ in range(8)])
+        closers.clear()
+        await asyncio.to_thread(db.close)
+        assert closers == ["read_forever"] * 4 + ["write_forever"]
+        assert not path.with_name(f"{path.name}-wal").exists()
