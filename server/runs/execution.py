@@ -50,9 +50,10 @@ MAX_DELAY = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How often a run is queued again after its worker died before it fails."""
+    """How often its worker may die before a run fails, and how often the server may restart it."""
 
     worker_deaths: int
+    restarts: int
 
 
 class RunExecution:
@@ -113,6 +114,8 @@ class RunExecution:
             ending = await self._take_turns()
         except RunMoved:
             ending = None
+        except (DatabaseBusy, DatabaseFull):
+            ending = self._unwritten()
         except Exception:  # the edge: whatever it is, the run must not stay open
             log.exception("run_failed")
             ending = self._failed(SERVER_ERROR)
@@ -378,6 +381,13 @@ class RunExecution:
         if self._run.worker_deaths + 1 >= self._limits.worker_deaths:
             return self._failed(error)
         return Ending("queued", self._call(), self._said(), error=error, worker_deaths=1)
+
+    def _unwritten(self) -> Ending:
+        """Queued again, when that can be written, unless the database has failed it too often."""
+        log.warning("run_delayed")
+        if self._run.restarts >= self._limits.restarts:
+            return self._failed(SERVER_ERROR)
+        return Ending("queued", self._call(), self._said(), error=SERVER_ERROR, restarts=1)
 
     async def _end(self, ending: Ending | None) -> RunStatus:
         """Write how the claim ends. An interrupt that commits first changes what is written.

@@ -49,8 +49,9 @@ LAST_WRITES = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ExecutorSettings:
-    """Times in seconds. `restarts`: how often a run is queued again after the server died.
+    """Times in seconds.
 
+    `restarts`: how often a run is queued again after the server died, or could not write.
     `project_queue` and `queue` runs may wait, of a project and of all.
     """
 
@@ -239,7 +240,7 @@ class RunExecutor:
             tools=self._tools,
             observer=self._observer,
             at_rest=partial(self._at_rest, run.model_id),
-            limits=Limits(self._settings.worker_deaths),
+            limits=Limits(self._settings.worker_deaths, self._settings.restarts),
         )
         self._permits[run.model_id] -= 1
         self._turns[run.project_id] = max(self._turns.values(), default=0) + 1

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from server import failpoints
-from server.db.database import DatabaseFull
+from server.db.database import DatabaseBusy, DatabaseFull
 from server.engine.scripted import ScriptedEngine
-from tests.runs.story import HELLO, Story, begin_story, text_of
+from tests.runs.story import HELLO, WEATHER, Story, begin_story, text_of, written
+from tests.streams.reader import names, reading
 from tests.support import ManualClock, live_server
+
+CALL = written(("get_weather", "{}"))
 
 
 def fail_once(point: str, error: Exception) -> None:
@@ -45,6 +48,60 @@ async def test_full_disk_at_the_end(story: Story, caplog: pytest.LogCaptureFixtu
     assert run["status"] == "completed"
     assert [text_of(message) for message in await story.answers(run)] == ["one two"]
     assert "end_delayed" in caplog.messages
+
+
+@pytest.mark.parametrize("says", ["one two", CALL], ids=["message", "call"])
+@pytest.mark.parametrize("error", [DatabaseFull("disk full"), DatabaseBusy("locked")], ids=repr)
+async def test_full_disk_in_the_middle(
+    story: Story, caplog: pytest.LogCaptureFixture, says: str, error: Exception
+) -> None:
+    """What could not be written is done again when there is room; whoever reads it reads on."""
+    story.engine.says(says, pause_after=0)
+    story.engine.says("one two")
+    run = await story.paused(tools=[WEATHER])
+    async with reading(story, run) as reader:
+        fail_once("commit.before", error)
+        story.engine.resume()
+        told = names(await reader.rest())
+    assert [name for name in told if name.startswith("run.") and "step" not in name] == [
+        "run.created",
+        "run.queued",
+        "run.in_progress",
+        "run.queued",
+        "run.in_progress",
+        "run.completed",
+    ]
+    assert [text_of(message) for message in await story.answers(run)] == ["one two"]
+    assert "run_delayed" in caplog.messages
+
+
+async def test_full_disk_after_some_words(story: Story) -> None:
+    """The text that was told is kept, as that of a run whose server died."""
+    story.engine.says(pieces=["one ", CALL], pause_after=1)
+    story.engine.says("three")
+    run = await story.paused(tools=[WEATHER])
+    fail_once("commit.before", DatabaseFull("disk full"))
+    story.engine.resume()
+    assert (await story.settled(run))["status"] == "completed"
+    kept, answer = await story.answers(run)
+    assert (text_of(kept), kept["status"]) == ("one", "incomplete")
+    assert kept["incomplete_details"] == {"reason": "run_failed"}
+    assert text_of(answer) == "three"
+    assert [step["status"] for step in await story.steps(run)] == ["failed", "completed"]
+
+
+async def test_full_disk_too_often(tmp_path: Path) -> None:
+    """A run that can never write what it has to does not go on for ever."""
+    engine = ScriptedEngine()
+    engine.says("one two", pause_after=0)
+    async with (
+        live_server(tmp_path, engine, runs__restarts=0) as server,
+        begin_story(server, engine) as story,
+    ):
+        run = await story.paused()
+        fail_once("commit.before", DatabaseFull("disk full"))
+        engine.resume()
+        assert (await story.settled(run))["status"] == "failed"
 
 
 async def test_fault_in_the_middle(story: Story, caplog: pytest.LogCaptureFixture) -> None:
