@@ -11,7 +11,7 @@ from server import errors, logs, schemas
 from server.api.busy import Busy
 from server.api.deps import Beta, Caller, Server, Services
 from server.api.once import REPLAYED, Answer, Once, Streamed
-from server.api.pages import WITH_METADATA, WantedMetadata, part_of
+from server.api.pages import WITH_METADATA, MetadataOfRuns, part_of
 from server.api.respond import POLL_AFTER, listed, showing
 from server.api.route import WireRoute
 from server.api.sse import event_stream
@@ -46,7 +46,7 @@ async def create_with_thread(
 async def page_of_all(
     query: Annotated[schemas.RunsQuery, Query()],
     caller: Caller,
-    metadata: WantedMetadata,
+    metadata: MetadataOfRuns,
     server: Server,
 ) -> Response:
     """An extension: the hosted API lists the runs of one thread."""

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from server import logs, schemas
 from server.api.deps import Beta, Caller, Server
 from server.api.once import Once
-from server.api.pages import WITH_METADATA, WantedMetadata, part_of
+from server.api.pages import WITH_METADATA, MetadataOfThreads, part_of
 from server.api.respond import listed, showing, wire
 from server.api.route import WireRoute
 from server.db.database import Tx
@@ -41,7 +41,7 @@ async def create(
 async def page(
     query: Annotated[schemas.ListQuery, Query()],
     caller: Caller,
-    metadata: WantedMetadata,
+    metadata: MetadataOfThreads,
     server: Server,
 ) -> Response:
     """An extension: the hosted API has no such list."""

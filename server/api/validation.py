@@ -130,6 +130,18 @@ def missing(param: str) -> InvalidRequest:
     )
 
 
+def unknown(param: str) -> InvalidRequest:
+    return InvalidRequest(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
+
+
+def repeated(param: str, times: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid '{param}': expected it at most once, but got it {times} times.",
+        param,
+        "invalid_value",
+    )
+
+
 def wrong_type(param: str, expected: str, value: Any) -> InvalidRequest:
     where = f"'{param}'" if param else "the request body"
     return InvalidRequest(
@@ -159,7 +171,7 @@ def _missing_part(fault: Fault, param: str) -> InvalidRequest:
 
 
 def _unknown(fault: Fault, param: str) -> InvalidRequest:
-    return InvalidRequest(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
+    return unknown(param)
 
 
 def _unrecognized(fault: Fault, _: str) -> InvalidRequest:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from server import schemas
-from tests.api.wire import HELLO, Json, World, answer_of, refused
+from tests.api.wire import HELLO, Json, World, answer_of, error_of, refused
 from tests.covering import covers
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -118,6 +118,49 @@ async def test_metadata_has_the_limits_that_it_has_elsewhere(world: World, route
         "metadata",
         "invalid_type",
     )
+
+
+@EACH
+async def test_an_empty_key_is_a_key(world: World, route: str) -> None:
+    """As it is in a body."""
+    value = uuid4().hex
+    made_so = await made(world, route, {"": value})
+    assert await ids(world, route, **{"metadata[]": value}) == [made_so]
+
+
+@EACH
+@pytest.mark.parametrize(
+    "name", ["metadat[user]", "metadata[user", "status[]", "thread_id", "Limit", ""]
+)
+async def test_what_does_not_filter_is_refused(world: World, route: str, name: str) -> None:
+    """A list that was asked for under a wrong name would be taken for a part of itself."""
+    refused(
+        await world.http.get(route.removeprefix("GET "), params={"limit": 1, name: "queued"}),
+        f"Unknown parameter: '{name}'.",
+        name,
+        "unknown_parameter",
+    )
+
+
+@EACH
+@pytest.mark.parametrize("name", ["limit", "metadata[user]", "metadata"])
+async def test_what_comes_twice_is_refused(world: World, route: str, name: str) -> None:
+    """Only one of both could count."""
+    refused(
+        await world.http.get(route.removeprefix("GET "), params={name: ["1", "2", "2"]}),
+        f"Invalid '{name}': expected it at most once, but got it 3 times.",
+        name,
+        "invalid_value",
+    )
+
+
+async def test_a_status_alone_belongs_to_runs(world: World) -> None:
+    """It is one of them; threads have none."""
+    both = {"status": ["queued", "in_progress"]}
+    twice = await world.http.get("/v1/threads/runs", params=both)
+    assert error_of(twice)["param"] == "status"
+    of_threads = await world.http.get("/v1/threads", params={"status": "queued"})
+    assert error_of(of_threads)["code"] == "unknown_parameter"
 
 
 @covers(ALL_RUNS, "status", "taken", "default", "limit")

@@ -32,6 +32,7 @@ ROUTES = {
     "store's file": "GET /v1/vector_stores/{vector_store_id}/files",
     "batch's file": "GET /v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files",
 }
+FILTERED = {"thread", "project's run"}  # lists of ours, by metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,9 +287,9 @@ async def test_a_cursor_must_name_an_object_of_the_list(
         refused(answer, f"No {word} found with id '{unknown}'.", None, None, 404)
 
 
-@pytest.mark.parametrize("kind", ROUTES)
+@pytest.mark.parametrize("kind", [kind for kind in ROUTES if kind not in FILTERED])
 async def test_unknown_parameters_of_a_query_are_ignored(lists: Lists, kind: str) -> None:
-    """Clients add some of their own."""
+    """Clients add some of their own to those that they know of the hosted service."""
     assert await lists.taken(kind, page=7, limitt=1) == ([4, 3, 2, 1, 0], False)
 
 
