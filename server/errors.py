@@ -6,9 +6,11 @@ Texts are OpenAI's own where they are known, since clients match them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 RateKind = Literal["requests", "tokens"]
+
+SOON: Final = 1.0  # seconds, for what has no time of its own
 
 
 class WireError(Exception):
@@ -77,9 +79,24 @@ class ServerFault(WireError):
 
 
 class Unavailable(WireError):
-    """The server cannot do this now; the same request may succeed later."""
+    """The server cannot do this now; the same request may succeed later.
+
+    `retry_after` is in seconds, where it is known.
+    """
 
     type = "server_error"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+def shutting_down() -> Unavailable:
+    return Unavailable("The server is shutting down. Please retry in a moment.", SOON)
+
+
+def database_is_busy() -> Unavailable:
+    return Unavailable("The database is busy. Please retry in a moment.", SOON)
 
 
 def no_key() -> Unauthorized:

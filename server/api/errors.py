@@ -45,7 +45,6 @@ LISTED = {
     "vector_stores": "vector store",
     "files": "file",
 }
-RETRY_LATER = {"retry-after": "1"}
 GIVE_UP = {"x-should-retry": "false"}  # a command that the SDKs obey
 HANG_UP = {"connection": "close"}
 
@@ -90,7 +89,7 @@ async def _wire_error(request: Request, error: Exception) -> Response:
 
 
 def _headers_of(error: errors.WireError) -> dict[str, str] | None:
-    if isinstance(error, errors.TooMany) and error.retry_after is not None:
+    if isinstance(error, errors.TooMany | errors.Unavailable) and error.retry_after is not None:
         return {"retry-after": str(math.ceil(error.retry_after))}
     return HANG_UP if isinstance(error, errors.TooSlow) else None
 
@@ -136,8 +135,7 @@ def _methods(request: Request) -> set[str]:
 
 
 async def _busy(request: Request, _: Exception) -> Response:
-    busy = errors.Unavailable("The database is busy. Please retry in a moment.")
-    return error_response(request, busy, RETRY_LATER)
+    return await _wire_error(request, errors.database_is_busy())
 
 
 async def _full(request: Request, _: Exception) -> Response:

@@ -15,8 +15,6 @@ from server.runs.completion import Completion
 from server.runs.models import Catalog, Model
 from server.runs.observer import Observer
 
-GOING = "The server is shutting down. Please retry in a moment."
-
 
 class Completions:
     """Owned by the event loop. `completion_cap` holds where the client sets no limit."""
@@ -53,7 +51,7 @@ class Completions:
         It is within the caller's allowance, to which its tokens are charged when it is closed.
         """
         if self._stopping:
-            raise errors.Unavailable(GOING)
+            raise errors.shutting_down()
         require_sense(body)
         messages = conversation_of(body)
         model = self._require(body.model)
@@ -71,7 +69,7 @@ class Completions:
             async with asyncio.timeout(grace):
                 await self._none_open.wait()
         for completion in self._open:
-            completion.break_off(errors.Unavailable(GOING))
+            completion.break_off(errors.shutting_down())
 
     def _require(self, name: str) -> Model:
         model = self._catalog.resolve(name)

@@ -832,7 +832,9 @@ async def test_the_end_of_the_server(tmp_path: Path, pause_after: int) -> None:
         assert len(chunks_of((await in_time).text)) == 4
         await stopping
         going = "The server is shutting down. Please retry in a moment."
-        assert error_of(await post(http), 503)["message"] == going
+        refused = await post(http)
+        assert error_of(refused, 503)["message"] == going
+        assert refused.headers["retry-after"] == "1"
     async with live_server(tmp_path, engine) as server, server.http() as http:
         engine.says("one two", pause_after=pause_after)
         late = asyncio.create_task(post(http, stream=True))
@@ -841,6 +843,7 @@ async def test_the_end_of_the_server(tmp_path: Path, pause_after: int) -> None:
         await server.services.completions.stop(0.0)
         if pause_after == 0:
             assert error_of(await late, 503)["message"] == going
+            assert (await late).headers["retry-after"] == "1"
         else:
             assert chunks_of((await late).text)[-1]["error"]["message"] == going
 
