@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -19,11 +21,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from server.app import open_traces
 from server.config import TracesSettings, load_settings
 from server.engine.scripted import ScriptedEngine
-from server.trace_export import export
+from server.logs import facts
+from server.trace_export import NotSent, export
 from server.traces import TracesUnavailable
 from tests.runs.story import HELLO, WEATHER, Json, granted
 from tests.scripted_sandbox import ScriptedSandbox
-from tests.support import LiveServer, eventually, live_server
+from tests.support import LiveServer, ManualClock, eventually, live_server
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CALLER = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
@@ -283,3 +286,42 @@ async def test_spans_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert path == "/v1/traces"
     assert run["id"].encode() in body
     assert b"ours" in body
+
+
+async def test_without_a_collector_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the type of the error; the exporter's own lines, with its words and the URL, are none."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")  # seconds: time for a second attempt
+        traces = export()
+        traces.begin("work", {}).end()
+        await traces.close()
+    [line] = caplog.records
+    assert (line.levelname, line.message) == ("WARNING", "traces.not_sent")
+    assert facts(line) == {"reason": "ConnectionError"}
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ((OSError("words"), "spans"), "OSError"),
+        (("spans", 404, "Not Found"), "Not Found"),
+        (("spans", 418, "what the collector says"), "unknown"),
+        ((), "unknown"),
+    ],
+)
+def test_lost_spans_are_told_once_a_minute(
+    caplog: pytest.LogCaptureFixture, words: tuple[object, ...], reason: str
+) -> None:
+    """Not with every attempt, and with nobody's words."""
+    clock = ManualClock()
+    said = logging.LogRecord("x", logging.ERROR, "", 0, "%s" * len(words), words, None)
+    not_sent = NotSent(clock.monotonic)
+    for seconds, lines in ((0, 1), (59, 1), (1, 2), (30, 2)):
+        clock.advance(seconds)
+        assert not not_sent.filter(said)
+        assert [facts(line) for line in caplog.records] == [{"reason": reason}] * lines
