@@ -18,7 +18,7 @@ import orjson
 
 DONE = b"event: done\ndata: [DONE]\n\n"
 PING = b": ping\n\n"
-CHUNK = 64 * 1024
+CHUNK = 16 * 1024  # a stuck reader holds several
 # Turns of the loop that an event's readers are left waiting while each turn brings more events, of
 # whatever run: none on an idle loop, and on a busy one what is written meanwhile shares a chunk.
 ROUNDS = 3
