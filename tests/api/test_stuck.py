@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
@@ -16,23 +15,21 @@ from tests.support import DEADLINE, eventually
 
 PIECE = 16 * 1024
 PIECES = 64
-SLOW = 0.01  # seconds between two pieces that are taken
+SLOW = 0.005  # seconds between two pieces that are taken
 
 
 class Answerer:
     """An application that sends what its clients may not take."""
 
-    def __init__(self, pieces: int = PIECES) -> None:
-        self.pieces = pieces
+    def __init__(self) -> None:
         self.told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         headers = [(b"content-length", str(PIECE * PIECES).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        content = b"x" * (PIECE * PIECES // self.pieces)
-        for left in reversed(range(self.pieces)):
-            piece = {"type": "http.response.body", "body": content, "more_body": left > 0}
+        for left in reversed(range(PIECES)):
+            piece = {"type": "http.response.body", "body": b"x" * PIECE, "more_body": left > 0}
             await send(piece)
         self.told.set_result((await receive())["type"])
 
@@ -71,14 +68,13 @@ async def test_who_takes_nothing_is_dropped() -> None:
         await eventually(connections, lambda count: count == 0)
 
 
-@pytest.mark.parametrize("pieces", [PIECES, 1])
-async def test_who_is_slow_gets_all(pieces: int) -> None:
+async def test_who_is_slow_gets_all() -> None:
     """However much longer it takes than somebody stuck may."""
-    app, loop, taken = Answerer(pieces), asyncio.get_running_loop(), 0
-    async with asking(app, stuck_after=0.3) as (_, client):
+    app, loop, taken = Answerer(), asyncio.get_running_loop(), 0
+    async with asking(app, stuck_after=1.0) as (_, client):
         began = loop.time()
         while piece := await loop.sock_recv(client, PIECE):
             taken += len(piece)
             await asyncio.sleep(SLOW)
         assert taken > PIECE * PIECES
-        assert loop.time() - began > 0.3
+        assert loop.time() - began > 1.0
