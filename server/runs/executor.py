@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 
 CLAIMED = ("in_progress", "cancelling")
 CLAIMS_AT_ONCE = 32
-RECOVERED_AT_ONCE = 100  # units that may share a commit: each by itself would cost one
 RETRY_AFTER = 0.5
 LAST_WRITES = 5.0
 
@@ -311,20 +310,15 @@ class RunExecutor:
     async def _recover(self) -> None:
         """Queue again what a dead process executed, and set the clocks of all active runs."""
         active = await self._db.read(lambda tx: tx.runs.active())
-        for first in range(0, len(active), RECOVERED_AT_ONCE):
-            runs = active[first : first + RECOVERED_AT_ONCE]
-            units = (self._db.write(partial(self._recovered, run=run)) for run in runs)
-            for row, events in await asyncio.gather(*units):
-                self._take_over(row, events)
+        for run in active:
+            row, events = await self._db.write(partial(self._recovered, run=run))
+            self._bus.seed(row.id, events)
+            if row.expires_at is not None:
+                left = min(max(row.expires_at - self._clock.now(), 0), self._settings.expires_after)
+                self._deadlines[row.id] = self._clock.monotonic() + left
         self._observer.recovered(sum(run.status in CLAIMED for run in active))
         if active:
             log.info("recovered", extra={"runs": len(active)})
-
-    def _take_over(self, row: Record, events: Sequence[Marked]) -> None:
-        self._bus.seed(row.id, events)
-        if row.expires_at is not None:
-            left = min(max(row.expires_at - self._clock.now(), 0), self._settings.expires_after)
-            self._deadlines[row.id] = self._clock.monotonic() + left
 
     def _recovered(self, tx: Tx, run: Record) -> tuple[Record, Sequence[Marked]]:
         """Decide about one active run. Its log is rebuilt, so this unit's events are dropped."""
