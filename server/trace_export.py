@@ -6,6 +6,7 @@ The SDK's own environment variables say where to, how many, and by what name.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -27,7 +28,7 @@ from server.traces import Traces, next_trace
 
 log = logging.getLogger(__name__)
 
-LAST_SPANS: Final = 3000  # milliseconds that sending them may take at the end
+LAST_SPANS: Final = 3.0  # seconds that sending them may take at the end
 QUIET: Final = 60.0  # seconds after spans could not be sent, in which that is not told again
 _EXPORTER: Final = logging.getLogger(OTLPSpanExporter.__module__)
 _PHRASES: Final = frozenset(status.phrase for status in HTTPStatus)
@@ -82,8 +83,11 @@ def export(processor: SpanProcessor | None = None) -> Traces:
     provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))
 
     def close() -> None:
-        provider.force_flush(LAST_SPANS)
-        provider.shutdown()
-        _EXPORTER.removeFilter(not_sent)
+        # The SDK sends what it has first, and takes its own time where nobody is there to take it.
+        sending = threading.Thread(target=provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(LAST_SPANS)
+        if not sending.is_alive():
+            _EXPORTER.removeFilter(not_sent)
 
     return Traces(provider.get_tracer("assistants-server", __version__), close)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import httpx
@@ -26,7 +26,7 @@ from server.trace_export import NotSent, export
 from server.traces import TracesUnavailable
 from tests.runs.story import HELLO, WEATHER, Json, granted
 from tests.scripted_sandbox import ScriptedSandbox
-from tests.support import LiveServer, ManualClock, eventually, live_server
+from tests.support import DEADLINE, LiveServer, ManualClock, eventually, live_server
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CALLER = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
@@ -213,6 +213,7 @@ async def test_what_fails_says_so_without_words(
     sandbox.refuses("1", secret)
     engine.calls("code_interpreter", {"code": "1"})
     await begun(http, tools=[CODE], instructions=secret, name=secret, metadata={"a": secret})
+    await told.ended("invoke_agent", times=1)
     engine.crashes(text=secret)
     engine.crashes(text=secret)
     await begun(http)
@@ -303,6 +304,20 @@ async def test_without_a_collector_one_line_says_so(
     [line] = caplog.records
     assert (line.levelname, line.message) == ("WARNING", "traces.not_sent")
     assert facts(line) == {"reason": "ConnectionError"}
+
+
+def test_a_stop_does_not_wait_for_a_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sending the last spans takes too long, they are lost."""
+    monkeypatch.setattr("server.trace_export.LAST_SPANS", 0.05)
+    gone = Event()
+
+    class Deaf(SimpleSpanProcessor):
+        def shutdown(self) -> None:
+            gone.wait()
+
+    traces = export(Deaf(InMemorySpanExporter()))
+    asyncio.run(asyncio.wait_for(traces.close(), DEADLINE))
+    gone.set()
 
 
 @pytest.mark.parametrize(
