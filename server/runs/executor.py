@@ -264,7 +264,8 @@ class RunExecutor:
             with self._observer.claim(run) as claim:
                 claim.to = await self._driven(execution)
         finally:
-            del self._running[run.id]
+            if self._running.get(run.id) is execution:  # else it was claimed again with that
+                del self._running[run.id]
             self._permits[run.model_id] += 1
             self._pool.leave(run.model_id)
             self._wake.set()

@@ -10,7 +10,7 @@ import pytest
 from server import schemas
 from tests.runs.gate import Gate
 from tests.runs.story import HELLO, Json, Story, granted, refusal, text_of, written
-from tests.support import ManualClock, eventually, parse_events
+from tests.support import DEADLINE, ManualClock, eventually, parse_events
 
 CALL = written(("get_weather", '{"city": "Rome"}'))
 
@@ -334,3 +334,37 @@ async def test_expire_a_run_that_is_just_claimed(alone: Story, clock: ManualCloc
     assert (await alone.settled(run))["status"] == "expired"
     other = await alone.another(HELLO)
     assert (await other.run())["status"] == "completed"
+
+
+async def test_a_run_is_claimed_again_with_the_end_of_its_claim(story: Story) -> None:
+    """Where one commit has both, the new claim can be cancelled, and the old one frees its slot."""
+    services, engine = story.server.services, story.engine
+    engine.crashes()
+    engine.says("one two", pause_after=1)
+    engine.freeze()
+
+    async def waiting() -> int:
+        return services.db.waiting
+
+    run = await story.start()
+    await eventually(story.running, lambda count: count == 1)
+    await story.another()  # by now the executor has looked whether there is another one to claim
+    with Gate("commit.before") as gate:
+        writing = asyncio.create_task(story.another())
+        await gate.reached.wait()
+        engine.resume()
+        await eventually(waiting, lambda units: units == 1)  # it is queued again
+        services.executor.over("another")  # has it look for runs to claim
+        await eventually(waiting, lambda units: units == 2)
+        await gate.open()
+    await writing
+    await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+    granted(await story.cancel(run))
+    assert (await story.settled(run))["status"] == "cancelled"
+    others = [await story.another(HELLO) for _ in range(engine.slots)]
+    engine.freeze()
+    for other in others:
+        await other.start()
+    await eventually(story.running, lambda count: count == engine.slots)
+    engine.resume()
+    await eventually(story.running, lambda count: count == 0)
