@@ -13,7 +13,7 @@ from tests.soak.soak import Plan, differences, growth, soaking, unexpected
 from tests.soak.vitals import MIB, Rest, thirds
 from tests.untested import not_tested
 
-SHORT = Plan(seconds=15.0, kill_every=7.0)
+SHORT = Plan(seconds=12.0, kill_every=9.0)
 
 
 @pytest.mark.skipif(not MODEL.is_file(), reason=f"there is no model at {MODEL}")

@@ -23,7 +23,7 @@ from tests.runs.story import HELLO, WEATHER, Dialogue, Json, granted, refusal, t
 from tests.streams.reader import asking, joined, reading, reading_new
 from tests.support import DEADLINE, Event, eventually
 
-PATIENCE = 60.0  # seconds, within which each run ends, whatever happens to its model
+PATIENCE = 120.0  # seconds, within which each run ends, whatever happens to its model
 HANG = 15.0  # seconds, after which a worker that was stopped has been killed
 CODE: Json = {"type": "code_interpreter"}
 SEARCH: Json = {"type": "file_search"}
@@ -115,8 +115,12 @@ class Visitor:
 
     async def settled(self, talk: Dialogue, run: Json) -> Json:
         """The run, when it has ended or waits for outputs."""
-        async with asyncio.timeout(PATIENCE):
-            return await talk.settled(run)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await talk.settled(run)
+        except TimeoutError:
+            stuck = await talk.now(run)
+        raise AssertionError(f"stuck: {stuck}, {await talk.steps(run)}")
 
     async def ended(self, talk: Dialogue, run: Json, *ends: str) -> Json:
         """The run, which has come to one of these ends. Two workers may have died under it."""
@@ -156,7 +160,7 @@ async def stream(visitor: Visitor) -> None:
 async def poll(visitor: Visitor) -> None:
     """A run that is looked at again and again."""
     async with visitor.talk() as talk:
-        run = await talk.start(response_format=digits(100))
+        run = await talk.start(response_format=digits(40))
         async with asyncio.timeout(PATIENCE):
             while (await talk.now(run))["status"] not in TERMINAL:  # noqa: ASYNC110 - it polls
                 await asyncio.sleep(0.1)
@@ -166,7 +170,7 @@ async def poll(visitor: Visitor) -> None:
 async def cancel(visitor: Visitor) -> None:
     """A run that is given up at any moment."""
     async with visitor.talk() as talk:
-        run = await talk.start(response_format=digits(500))
+        run = await talk.start(response_format=digits(300))
         await visitor.pause(1)
         if (await talk.cancel(run)).status_code == 200:
             await visitor.ended(talk, run, "cancelled")
@@ -177,8 +181,8 @@ async def cancel(visitor: Visitor) -> None:
 async def go_away(visitor: Visitor) -> None:
     """A stream that is left in its middle; the run goes on, and some attach again."""
     async with visitor.talk() as talk:
-        async with reading_new(talk, response_format=digits(150)) as reader:
-            told = await reader.take(visitor.chance.randint(1, 200))
+        async with reading_new(talk, response_format=digits(80)) as reader:
+            told = await reader.take(visitor.chance.randint(1, 120))
         run = told[0].data
         if visitor.chance.random() < 0.5:
             await visitor.pause(0.5)
@@ -191,7 +195,7 @@ async def go_away(visitor: Visitor) -> None:
 async def read_slowly(visitor: Visitor) -> None:
     """A stream that is read with pauses, and still is whole."""
     async with visitor.talk() as talk:
-        async with reading_new(talk, response_format=digits(150)) as reader:
+        async with reading_new(talk, response_format=digits(60)) as reader:
             told = await reader.take(1)
             for _ in range(10):
                 told += await reader.take(10)
@@ -204,7 +208,7 @@ async def read_slowly(visitor: Visitor) -> None:
 async def never_read(visitor: Visitor) -> None:
     """A stream that nobody reads: its run ends, and the connection is closed before its end."""
     async with visitor.talk() as talk:
-        body = {"assistant_id": talk.assistant_id, "stream": True, "response_format": digits(400)}
+        body = {"assistant_id": talk.assistant_id, "stream": True, "response_format": digits(200)}
         head = {"Authorization": visitor.http.headers["Authorization"], "Connection": "close"}
         with await asking(visitor.url, f"{talk.url}/runs", body, **head) as connection:
 
@@ -263,7 +267,7 @@ async def wait_in_line(visitor: Visitor) -> None:
     """A busy thread: a message and a run wait their turn, or cancel the run before them."""
     policy = visitor.chance.choice(["queue", "interrupt"])
     async with visitor.talk() as talk:
-        first = await talk.start(response_format=digits(200))
+        first = await talk.start(response_format=digits(60))
         said = granted(await talk.say("Hello again!", busy=policy))
         second = await talk.start(busy=policy)
         ended = await visitor.ended(talk, first, *GOOD, "cancelled")
@@ -362,7 +366,7 @@ async def mistake(visitor: Visitor) -> None:
     """What is refused: nonsense, a wrong key, another project's thread, a busy one."""
     http, wrong = visitor.http, {"Authorization": "Bearer sk-wrong"}
     async with visitor.talk() as talk:
-        run = await talk.start(response_format=digits(100))
+        run = await talk.start(response_format=digits(40))
         busy = await talk.create()
         assert busy.status_code == 400 or (await talk.now(run))["status"] in TERMINAL, busy.text
         refusal(await http.post(f"{talk.url}/runs", json={}))
