@@ -60,8 +60,13 @@ def note(**facts: str) -> None:
 
 
 def loop_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An event loop's exception handler: asyncio's own would show what the exception says."""
-    logging.getLogger(OURS).error("task_failed", exc_info=context.get("exception"))
+    """An event loop's exception handler: asyncio's own would show what the exception says.
+
+    Where there is none, the loop's message is all that tells what has happened, and of nobody's.
+    """
+    exception = context.get("exception")
+    about = {} if exception else {"reason": context.get("message")}
+    logging.getLogger(OURS).error("task_failed", exc_info=exception, extra=about)
 
 
 class TextLines(logging.Formatter):

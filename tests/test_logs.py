@@ -139,7 +139,9 @@ async def test_a_task_that_nobody_awaits_is_told_without_its_words(form: str) ->
         loop = asyncio.get_running_loop()
         fault = ValueError(SECRET)
         logs.loop_fault(loop, {"message": f"never retrieved: {fault!r}", "exception": fault})
+        logs.loop_fault(loop, {"message": "Task was destroyed but it is pending!"})
     assert "ValueError" in written.getvalue()
+    assert "destroyed" in written.getvalue()
     assert "task_failed" in written.getvalue()
     assert SECRET not in written.getvalue()
 
