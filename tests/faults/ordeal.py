@@ -78,6 +78,8 @@ class Ordeal:
     async def kill(self, death: Death) -> None:
         """Let a server work until it dies there."""
         actors, settings = death.circumstances
+        if settings:  # with which runs of before would not have their time
+            await self.judge()
         async with self._living(**settings) as (_, http):
             self.cradle.arm(death.armed)
             working = self._work(http, actors, orderly=False)
