@@ -26,27 +26,36 @@ class _ImpatientProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._look_later()
+        self._watch()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._forget_limit()
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._forget_limit()
 
-    def _look_later(self) -> None:
+    def _watch(self) -> None:
+        """Where something waits for the client and nobody adds to it: it has to become less."""
         waiting = self.transport.get_write_buffer_size()
-        self._limit = self.loop.call_later(self.stuck_after, self._look, waiting)
+        whole = self.cycle.response_complete
+        if waiting and self._limit is None and (whole or self.flow.write_paused):
+            self._limit = self.loop.call_later(self.stuck_after, self._look, waiting, self.cycle)
 
-    def _look(self, waited: int) -> None:
+    def _look(self, waited: int, answer: object) -> None:
         """Who takes little at a time may have a long answer, too."""
-        if self.transport.get_write_buffer_size() < waited:
-            self._look_later()
-            return
-        log.info("stuck_reader_dropped")
-        self.transport.abort()
+        self._limit = None
+        if self.cycle is answer and self.transport.get_write_buffer_size() >= waited:
+            log.info("stuck_reader_dropped")
+            self.transport.abort()
+        else:
+            self._watch()
 
     def _forget_limit(self) -> None:
         if self._limit is not None:
