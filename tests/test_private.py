@@ -63,6 +63,17 @@ async def test_a_folder_that_was_there(tmp_path: Path) -> None:
     assert open_to_others(folder) == {folder}
 
 
+async def test_a_folder_that_an_earlier_version_has_left_open(tmp_path: Path) -> None:
+    """Its database, files and indexes are closed when a server starts on it."""
+    folder = tmp_path / "data"
+    await fill(folder)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    await fill(folder)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert open_to_others(folder) == {folder}
+
+
 @pytest.mark.parametrize("linked", [True, False])
 async def test_a_folder_that_is_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool

@@ -1,13 +1,16 @@
 """The data folder, and the lock that keeps a second server out of it.
 
 It is for the server's user alone, whatever the umask. One that was there before keeps its mode, as
-a group or a container may need it; what is made in it is closed to others all the same.
+a group or a container may need it; what a server has made in it is closed to others all the same,
+also what an earlier version has left open.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +34,9 @@ class DataFolder:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
         self._lock = _lock(path / LOCK)
+        for made in (path / LOCK, self.blobs, self.indexes, *path.glob(f"{DATABASE}*")):
+            with contextlib.suppress(OSError):  # it is not there, or somebody else's
+                made.chmod(made.stat().st_mode & stat.S_IRWXU)
 
     @property
     def database(self) -> Path:
