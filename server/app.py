@@ -408,7 +408,7 @@ class Entrance:
         # Streams end when their runs were drained.
         AppStatus.enable_automatic_graceful_drain = False
         starting = Starting()
-        self._app: ASGIApp = starting
+        self._app: ASGIApp = RequestContext(starting, Metrics(), Traces())
         self._refusals = starting.refusals
         self._http = HttpServer(
             uvicorn.Config(

@@ -85,6 +85,7 @@ async def test_callers_are_told_to_come_again(tmp_path: Path) -> None:
             assert refused.status_code == 503
             assert refused.json()["error"] == ERROR
             assert refused.headers["retry-after"] == "5"
+            assert refused.headers["x-request-id"].startswith("req_")
             assert ("detail" in refused.json()) == (url == "/v1/files")
 
 
