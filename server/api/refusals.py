@@ -50,7 +50,9 @@ class Refusals:
             self._since.popitem(last=False)
 
     def forget(self, request: Request) -> None:
-        """A request has been taken."""
+        """A request has been taken. What was refused long ago is forgotten with it."""
+        while self._since and time.monotonic() - next(iter(self._since.values())) > KEPT_FOR:
+            self._since.popitem(last=False)
         if self._since:
             self._since.pop(fingerprint(request), None)
 
@@ -73,9 +75,13 @@ def caller_of(request: Request) -> bytes:
 
 def fingerprint(request: Request) -> str:
     """Of who asks for what: two sendings of one request have the same. The body has been read."""
-    path, query = request.scope["raw_path"], request.scope["query_string"]
-    body = request.state.body or EMPTY
-    return digest(caller_of(request), request.method.encode(), path, query, body)
+    known: str | None = getattr(request.state, "fingerprint", None)
+    if known is None:
+        path, query = request.scope["raw_path"], request.scope["query_string"]
+        body = request.state.body or EMPTY
+        known = digest(caller_of(request), request.method.encode(), path, query, body)
+        request.state.fingerprint = known
+    return known
 
 
 def digest(*parts: bytes) -> str:
