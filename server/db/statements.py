@@ -313,7 +313,7 @@ def _number_of(*where: ColumnElement[bool] | TextClause) -> Select[Any]:
     return select(func.count()).select_from(found)
 
 
-# Each is answered from an index alone.
+# Each looks at no more rows of an index than it may count.
 NUMBER_QUEUED = _number_of(IS_ACTIVE, _run.c.status == "queued")
 NUMBER_QUEUED_OF = _number_of(_run.c.status == "queued", _run.c.project_id == bindparam("project"))
 NUMBER_AT_WORK_OF = _number_of(AT_WORK, _run.c.api_key_id.is_not_distinct_from(bindparam("key")))
