@@ -120,7 +120,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(tmp_path: Path, sen
     """Whether it has begun or not: the answer says so, and the connection is closed."""
     async with live_server(tmp_path, limits__body_timeout=0.05) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(server.url).port)
-        head = b"POST /v1/threads HTTP/1.1\r\nhost: x\r\nopenai-beta: assistants=v2\r\n"
+        head = b"POST /v1/threads HTTP/1.1\r\nhost: localhost\r\nopenai-beta: assistants=v2\r\n"
         writer.write(head + b"content-length: 99\r\n\r\n" + sent)
         async with asyncio.timeout(DEADLINE):
             answer = await reader.read()

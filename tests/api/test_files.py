@@ -632,7 +632,7 @@ async def half_an_upload(server: LiveServer) -> AsyncIterator[asyncio.StreamRead
     """A connection that has sent more than a megabyte of a file, and sends no more."""
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(server.url).port)
     sent = PURPOSE + file(b"x" * 2 * 2**20)[:-2]
-    head = f"POST /v1/files HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM['content-type']}\r\n"
+    head = f"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM['content-type']}\r\n"
     writer.write(f"{head}content-length: {2**22}\r\n\r\n".encode() + sent)
     try:
         yield reader
