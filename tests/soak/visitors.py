@@ -198,7 +198,7 @@ async def read_slowly(visitor: Visitor) -> None:
         async with reading_new(talk, response_format=digits(60)) as reader:
             told = await reader.take(1)
             for _ in range(10):
-                told += await reader.take(10)
+                told += await reader.take(4)  # of 60 and more
                 await visitor.pause(0.4)
             told += await reader.rest()
         await visitor.ended(talk, told[0].data)
