@@ -569,7 +569,7 @@ LIMITS: dict[Limit, str] = {
     "locks": "more than .* locks",
     "disk": "wrote more than",
     "output": "printed more than",
-    "unseen": "looked at",
+    "unseen": "look(ed)? at",
 }
 
 
