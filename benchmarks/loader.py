@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-Headers = "Host: x\r\nOpenAI-Beta: assistants=v2\r\nContent-Type: application/json\r\n"
+Headers = "Host: localhost\r\nOpenAI-Beta: assistants=v2\r\nContent-Type: application/json\r\n"
 
 
 def request(method: str, path: str, body: bytes = b"", *, key: str = "") -> bytes:
