@@ -312,21 +312,26 @@ async def keep(client: Client) -> None:
         await client.delete(client.chance.choice([assistant, thread, message]))
 
 
+async def upload_parts(http: httpx.AsyncClient, name: str) -> Json:
+    """A file that comes in two parts."""
+    content = content_of(name)
+    kind = {"purpose": "assistants", "mime_type": "text/plain"}
+    begun = {"filename": name, "bytes": len(content), **kind}
+    url = f"/v1/uploads/{granted(await http.post('/v1/uploads', json=begun))['id']}"
+    parts = [
+        granted(await http.post(f"{url}/parts", files={"data": ("part", piece)}))["id"]
+        for piece in (content[:50], content[50:])
+    ]
+    file: Json = granted(await http.post(f"{url}/complete", json={"part_ids": parts}))["file"]
+    return file
+
+
 async def upload(client: Client) -> None:
     """Files, some of them in parts; every other one is deleted."""
     while True:
         kept, file = await client.upload(), await client.upload()
-        name = f"{client.name('file')}.txt"
-        content = content_of(name)
-        kind = {"purpose": "assistants", "mime_type": "text/plain"}
-        begun = {"filename": name, "bytes": len(content), **kind}
-        url = f"/v1/uploads/{granted(await client.http.post('/v1/uploads', json=begun))['id']}"
-        parts = [
-            granted(await client.http.post(f"{url}/parts", files={"data": ("part", piece)}))["id"]
-            for piece in (content[:50], content[50:])
-        ]
-        done = granted(await client.http.post(f"{url}/complete", json={"part_ids": parts}))
-        client.history.heard(f"/v1/files/{done['file']['id']}", done["file"])
+        file_in_parts = await upload_parts(client.http, f"{client.name('file')}.txt")
+        client.history.heard(f"/v1/files/{file_in_parts['id']}", file_in_parts)
         await client.delete(client.chance.choice([kept, file]))
 
 

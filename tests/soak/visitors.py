@@ -19,6 +19,7 @@ import httpx
 
 from server.runs.state import TERMINAL
 from tests.faults.history import answer_to, content_of
+from tests.faults.traffic import upload_parts
 from tests.runs.story import HELLO, WEATHER, Dialogue, Json, granted, refusal, text_of
 from tests.streams.reader import asking, joined, reading, reading_new
 from tests.support import DEADLINE, Event, eventually
@@ -295,7 +296,8 @@ async def run_code(visitor: Visitor) -> None:
 async def search(visitor: Visitor) -> None:
     """Files, in one piece and in parts, in a vector store; a run searches it; all of it goes."""
     name = f"harbor{visitor.chance.randrange(10**9)}.txt"
-    files = [await visitor.upload(name, content_of(name)), await upload_parts(visitor, f"b{name}")]
+    in_parts = await upload_parts(visitor.http, f"b{name}")
+    files = [await visitor.upload(name, content_of(name)), in_parts["id"]]
     store = granted(await visitor.http.post("/v1/vector_stores", json={"file_ids": files}))["id"]
     url = f"/v1/vector_stores/{store}"
     if visitor.chance.random() < 0.7:
@@ -314,20 +316,6 @@ async def search(visitor: Visitor) -> None:
     urls = [url, *(f"/v1/files/{file}" for file in files)]
     visitor.chance.shuffle(urls)
     await visitor.delete(*urls)
-
-
-async def upload_parts(visitor: Visitor, name: str) -> str:
-    """A file that comes in two parts; returns its id."""
-    content = content_of(name)
-    kind = {"purpose": "assistants", "mime_type": "text/plain"}
-    begun = {"filename": name, "bytes": len(content), **kind}
-    url = f"/v1/uploads/{granted(await visitor.http.post('/v1/uploads', json=begun))['id']}"
-    parts = [
-        granted(await visitor.http.post(f"{url}/parts", files={"data": ("part", piece)}))["id"]
-        for piece in (content[:50], content[50:])
-    ]
-    done = granted(await visitor.http.post(f"{url}/complete", json={"part_ids": parts}))
-    return str(done["file"]["id"])
 
 
 async def complete(visitor: Visitor) -> None:
