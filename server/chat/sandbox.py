@@ -37,6 +37,7 @@ from jinja2.visitor import NodeTransformer
 
 MAX_STEPS = 2_000_000
 MAX_CPU_SECONDS = 1.0
+MAX_CPU_AT_ONCE = 0.1  # that count between two looks at the clock
 MAX_TEXT = 4_000_000  # characters of any one value
 MAX_RANGE = 10_000
 MAX_INTEGER_BITS = 1024
@@ -93,13 +94,18 @@ class TemplateRaised(Exception):
 
 
 class Meter:
-    """What one rendering may still spend. Owned by the thread that renders."""
+    """What one rendering may still spend. Owned by the thread that renders.
 
-    __slots__ = ("_deadline", "_until_clock", "left")
+    Python's collector may work for a second in this thread, on what others left: of a long pause
+    only a part counts.
+    """
+
+    __slots__ = ("_looked", "_seconds", "_until_clock", "left")
 
     def __init__(self, steps: int = MAX_STEPS, seconds: float = MAX_CPU_SECONDS) -> None:
         self.left = steps
-        self._deadline = time.thread_time() + seconds
+        self._seconds = seconds
+        self._looked = time.thread_time()
         self._until_clock = 64
 
     def spend(self, size: int = 0) -> None:
@@ -116,7 +122,10 @@ class Meter:
             raise TemplateLimit("it takes too many steps; perhaps it loops without end")
         if self._until_clock <= 0 or size > CHARACTERS_PER_STEP * 64:
             self._until_clock = 64
-            if time.thread_time() > self._deadline:
+            now = time.thread_time()
+            self._seconds -= min(now - self._looked, MAX_CPU_AT_ONCE)
+            self._looked = now
+            if self._seconds < 0:
                 raise TemplateLimit("it takes too long; perhaps it loops without end")
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from server.search import ngrams
 from server.search.embedder import NgramEmbedder
+from tests.timing import little_work
 
 DIGEST = "db58ec3fc31221de"
 TEXTS = [
@@ -129,6 +130,5 @@ def test_a_megabyte_takes_no_two_seconds() -> None:
     words = [f"w{number:x}" * int(dice.integers(1, 4)) for number in dice.integers(0, 9999, 9999)]
     windows = [" ".join(dice.choice(words, 120)) for _ in range(1000)]
     ngrams.embed(windows[:10])
-    started = time.process_time()
-    ngrams.embed(windows)
-    assert time.process_time() - started < 2.0 * sum(map(len, windows)) / 1e6
+    with little_work(2.0 * sum(map(len, windows)) / 1e6, time.process_time):
+        ngrams.embed(windows)

@@ -1,0 +1,24 @@
+"""What must not take long, whoever wrote it. How fast it is, benchmarks tell."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def little_work(seconds: float, clock: Callable[[], float] = time.thread_time) -> Iterator[None]:
+    """What is inside takes less processor time than that.
+
+    Meanwhile the collector rests: thousands of tests leave it a second's work.
+    """
+    gc.disable()
+    try:
+        begun = clock()
+        yield
+        took = clock() - begun
+    finally:
+        gc.enable()
+    assert took < seconds
