@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import os
 import signal
 import socket
@@ -217,6 +218,7 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
             _start_deep(
                 "vocabulary", lambda: read_texts(reader.tokenize, pairs, words, inbox, outbox)
             )
+            gc.freeze()
             outbox.put(Loaded(replace(info, embedding=reader.size), reader.slots, embedder.pace))
             embed(embedder, inbox.decoding, outbox)
             return
@@ -233,6 +235,7 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     _start_deep("vocabulary", lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
     grammars = Grammars(model.vocabulary.for_grammars)
     _start_deep("grammars", lambda: compile_all(grammars, inbox.compiling, inbox.decoding.put))
+    gc.freeze()  # else the collector looks through all of it now and then, for longer than a step
     outbox.put(Loaded(info, backend.slots))
     reports = Reports(outbox.put, holds=backend.takes_all_cores)
     decode(decoder, inbox.decoding, reports)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -101,6 +102,17 @@ async def test_an_sdk_waits_for_the_start(tmp_path: Path, monkeypatch: pytest.Mo
         options: dict[str, Any] = {"base_url": f"{start.http.base_url}/v1", "api_key": "local"}
         sdk = openai.AsyncOpenAI(max_retries=1000, http_client=start.http, **options)
         assert (await sdk.beta.assistants.create(model="gpt-4o")).id
+
+
+async def test_the_collector_passes_over_what_stays(tmp_path: Path) -> None:
+    """To look through all that a server consists of would hold up every stream."""
+    gc.unfreeze()
+    async with beginning(tmp_path) as start:
+        assert gc.get_freeze_count() == 0
+        await start.ready()
+        assert gc.get_freeze_count() > 100_000
+        collected = len(gc.get_objects())
+    assert collected < 100_000
 
 
 async def test_no_connection_is_lost(tmp_path: Path) -> None:
