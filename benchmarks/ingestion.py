@@ -28,7 +28,6 @@ from server.api.deps import Services
 from server.app import running
 from server.catalog import open_engines
 from server.config import NGRAMS, Settings, load_settings
-from server.schemas.tools import auto_chunking
 from server.vector_stores.rows import alike, create_store
 
 PROJECT = "default"
@@ -134,7 +133,7 @@ async def added(services: Services, name: str, content: bytes) -> str:
 
 async def taken_in(services: Services, file_ids: list[str]) -> str:
     """A store of these files, when they can be found."""
-    wanted = alike(file_ids, auto_chunking())
+    wanted = alike(file_ids)
     store = await services.db.write(lambda tx: create_store(tx, PROJECT, wanted))
     if not await services.ingestor.wait_ready(store.id, PATIENCE):
         raise SystemExit("the files were not taken in")

@@ -69,14 +69,13 @@ async def delete(vector_store_id: str, caller: Caller, server: Server) -> Respon
 async def search(
     vector_store_id: str, body: schemas.SearchVectorStore, caller: Caller, server: Server
 ) -> Response:
-    options = body.ranking_options
     found = await server.searcher.search(
         caller.project,
         [vector_store_id],
         body.queries,
-        max_results=body.max_num_results,
+        max_results=body.most_results,
         filters=body.filters,
-        ranking=Ranking(options.ranker, options.score_threshold),
+        ranking=Ranking(*body.ranking),
     )
     results = [
         schemas.SearchResult(

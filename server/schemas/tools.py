@@ -175,7 +175,7 @@ ToolChoice = Annotated[
 class CodeInterpreterResources(Given):
     """Files that code finds in its folder."""
 
-    file_ids: Annotated[list[str], Field(max_length=20, fail_fast=True)] = []
+    file_ids: Annotated[list[str], Field(max_length=20, fail_fast=True)] | None = []
 
 
 class StaticChunking(Given):
@@ -225,33 +225,35 @@ ChunkingStrategy = Annotated[
 ]
 
 
-def auto_chunking() -> AutoChunkingStrategy:
-    """What is done where nothing is said; the published document states no default."""
-    return AutoChunkingStrategy(type="auto")
+def stored_chunking(strategy: ChunkingStrategy | None) -> JsonObject:
+    """The sizes of chunks, also where nothing is said of them."""
+    return DEFAULT_CHUNKING.stored() if strategy is None else strategy.stored()
 
 
 class NewVectorStore(Given):
     """A vector store to be made along with the object that names it."""
 
-    file_ids: Annotated[list[str], Field(max_length=100_000_000, fail_fast=True)] = []
-    chunking_strategy: ChunkingStrategy = Field(default_factory=auto_chunking)
+    file_ids: Annotated[list[str], Field(max_length=100_000_000, fail_fast=True)] | None = None
+    chunking_strategy: ChunkingStrategy | None = None
     metadata: Metadata | None = None
 
 
 class FileSearchResources(Given):
     """The vector stores to search in."""
 
-    vector_store_ids: Annotated[list[str], Field(max_length=1, fail_fast=True)] = []
+    vector_store_ids: Annotated[list[str], Field(max_length=1, fail_fast=True)] | None = None
 
 
 class NewFileSearchResources(FileSearchResources):
     """The vector stores to search in, which may be made on the way."""
 
-    vector_stores: Annotated[list[NewVectorStore], Field(max_length=1, fail_fast=True)] = []
+    vector_stores: Annotated[list[NewVectorStore], Field(max_length=1, fail_fast=True)] | None = (
+        None
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if self.given("vector_store_ids") and self.given("vector_stores"):
+        if self.told("vector_store_ids") and self.told("vector_stores"):
             raise PydanticCustomError(
                 "mutually_exclusive", "'vector_store_ids' and 'vector_stores' exclude each other"
             )
@@ -268,9 +270,9 @@ class ToolResources(Given):
         """Only what was given; a list that was left out of a given object is empty."""
         shown: JsonObject = {}
         if self.file_search is not None:
-            shown["file_search"] = {"vector_store_ids": self.file_search.vector_store_ids}
+            shown["file_search"] = {"vector_store_ids": self.file_search.vector_store_ids or []}
         if self.code_interpreter is not None:
-            shown["code_interpreter"] = {"file_ids": self.code_interpreter.file_ids}
+            shown["code_interpreter"] = {"file_ids": self.code_interpreter.file_ids or []}
         return shown
 
 
@@ -281,7 +283,7 @@ class NewToolResources(ToolResources):
 
     def new_stores(self) -> list[NewVectorStore]:
         """The vector stores that are to be made for it: one, or none."""
-        return [] if self.file_search is None else self.file_search.vector_stores
+        return (self.file_search and self.file_search.vector_stores) or []
 
 
 def merge_resources(

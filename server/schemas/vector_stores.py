@@ -28,7 +28,7 @@ from server.schemas.common import (
     member_of,
     one_of,
 )
-from server.schemas.tools import ChunkingStrategy, StaticChunkingStrategy, auto_chunking
+from server.schemas.tools import ChunkingStrategy, StaticChunkingStrategy, stored_chunking
 
 LONGEST_TEXT = 512
 MOST_FILTERS = 100
@@ -82,11 +82,11 @@ Attributes = Annotated[
 class CreateVectorStore(Given):
     """The body of `POST /vector_stores`."""
 
-    file_ids: Annotated[list[str], Field(max_length=500, fail_fast=True)] = []
+    file_ids: Annotated[list[str], Field(max_length=500, fail_fast=True)] | None = None
     name: str | None = None
     description: str | None = None
     expires_after: StoreExpiry | None = None
-    chunking_strategy: ChunkingStrategy = Field(default_factory=auto_chunking)
+    chunking_strategy: ChunkingStrategy | None = None
     metadata: Metadata | None = None
 
 
@@ -102,8 +102,12 @@ class CreateVectorStoreFile(Given):
     """The body of `POST /vector_stores/{vector_store_id}/files`, and a file of a batch."""
 
     file_id: str
-    chunking_strategy: ChunkingStrategy = Field(default_factory=auto_chunking)
+    chunking_strategy: ChunkingStrategy | None = None
     attributes: Attributes | None = None
+
+    @property
+    def chunking(self) -> JsonObject:
+        return stored_chunking(self.chunking_strategy)
 
 
 class ModifyVectorStoreFile(Given):
@@ -112,29 +116,27 @@ class ModifyVectorStoreFile(Given):
     attributes: Attributes | None
 
 
+LENGTH_OF_BATCH = Field(min_length=1, max_length=2000, fail_fast=True)
+
+
 class CreateFileBatch(Given):
     """The body of `POST /vector_stores/{vector_store_id}/file_batches`.
 
     Files are told by their ids, all with the same strategy and attributes, or each with its own.
     """
 
-    file_ids: Annotated[
-        list[str], Field(min_length=1, max_length=2000, fail_fast=True, default_factory=list)
-    ]
-    files: Annotated[
-        list[CreateVectorStoreFile],
-        Field(min_length=1, max_length=2000, fail_fast=True, default_factory=list),
-    ]
-    chunking_strategy: ChunkingStrategy = Field(default_factory=auto_chunking)
+    file_ids: Annotated[list[str], LENGTH_OF_BATCH] | None = None
+    files: Annotated[list[CreateVectorStoreFile], LENGTH_OF_BATCH] | None = None
+    chunking_strategy: ChunkingStrategy | None = None
     attributes: Attributes | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if self.given("file_ids") and self.given("files"):
+        if self.told("file_ids") and self.told("files"):
             raise PydanticCustomError(
                 "mutually_exclusive", "'file_ids' and 'files' exclude each other"
             )
-        if not self.given("file_ids") and not self.given("files"):
+        if not self.told("file_ids") and not self.told("files"):
             raise PydanticCustomError("missing_part", "", {"name": "file_ids"})
         return self
 
@@ -148,7 +150,7 @@ class CreateFileBatch(Given):
                 chunking_strategy=self.chunking_strategy,
                 attributes=self.attributes,
             )
-            for file_id in self.file_ids
+            for file_id in self.file_ids or ()
         ]
 
 
@@ -235,11 +237,14 @@ def _few_parts(value: Filter) -> Filter:
     return value
 
 
+Ranker = Literal["none", "auto", "default-2024-11-15"]
+
+
 class SearchRanking(Given):
     """How results are ranked, and which score they must have at least."""
 
-    ranker: Literal["none", "auto", "default-2024-11-15"] = "auto"
-    score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    ranker: Ranker | None = "auto"
+    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = 0.0
 
 
 QueryText = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -252,18 +257,30 @@ Queries = Annotated[
 ]
 
 
+USUAL_RESULTS = 10  # where nothing is said
+
+
 class SearchVectorStore(Given):
     """The body of `POST /vector_stores/{vector_store_id}/search`."""
 
     query: Queries
-    rewrite_query: bool = False
-    max_num_results: Annotated[int, Field(ge=1, le=50)] = 10
+    rewrite_query: bool | None = False
+    max_num_results: Annotated[int, Field(ge=1, le=50)] | None = USUAL_RESULTS
     filters: Annotated[Filter, AfterValidator(_few_parts)] | None = None
-    ranking_options: SearchRanking = SearchRanking()
+    ranking_options: SearchRanking | None = None
 
     @property
     def queries(self) -> list[str]:
         return [self.query] if isinstance(self.query, str) else self.query
+
+    @property
+    def most_results(self) -> int:
+        return self.max_num_results or USUAL_RESULTS
+
+    @property
+    def ranking(self) -> tuple[Ranker, float]:
+        options = self.ranking_options or SearchRanking()
+        return options.ranker or "auto", options.score_threshold or 0.0
 
 
 class FileCounts(Shown):

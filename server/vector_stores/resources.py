@@ -30,9 +30,9 @@ def require_resources(tx: Tx, project: str, wanted: schemas.ToolResources | None
     """Raises no_such_file, no_such_vector_store for what is named and is not there."""
     if wanted is not None and wanted.code_interpreter is not None:
         param = "tool_resources.code_interpreter.file_ids"
-        require_files(tx, project, wanted.code_interpreter.file_ids, param)
+        require_files(tx, project, wanted.code_interpreter.file_ids or (), param)
     if wanted is not None and wanted.file_search is not None:
-        for store_id in wanted.file_search.vector_store_ids:
+        for store_id in wanted.file_search.vector_store_ids or ():
             require_store(tx, project, store_id)
 
 

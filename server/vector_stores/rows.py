@@ -149,7 +149,7 @@ def _require_retrievable(files: Collection[Record]) -> None:
 
 
 def _stays(row: Record, wanted: NewFile) -> bool:
-    same = row.chunking_strategy == wanted.chunking_strategy.stored()
+    same = row.chunking_strategy == wanted.chunking
     return same and row.status in ("in_progress", "completed")
 
 
@@ -170,7 +170,7 @@ def _values(tx: Tx, store: Record, batch_id: str | None, wanted: NewFile) -> Jso
         "created_at": tx.now,
         "status": "in_progress",
         "last_error": None,
-        "chunking_strategy": wanted.chunking_strategy.stored(),
+        "chunking_strategy": wanted.chunking,
         "attributes": wanted.attributes or {},
         "batch_id": batch_id,
         "claimed": False,
@@ -178,9 +178,11 @@ def _values(tx: Tx, store: Record, batch_id: str | None, wanted: NewFile) -> Jso
     }
 
 
-def alike(file_ids: Sequence[str], chunking: schemas.ChunkingStrategy) -> list[NewFile]:
-    """Files that are all cut in the same way."""
-    return [NewFile(file_id=file_id, chunking_strategy=chunking) for file_id in file_ids]
+def alike(
+    file_ids: Sequence[str] | None, chunking: schemas.ChunkingStrategy | None = None
+) -> list[NewFile]:
+    """Files that are all cut in the same way: where nothing is said, in the usual one."""
+    return [NewFile(file_id=file_id, chunking_strategy=chunking) for file_id in file_ids or ()]
 
 
 def add_file(tx: Tx, project: str, store_id: str, wanted: NewFile) -> Record:

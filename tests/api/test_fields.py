@@ -76,12 +76,14 @@ ALL = [(subject, name) for subject in SUBJECTS for name, _ in fields_of(subject)
 REQUIRED = [
     (subject, name) for subject, schema in SUBJECTS.items() for name in schema.get("required", ())
 ]
+ONE_OF_TWO = {("POST /v1/vector_stores/{vector_store_id}/file_batches", "file_ids")}
 NULLABLE = [
     (subject, name)
     for subject in SUBJECTS
     if subject != SUBMIT
     for name, schema in fields_of(subject)
     if any(each.get("type") == "null" for each in members(schema))
+    if (subject, name) not in ONE_OF_TWO
 ]
 KEPT = [pair for pair in NULLABLE if pair[0] == "JsonSchema"]
 

@@ -422,6 +422,29 @@ async def test_a_batch_is_told_in_one_way(world: World) -> None:
     )
 
 
+@pytest.mark.parametrize("told", ["file_ids", "files"])
+async def test_what_clients_leave_out_may_come_as_null(world: World, told: str) -> None:
+    """Clients of typed languages send all keys that a request can have."""
+    nothing = dict.fromkeys(("file_ids", "chunking_strategy", "expires_after", "metadata"))
+    url = await new_store(world, **nothing)
+    files = {"file_ids": [A_FILE], "files": [{"file_id": A_FILE, "chunking_strategy": None}]}
+    rest = dict.fromkeys(("file_ids", "files", "chunking_strategy", "attributes"))
+    batch = world.own({**rest, told: files[told]})
+    assert answer_of(await world.http.post(f"{url}/file_batches", json=batch))["object"]
+    (added,) = answer_of(await world.http.get(f"{url}/files"))["data"]
+    assert added["chunking_strategy"]["static"]["max_chunk_size_tokens"] == 800
+    keys = ("filters", "max_num_results", "ranking_options", "rewrite_query")
+    await ready(world, url)
+    found = await world.http.post(f"{url}/search", json={"query": "x", **dict.fromkeys(keys)})
+    assert answer_of(found)["has_more"] is False
+    refused(
+        await world.http.post(f"{url}/file_batches", json=rest),
+        "Missing required parameter: 'file_ids'.",
+        "file_ids",
+        "missing_required_parameter",
+    )
+
+
 async def test_a_batch_takes_over_what_the_store_has_already(world: World) -> None:
     """It is counted in the batch, and is there at once."""
     url = await new_store(world, file_ids=[A_FILE])

@@ -12,13 +12,10 @@ import pytest
 from server import schemas
 from server.db.database import Tx
 from server.db.stores import Record
-from server.schemas.tools import auto_chunking
 from server.search.extraction import Document, Extractor, NotExtracted
 from server.vector_stores import rows
 from tests.files.conftest import add
 from tests.support import LiveServer, ManualClock, eventually, live_server
-
-AUTO = auto_chunking()
 
 
 class Script:
@@ -97,7 +94,7 @@ async def store_of(server: LiveServer, *texts: str, project: str = "default") ->
 async def store_with(server: LiveServer, *file_ids: str, project: str = "default") -> str:
     """The id of a new store with these files."""
     store = await server.services.db.write(
-        lambda tx: rows.create_store(tx, project, rows.alike(file_ids, AUTO))
+        lambda tx: rows.create_store(tx, project, rows.alike(file_ids))
     )
     return str(store.id)
 

@@ -12,7 +12,6 @@ from server.vector_stores import rows
 from tests.runs.story import granted
 from tests.support import LiveServer, ManualClock
 from tests.vector_stores.conftest import (
-    AUTO,
     clean,
     files_in,
     settled,
@@ -29,7 +28,7 @@ DAYS = schemas.StoreExpiry(anchor="last_active_at", days=2)
 async def expiring(server: LiveServer, *file_ids: str) -> str:
     """The id of a new store that lasts two days."""
     store = await server.services.db.write(
-        lambda tx: rows.create_store(tx, PROJECT, rows.alike(file_ids, AUTO), expires_after=DAYS)
+        lambda tx: rows.create_store(tx, PROJECT, rows.alike(file_ids), expires_after=DAYS)
     )
     return str(store.id)
 
@@ -161,7 +160,7 @@ async def test_files_that_have_expired_are_not_found(live: LiveServer, clock: Ma
         await sent.write(b"text")
         file = await live.services.files.add(PROJECT, sent, "a.txt", "assistants", 3600)
     store = await live.services.db.write(
-        lambda tx: rows.create_store(tx, PROJECT, rows.alike([file.id], AUTO))
+        lambda tx: rows.create_store(tx, PROJECT, rows.alike([file.id]))
     )
     await settled(live, store.id)
     search = live.services.searcher.search

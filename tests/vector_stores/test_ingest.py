@@ -18,7 +18,6 @@ from server.vector_stores import ingest, rows
 from server.vector_stores.queue import TRIED_TOO_OFTEN
 from tests.support import LiveServer, eventually, live_server
 from tests.vector_stores.conftest import (
-    AUTO,
     Script,
     broken,
     clean,
@@ -151,7 +150,7 @@ async def test_a_file_that_ended_the_server_nine_times_fails(tmp_path: Path) -> 
         (file_id,) = await uploaded(live, "poison")
 
         def poisoned(tx: Any) -> str:
-            store = rows.create_store(tx, PROJECT, rows.alike([file_id], AUTO))
+            store = rows.create_store(tx, PROJECT, rows.alike([file_id]))
             row = tx.vector_store_files.get(store.id, file_id)
             tx.vector_store_files.update(row.seq, {"attempts": 9})
             return str(store.id)
@@ -321,7 +320,7 @@ async def test_a_cancelled_batch_goes_no_further(live: LiveServer, script: Scrip
     file_ids = await uploaded(live, *texts)
     store = await store_with(live)
     write = live.services.db.write
-    wanted = rows.alike(file_ids, AUTO)
+    wanted = rows.alike(file_ids)
     batch = await write(lambda tx: rows.create_batch(tx, PROJECT, store, wanted))
     await eventually(_begun(script), lambda number: number == 3)
     await write(lambda tx: rows.cancel_batch(tx, PROJECT, store, batch.id))

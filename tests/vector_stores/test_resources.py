@@ -94,6 +94,18 @@ async def test_a_new_store_may_be_empty(live: LiveServer) -> None:
         assert stores_of(thread) == []
 
 
+async def test_stores_beside_a_null(live: LiveServer) -> None:
+    """Of stores by their ids and stores to be made, a client may send the other as null."""
+    async with live.http() as http:
+        new = dict.fromkeys(("file_ids", "chunking_strategy", "metadata"))
+        made = {"file_search": {"vector_store_ids": None, "vector_stores": [new]}}
+        thread = await created(http, "/v1/threads", {"tool_resources": made})
+        named = {"file_search": {"vector_store_ids": stores_of(thread), "vector_stores": None}}
+        resources = {**named, "code_interpreter": {"file_ids": None}}
+        assistant = {"model": "gpt-4o", "tools": [SEARCH], "tool_resources": resources}
+        assert stores_of(await created(http, "/v1/assistants", assistant)) == stores_of(thread)
+
+
 @pytest.mark.parametrize("together", [False, True])
 async def test_a_threads_new_store_lasts_a_week(live: LiveServer, together: bool) -> None:
     """Also where the thread is made with its run."""
