@@ -18,6 +18,8 @@ import orjson
 
 DONE = b"event: done\ndata: [DONE]\n\n"
 PING = b": ping\n\n"
+# Behind an event with an `id:` an empty line is one more event to OpenAI's Python SDK.
+NUMBERED_PING = b": ping\n"
 CHUNK = 16 * 1024  # a stuck reader holds several
 # Turns of the loop that an event's readers are left waiting while each turn brings more events, of
 # whatever run: none on an idle loop, and on a busy one what is written meanwhile shares a chunk.
@@ -151,7 +153,7 @@ class Subscription:
                 if events:
                     yield b"".join(_numbered(events, first) if numbered else events)
                 elif not over and await self._pinged():
-                    yield PING
+                    yield NUMBERED_PING if numbered else PING
         except StreamBroken as broken:
             yield error_event(str(broken))
         finally:

@@ -10,17 +10,24 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
+import openai
 import pytest
+from openai.types.beta import AssistantStreamEvent
 
 from server.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from tests.runs.story import HELLO, Story, begin_story, granted, text_of
-from tests.streams.reader import asking, joined, names, reading, reading_new
-from tests.support import DEADLINE, eventually, live_server, parse_events
+from tests.streams.reader import Reader, asking, joined, names, reading, reading_new
+from tests.support import BETA, DEADLINE, eventually, live_server, parse_events
 
 
 async def nobody_reads(story: Story) -> None:
     """Wait until every subscription is freed."""
     await eventually(story.readers, lambda count: count == 0)
+
+
+async def pings_in(reader: Reader) -> int:
+    """How many comments a reader was sent."""
+    return reader.text.count("\n: ping\n")
 
 
 async def test_many_readers(story: Story) -> None:
@@ -76,16 +83,41 @@ async def test_keep_alive(tmp_path: Path) -> None:
     ):
         told = await reader.take(8)
         waiting = asyncio.create_task(reader.next())
-
-        async def pings() -> int:
-            return reader.text.count("\n: ping\n\n")
-
-        await eventually(pings, lambda count: count > 1)
+        await eventually(lambda: pings_in(reader), lambda count: count > 1)
         assert not waiting.done()
         engine.resume()
         told += [await waiting, *await reader.rest()]
     assert joined(told) == "one two"
     assert "\r" not in reader.text
+
+
+async def test_the_sdk_attaches_again(tmp_path: Path) -> None:
+    """Its own stream reads all events, and no ping is one."""
+    engine = ScriptedEngine()
+    engine.says("one two", pause_after=1)
+    async with (
+        live_server(tmp_path, engine, streams__ping=0.02) as server,
+        begin_story(server, engine) as story,
+        server.sdk(default_headers=BETA) as sdk,
+    ):
+        run = await story.paused()
+        events = await sdk.get(
+            f"{story.url.removeprefix('/v1')}/runs/{run['id']}/events",
+            cast_to=AssistantStreamEvent,
+            stream=True,
+            stream_cls=openai.AsyncStream[AssistantStreamEvent],
+        )
+        read = [(await anext(events)).event for _ in range(8)]
+        waiting = asyncio.create_task(anext(events))
+        async with reading(story, run) as reader:
+            seeing = asyncio.create_task(reader.rest())
+            await eventually(lambda: pings_in(reader), lambda count: count > 3)
+            assert not waiting.done()
+            engine.resume()
+            told = await seeing
+        read += [(await waiting).event, *[event.event async for event in events]]
+        assert read == [event.name for event in told[:-1]]
+        assert "\n: ping\n\n" not in reader.text
 
 
 async def test_long_stream(tmp_path: Path) -> None:
@@ -100,11 +132,7 @@ async def test_long_stream(tmp_path: Path) -> None:
     ):
         told = await reader.take(8)
         waiting = asyncio.create_task(reader.next())
-
-        async def pings() -> int:
-            return reader.text.count("\n: ping\n\n")
-
-        await eventually(pings, lambda count: count > 10)
+        await eventually(lambda: pings_in(reader), lambda count: count > 10)
         engine.resume()
         told += [await waiting, *await reader.rest()]
     assert joined(told) == "one two"
