@@ -438,8 +438,8 @@ class Entrance:
     async def serve(self, app: FastAPI, stop: asyncio.Event, grace: float) -> None:
         """Answer as the application until `stop` is set, then stop in order."""
         app.state.refusals = self._refusals
-        self._app = app
         _settle_heap()
+        self._app = app
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({self._answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -457,7 +457,7 @@ class Entrance:
 
 
 def _settle_heap() -> None:
-    """Keep the collector from what is here to stay: to look through it holds up all by 150 ms."""
+    """Keep garbage collections from what is here to stay: each would hold up all by 150 ms."""
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""What must not take long, whoever wrote it. How fast it is, benchmarks tell."""
+"""Bounds on processor time, without garbage collections. How fast it is, benchmarks tell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 def little_work(seconds: float, clock: Callable[[], float] = time.thread_time) -> Iterator[None]:
     """What is inside takes less processor time than that.
 
-    Meanwhile the collector rests: thousands of tests leave it a second's work.
+    No garbage is collected meanwhile: thousands of tests leave a second's work.
     """
     gc.disable()
     try:

@@ -69,13 +69,14 @@ async def delete(vector_store_id: str, caller: Caller, server: Server) -> Respon
 async def search(
     vector_store_id: str, body: schemas.SearchVectorStore, caller: Caller, server: Server
 ) -> Response:
+    ranking = body.ranking
     found = await server.searcher.search(
         caller.project,
         [vector_store_id],
         body.queries,
         max_results=body.most_results,
         filters=body.filters,
-        ranking=Ranking(*body.ranking),
+        ranking=Ranking(ranking.ranker or "auto", ranking.score_threshold or 0.0),
     )
     results = [
         schemas.SearchResult(

@@ -7,8 +7,10 @@ by name. Knows nothing of what a conversation is.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+import threading
 import time
 from collections.abc import (
     Callable,
@@ -37,7 +39,6 @@ from jinja2.visitor import NodeTransformer
 
 MAX_STEPS = 2_000_000
 MAX_CPU_SECONDS = 1.0
-MAX_CPU_AT_ONCE = 0.1  # that count between two looks at the clock
 MAX_TEXT = 4_000_000  # characters of any one value
 MAX_RANGE = 10_000
 MAX_INTEGER_BITS = 1024
@@ -93,19 +94,37 @@ class TemplateRaised(Exception):
     """A template called `raise_exception`."""
 
 
+class _Collections(threading.local):
+    """What this thread has spent on collecting garbage, whoever left it: up to a second at once."""
+
+    seconds = 0.0
+    begun = 0.0
+
+    def watch(self, phase: str, _: dict[str, int]) -> None:
+        now = time.thread_time()
+        if phase == "start":
+            self.begun = now
+        else:
+            self.seconds += now - self.begun
+
+
+_collections = _Collections()
+gc.callbacks.append(_collections.watch)
+
+
+def _own_time() -> float:
+    """Seconds of processor time of this thread, without garbage collections."""
+    return time.thread_time() - _collections.seconds
+
+
 class Meter:
-    """What one rendering may still spend. Owned by the thread that renders.
+    """What one rendering may still spend. Owned by the thread that renders."""
 
-    Python's collector may work for a second in this thread, on what others left: of a long pause
-    only a part counts.
-    """
-
-    __slots__ = ("_looked", "_seconds", "_until_clock", "left")
+    __slots__ = ("_deadline", "_until_clock", "left")
 
     def __init__(self, steps: int = MAX_STEPS, seconds: float = MAX_CPU_SECONDS) -> None:
         self.left = steps
-        self._seconds = seconds
-        self._looked = time.thread_time()
+        self._deadline = _own_time() + seconds
         self._until_clock = 64
 
     def spend(self, size: int = 0) -> None:
@@ -122,10 +141,7 @@ class Meter:
             raise TemplateLimit("it takes too many steps; perhaps it loops without end")
         if self._until_clock <= 0 or size > CHARACTERS_PER_STEP * 64:
             self._until_clock = 64
-            now = time.thread_time()
-            self._seconds -= min(now - self._looked, MAX_CPU_AT_ONCE)
-            self._looked = now
-            if self._seconds < 0:
+            if _own_time() > self._deadline:
                 raise TemplateLimit("it takes too long; perhaps it loops without end")
 
 
@@ -199,7 +215,7 @@ def _made(value: Any) -> Any:
     So nobody holds more than CHARACTERS_PER_STEP bytes a step, which bounds a rendering's memory.
     """
     _meter.get().pay(_beyond_surface(value))
-    return _sized(value)
+    return _sized(_integer(value))
 
 
 def _beyond_surface(value: Any) -> int:
@@ -251,14 +267,14 @@ def _writable(_context: Context, value: Any) -> Any:
 
 def add(left: Any, right: Any) -> Any:
     spend(surface(left) + surface(right))
-    return _made(_integer(left + right))
+    return _made(left + right)
 
 
 def multiply(left: Any, right: Any) -> Any:
     for sequence, count in ((left, right), (right, left)):
         if isinstance(count, int) and isinstance(sequence, (str, list, tuple)):
             spend(surface(sequence) * max(count, 0))
-    return _made(_integer(left * right))
+    return _made(left * right)
 
 
 def power(left: Any, right: Any) -> Any:

@@ -51,10 +51,6 @@ class Given(BaseModel):
     def given(self, name: str) -> bool:
         return name in self.model_fields_set
 
-    def told(self, name: str) -> bool:
-        """Whether it was given, where null stands for an absent key."""
-        return getattr(self, name) is not None and self.given(name)
-
 
 class Row(Protocol):
     """A row of the database, whose columns have the wire's names."""

@@ -253,7 +253,7 @@ class NewFileSearchResources(FileSearchResources):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if self.told("vector_store_ids") and self.told("vector_stores"):
+        if self.vector_store_ids is not None and self.vector_stores is not None:
             raise PydanticCustomError(
                 "mutually_exclusive", "'vector_store_ids' and 'vector_stores' exclude each other"
             )

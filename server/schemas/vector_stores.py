@@ -132,11 +132,11 @@ class CreateFileBatch(Given):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if self.told("file_ids") and self.told("files"):
+        if self.file_ids is not None and self.files is not None:
             raise PydanticCustomError(
                 "mutually_exclusive", "'file_ids' and 'files' exclude each other"
             )
-        if not self.told("file_ids") and not self.told("files"):
+        if self.file_ids is None and self.files is None:
             raise PydanticCustomError("missing_part", "", {"name": "file_ids"})
         return self
 
@@ -237,13 +237,10 @@ def _few_parts(value: Filter) -> Filter:
     return value
 
 
-Ranker = Literal["none", "auto", "default-2024-11-15"]
-
-
 class SearchRanking(Given):
     """How results are ranked, and which score they must have at least."""
 
-    ranker: Ranker | None = "auto"
+    ranker: Literal["none", "auto", "default-2024-11-15"] | None = "auto"
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = 0.0
 
 
@@ -278,9 +275,8 @@ class SearchVectorStore(Given):
         return self.max_num_results or USUAL_RESULTS
 
     @property
-    def ranking(self) -> tuple[Ranker, float]:
-        options = self.ranking_options or SearchRanking()
-        return options.ranker or "auto", options.score_threshold or 0.0
+    def ranking(self) -> SearchRanking:
+        return self.ranking_options or SearchRanking()
 
 
 class FileCounts(Shown):

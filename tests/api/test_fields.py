@@ -76,6 +76,7 @@ ALL = [(subject, name) for subject in SUBJECTS for name, _ in fields_of(subject)
 REQUIRED = [
     (subject, name) for subject, schema in SUBJECTS.items() for name in schema.get("required", ())
 ]
+# Null stands for absent, and then the other one of two is needed: tested with the batches.
 ONE_OF_TWO = {("POST /v1/vector_stores/{vector_store_id}/file_batches", "file_ids")}
 NULLABLE = [
     (subject, name)

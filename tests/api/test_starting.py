@@ -63,6 +63,7 @@ async def beginning(folder: Path) -> AsyncIterator[Start]:
             engine.resume()
             stop.set()
             await asyncio.wait_for(asyncio.wait({serving}), DEADLINE)
+    gc.unfreeze()
 
 
 async def test_probes(tmp_path: Path) -> None:
@@ -104,9 +105,8 @@ async def test_an_sdk_waits_for_the_start(tmp_path: Path, monkeypatch: pytest.Mo
         assert (await sdk.beta.assistants.create(model="gpt-4o")).id
 
 
-async def test_the_collector_passes_over_what_stays(tmp_path: Path) -> None:
+async def test_garbage_collections_pass_over_what_stays(tmp_path: Path) -> None:
     """To look through all that a server consists of would hold up every stream."""
-    gc.unfreeze()
     async with beginning(tmp_path) as start:
         assert gc.get_freeze_count() == 0
         await start.ready()

@@ -38,6 +38,7 @@ GET_STORE = "GET /v1/vector_stores/{vector_store_id}"
 GET_FILE = "GET /v1/vector_stores/{vector_store_id}/files/{file_id}"
 GET_FILES = "GET /v1/vector_stores/{vector_store_id}/files"
 GET_CONTENT = "GET /v1/vector_stores/{vector_store_id}/files/{file_id}/content"
+ADD_BATCH = "POST /v1/vector_stores/{vector_store_id}/file_batches"
 GET_BATCH = "GET /v1/vector_stores/{vector_store_id}/file_batches/{batch_id}"
 GET_BATCH_FILES = "GET /v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files"
 DELETE_STORE = "DELETE /v1/vector_stores/{vector_store_id}"
@@ -422,6 +423,7 @@ async def test_a_batch_is_told_in_one_way(world: World) -> None:
     )
 
 
+@covers(ADD_BATCH, "file_ids", "taken")
 @pytest.mark.parametrize("told", ["file_ids", "files"])
 async def test_what_clients_leave_out_may_come_as_null(world: World, told: str) -> None:
     """Clients of typed languages send all keys that a request can have."""

@@ -27,7 +27,7 @@ async def nobody_reads(story: Story) -> None:
 
 async def pings_in(reader: Reader) -> int:
     """How many comments a reader was sent."""
-    return reader.text.count("\n: ping\n")
+    return reader.text.count(": ping\n")
 
 
 async def test_many_readers(story: Story) -> None:
@@ -88,6 +88,7 @@ async def test_keep_alive(tmp_path: Path) -> None:
         engine.resume()
         told += [await waiting, *await reader.rest()]
     assert joined(told) == "one two"
+    assert reader.text.count(": ping\n\n") == await pings_in(reader)
     assert "\r" not in reader.text
 
 
