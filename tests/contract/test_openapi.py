@@ -159,7 +159,7 @@ def operations(document: Json) -> Iterator[tuple[str, Json]]:
 def facts(document: Json, schema: Json, where: str, depth: int = 0) -> Iterator[Fact]:
     """What a schema says: its keys, the values of enumerations, what is required, bounds."""
     schema = _resolved(document, schema)
-    if depth > 12:
+    if depth > 16:
         return
     for inner in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
         yield from facts(document, inner, where, depth + 1)
