@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import socket
@@ -22,7 +21,7 @@ from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server import __version__, control
+from server import __version__, control, heap
 from server.access.administration import verbs_of
 from server.access.keys import Keys
 from server.access.limits import Limits
@@ -438,7 +437,7 @@ class Entrance:
     async def serve(self, app: FastAPI, stop: asyncio.Event, grace: float) -> None:
         """Answer as the application until `stop` is set, then stop in order."""
         app.state.refusals = self._refusals
-        _settle_heap()
+        heap.settle()
         self._app = app
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({self._answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -454,12 +453,6 @@ class Entrance:
 
     def _answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return self._app(scope, receive, send)
-
-
-def _settle_heap() -> None:
-    """Keep garbage collections from what is here to stay: each would hold up all by 150 ms."""
-    gc.collect()
-    gc.freeze()
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
-import gc
 import os
 import signal
 import socket
@@ -26,6 +25,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from server import heap
 from server.engine.archive import Deliver, SnapshotFiles, shrink
 from server.engine.constraint import Compiled
 from server.engine.decoder import Decoder
@@ -218,7 +218,7 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
             _start_deep(
                 "vocabulary", lambda: read_texts(reader.tokenize, pairs, words, inbox, outbox)
             )
-            _settle_heap()
+            heap.settle()
             outbox.put(Loaded(replace(info, embedding=reader.size), reader.slots, embedder.pace))
             embed(embedder, inbox.decoding, outbox)
             return
@@ -235,7 +235,7 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     _start_deep("vocabulary", lambda: tokenize(vocabulary, inbox.tokenizing, outbox))
     grammars = Grammars(model.vocabulary.for_grammars)
     _start_deep("grammars", lambda: compile_all(grammars, inbox.compiling, inbox.decoding.put))
-    _settle_heap()
+    heap.settle()
     outbox.put(Loaded(info, backend.slots))
     reports = Reports(outbox.put, holds=backend.takes_all_cores)
     decode(decoder, inbox.decoding, reports)
@@ -244,12 +244,6 @@ def serve(load: Load, inbox: Inbox, outbox: Outbox) -> None:
     if files is not None:
         files.close(_LAST_REMOVALS)
     backend.close()
-
-
-def _settle_heap() -> None:
-    """Keep garbage collections from what is here to stay: they would take longer than a step."""
-    gc.collect()
-    gc.freeze()
 
 
 def decode(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], reports: Reports) -> None:

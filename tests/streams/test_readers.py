@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,19 @@ async def nobody_reads(story: Story) -> None:
 async def pings_in(reader: Reader) -> int:
     """How many comments a reader was sent."""
     return reader.text.count(": ping\n")
+
+
+@contextlib.asynccontextmanager
+async def pinging(folder: Path, stuck_after: float = 30.0) -> AsyncIterator[Story]:
+    """A story on a server that pings often, and whose model says a word, then waits."""
+    engine = ScriptedEngine()
+    engine.says("one two", pause_after=1)
+    options = {"streams__ping": 0.02, "streams__stuck_after": stuck_after}
+    async with (
+        live_server(folder, engine, **options) as server,
+        begin_story(server, engine) as story,
+    ):
+        yield story
 
 
 async def test_many_readers(story: Story) -> None:
@@ -74,18 +88,12 @@ async def test_disconnect_before_the_first_byte(story: Story) -> None:
 
 async def test_keep_alive(tmp_path: Path) -> None:
     """A stream on which nothing happens sends comments, which are no events."""
-    engine = ScriptedEngine()
-    engine.says("one two", pause_after=1)
-    async with (
-        live_server(tmp_path, engine, streams__ping=0.02) as server,
-        begin_story(server, engine) as story,
-        reading_new(story) as reader,
-    ):
+    async with pinging(tmp_path) as story, reading_new(story) as reader:
         told = await reader.take(8)
         waiting = asyncio.create_task(reader.next())
         await eventually(lambda: pings_in(reader), lambda count: count > 1)
         assert not waiting.done()
-        engine.resume()
+        story.engine.resume()
         told += [await waiting, *await reader.rest()]
     assert joined(told) == "one two"
     assert reader.text.count(": ping\n\n") == await pings_in(reader)
@@ -94,13 +102,7 @@ async def test_keep_alive(tmp_path: Path) -> None:
 
 async def test_the_sdk_attaches_again(tmp_path: Path) -> None:
     """Its own stream reads all events, and no ping is one."""
-    engine = ScriptedEngine()
-    engine.says("one two", pause_after=1)
-    async with (
-        live_server(tmp_path, engine, streams__ping=0.02) as server,
-        begin_story(server, engine) as story,
-        server.sdk(default_headers=BETA) as sdk,
-    ):
+    async with pinging(tmp_path) as story, story.server.sdk(default_headers=BETA) as sdk:
         run = await story.paused()
         events = await sdk.get(
             f"{story.url.removeprefix('/v1')}/runs/{run['id']}/events",
@@ -114,7 +116,7 @@ async def test_the_sdk_attaches_again(tmp_path: Path) -> None:
             seeing = asyncio.create_task(reader.rest())
             await eventually(lambda: pings_in(reader), lambda count: count > 3)
             assert not waiting.done()
-            engine.resume()
+            story.engine.resume()
             told = await seeing
         read += [(await waiting).event, *[event.event async for event in events]]
         assert read == [event.name for event in told[:-1]]
@@ -123,18 +125,11 @@ async def test_the_sdk_attaches_again(tmp_path: Path) -> None:
 
 async def test_long_stream(tmp_path: Path) -> None:
     """A reader that takes all is not dropped, however much longer than a stuck one it is there."""
-    engine = ScriptedEngine()
-    engine.says("one two", pause_after=1)
-    options = {"streams__ping": 0.02, "streams__stuck_after": 0.05}
-    async with (
-        live_server(tmp_path, engine, **options) as server,
-        begin_story(server, engine) as story,
-        reading_new(story) as reader,
-    ):
+    async with pinging(tmp_path, stuck_after=0.05) as story, reading_new(story) as reader:
         told = await reader.take(8)
         waiting = asyncio.create_task(reader.next())
         await eventually(lambda: pings_in(reader), lambda count: count > 10)
-        engine.resume()
+        story.engine.resume()
         told += [await waiting, *await reader.rest()]
     assert joined(told) == "one two"
 
