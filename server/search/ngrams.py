@@ -16,26 +16,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from server.search.words import COMMON_WORDS
+
 DIMENSIONS: Final = 768
-VERSION: Final = 1  # changes whenever vectors do
+VERSION: Final = 2  # changes whenever vectors do
 PIECES: Final = (3, 4)  # characters, with one for each end of the word
 WHOLE: Final = 0.4  # of a word's weight, that is on the word; the rest is on its pieces
 LONG: Final = 6  # characters; shorter words weigh less: few of them tell what a text is about
 COMMON: Final = 0.2  # what the commonest words weigh of that
-COMMON_WORDS: Final = """
-the a an and or of to in is it for on as by with at be are was were this that from not what which
-who how does do can has have had i you we he she they its if when then than so but there their
-will would about into my your
-der die das und ist ein eine einer eines einem einen den dem des zu mit von für auf im am als auch
-nicht sich es wie wird werden sind war hat was wer wo wenn oder aus bei nach durch über kann man
-ich wir sie er nur noch
-le la les de du un une et est en dans que qui pour pas sur au aux ce cette il elle on nous vous ne
-se sont avec par plus ou où comment quel quelle quels quelles être avoir son sa ses
-el los las una y del al por con para es no lo como más pero sus su se qué cómo cuál
-il gli uno di che non per sono nel della delle dei degli alla come anche più ma
-o os um uma do da dos das em não com ao à é são mais mas se na no nas nos
-het een van dat niet met voor aan zijn wordt hoe wat bij ook maar naar
-"""
 
 _OTHER, _LETTER, _IDEOGRAPH, _MARK = range(4)
 _IDEOGRAPHS: Final = (  # their scripts put no spaces between words, so that each counts as one

@@ -7,11 +7,13 @@ thread at a time. Neither waits for the other.
 
 from __future__ import annotations
 
+import heapq
 import json
 import math
 import os
 import sqlite3
 import threading
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,13 +25,15 @@ import numpy.typing as npt
 
 from server import failpoints
 from server.files.blobs import StorageFull
-from server.search.words import FOLDING, TOKENIZER, folded
+from server.search.words import FOLDING, TOKENIZER, folded, is_common
 
 APPLICATION: Final = 0x41535849  # what SQLite's header says of whose the file is
 FORMAT: Final = 1
 BUSY_TIMEOUT: Final = 10.0
 LARGEST_JOURNAL: Final = 16 * 2**20  # bytes of it that stay on the disk after a large file was put
 MOST_MATCHES: Final = 5_000  # passages that a query's words may be weighed in
+IMAGINED: Final = 10  # chunks that are counted with a store's own
+COMMON_HAVE, OTHERS_HAVE = 9, 1  # of those, with one of the commonest words, with any other
 
 SCHEMA: Final = f"""
 CREATE TABLE state (
@@ -93,6 +97,19 @@ class Match(NamedTuple):
 
     chunk: int
     coverage: float
+
+
+class Weight(NamedTuple):
+    """How much a word of a query tells: by us, and by FTS5, whose score is divided by that.
+
+    FTS5's inverse document frequency is nothing for a word that half of the chunks have: in a
+    store of two chunks no word would tell anything but one that none of them has. Ours is Lucene's,
+    log(1 + (chunks without it + 1/2) / (chunks with it + 1/2)), with some imagined chunks counted,
+    too. They are what is known of words in any text, which matters while a store has few.
+    """
+
+    own: float
+    given: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,26 +196,30 @@ class Passages:
             return int(db.execute(query, (term, MOST_MATCHES + 1)).fetchone()[0])
 
     def matching(
-        self, weights: dict[str, float], most: int, among: Collection[int] | None
+        self, weights: dict[str, Weight], most: int, among: Collection[int] | None
     ) -> list[Match]:
         """The chunks that have most of a query's words, by BM25, best first.
 
-        `weights` are the words' inverse document frequencies. A chunk of average length that has
-        each of them once covers the query, and so does one with more. `among` are files' numbers.
+        A chunk of average length that has each of the words once covers the query, and so does one
+        with more. `among` are files' numbers.
         """
-        if not weights:
-            return []
         of_files = (
             "AND +rowid IN (SELECT id FROM chunk WHERE file IN (SELECT value FROM json_each(?)))"
         )
         query = f"""
-            SELECT rowid, bm25(word) AS score FROM word
-            WHERE word MATCH ? {of_files if among is not None else ""} ORDER BY score LIMIT ?
+            SELECT rowid, bm25(word) FROM word
+            WHERE word MATCH ? {of_files if among is not None else ""}
         """
-        given = [" OR ".join(weights), *([json.dumps([*among])] if among is not None else []), most]
-        whole = sum(weights.values())
+        given = [json.dumps([*among])] if among is not None else []
+        whole = sum(weight.own for weight in weights.values())
+        found: defaultdict[int, float] = defaultdict(float)
         with self._read() as db:
-            return [Match(id, min(1.0, -score / whole)) for id, score in db.execute(query, given)]
+            for term, weight in weights.items():
+                share = -weight.own / weight.given / whole
+                for chunk, score in db.execute(query, [term, *given]):
+                    found[chunk] += score * share
+        best = heapq.nlargest(most, found.items(), key=lambda item: (item[1], -item[0]))
+        return [Match(chunk, min(1.0, coverage)) for chunk, coverage in best]
 
     # Writing
 
@@ -324,8 +345,8 @@ class Passages:
         failpoints.hit("index.commit.after")
 
 
-def weights(frequencies: dict[str, int], chunks: int) -> dict[str, float]:
-    """The rarest words and how much each tells, as FTS5 weighs them; not all, if they are frequent.
+def weights(frequencies: dict[str, int], chunks: int) -> dict[str, Weight]:
+    """The rarest words and how much each tells; not all, if they are frequent.
 
     What they match together is bounded: a word that most of a large store has costs much and
     tells little.
@@ -336,7 +357,11 @@ def weights(frequencies: dict[str, int], chunks: int) -> dict[str, float]:
         if matches > MOST_MATCHES:
             break
         others = max(0, chunks - frequency)  # a write may have come between the two counts
-        found[term] = max(1e-6, math.log((others + 0.5) / (frequency + 0.5)))
+        given = max(1e-6, math.log((others + 0.5) / (frequency + 0.5)))
+        having = COMMON_HAVE if is_common(term) else OTHERS_HAVE
+        others, frequency = others + IMAGINED - having, frequency + having
+        own = math.log1p((others + 0.5) / (frequency + 0.5))
+        found[term] = Weight(own, given)
     return found
 
 

@@ -11,11 +11,28 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 from itertools import islice, pairwise
 from typing import Final
 
 TOKENIZER: Final = "unicode61 remove_diacritics 2 categories 'L* N* M*'"
 FOLDING: Final = f"1/{unicodedata.unidata_version}"  # where it differs, words are indexed anew
+# Of some languages; they tell little of what a text is about.
+COMMON_WORDS: Final = """
+the a an and or of to in is it for on as by with at be are was were this that from not what which
+who how does do can has have had i you we he she they its if when then than so but there their
+will would could should shall may must might did done am been being about into my your our his her
+him them me us where why whom whose which these those there here
+der die das und ist ein eine einer eines einem einen den dem des zu mit von für auf im am als auch
+nicht sich es wie wird werden sind war hat was wer wo wenn oder aus bei nach durch über kann man
+ich wir sie er nur noch
+le la les de du un une et est en dans que qui pour pas sur au aux ce cette il elle on nous vous ne
+se sont avec par plus ou où comment quel quelle quels quelles être avoir son sa ses
+el los las una y del al por con para es no lo como más pero sus su se qué cómo cuál
+il gli uno di che non per sono nel della delle dei degli alla come anche più ma
+o os um uma do da dos das em não com ao à é são mais mas se na no nas nos
+het een van dat niet met voor aan zijn wordt hoe wat bij ook maar naar
+"""
 MOST_WORDS: Final = 64
 MOST_CHARACTERS: Final = 10_000
 
@@ -50,6 +67,16 @@ def terms(query: str) -> list[str]:
     plain = _plain(query[:MOST_CHARACTERS])
     spaced = _SPACELESS.sub(lambda run: _spaced(_pairs(run[0]) or [run[0]]), plain)
     return [_term(word) for word in islice(dict.fromkeys(_WORD.findall(spaced)), MOST_WORDS)]
+
+
+def is_common(term: str) -> bool:
+    """Whether nearly any text has the word."""
+    return term in _common_terms()
+
+
+@cache
+def _common_terms() -> frozenset[str]:
+    return frozenset(map(_term, COMMON_WORDS.split()))
 
 
 def _term(word: str) -> str:

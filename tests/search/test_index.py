@@ -17,6 +17,7 @@ from server.engine.protocol import EngineUnavailable
 from server.engine.vectors import Vector
 from server.search import store as store_module
 from server.search.chunks import Chunk
+from server.search.embedder import NgramEmbedder
 from server.search.index import EMBEDDED_AGAIN, Hit, Indexes
 from server.search.view import MOST_REMEMBERED
 from tests.search.fakes import (
@@ -182,6 +183,26 @@ async def test_a_long_chunk_is_as_near_as_its_nearest_part(
     hits = await search(indexes, "The giraffe sleeps standing up", ranker="none")
     assert [hit.file_id for hit in hits] == ["near", "far"]
     assert hits[0].score > hits[1].score
+
+
+async def test_in_a_store_of_few_chunks_a_question_finds_with_a_score_that_says_so(
+    tmp_path: Path,
+) -> None:
+    """Words that half of them have tell something, and those of any question say little."""
+    async with opened(tmp_path, NgramEmbedder()) as indexes:
+        for name, text in {"people": "Alice lives in Paris.", "prices": "Tea costs two."}.items():
+            await indexes.put("vs", name, text, lines(text))
+        first, other = await search(indexes, "Where does Alice live?")
+        assert (first.file_id, other.file_id) == ("people", "prices")
+        assert first.score > 0.4 > 0.1 > other.score
+        for nothing in ("Who are the others?", "Where is the station?"):
+            assert all(hit.score < 0.2 for hit in await search(indexes, nothing))
+
+
+async def test_an_uncommon_word_counts_more_than_those_of_any_question(indexes: Indexes) -> None:
+    """Also where the store is too small for that to be seen in it."""
+    await put_lines(indexes, "vs", rivers="the rivers\n", where="where is it\n")
+    assert (await found(indexes, "where is it with rivers"))[0] == "the rivers\n"
 
 
 async def test_without_a_ranker_the_vectors_decide(
