@@ -29,6 +29,7 @@ from server.engine.messages import (
     Located,
     MalformedFrame,
     Message,
+    Rank,
     Refused,
     Step,
     Stop,
@@ -94,7 +95,7 @@ class WorkerProcess(asyncio.Protocol):
     def send(self, message: ToWorker) -> None:
         """Raises Unsendable, and owes nothing then."""
         frame = encode(message)
-        if isinstance(message, Generate | Tokenize | Locate | Embed):
+        if isinstance(message, Generate | Tokenize | Locate | Embed | Rank):
             self._owe(message.number)
         if not self._transport.is_closing():  # uvloop's would raise
             self._transport.write(frame)

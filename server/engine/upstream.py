@@ -130,13 +130,14 @@ class ChatEndpoint:
 
     async def _read_events(self, response: httpx2.Response, give: Give) -> None:
         response.encoding = "utf-8"  # what event streams are in, whatever the head says
-        ended = False
+        begun = ended = False
         async for event in httpx2.EventSource(response):
             if event.data.strip() == DONE:
-                return
+                ended = begun
+                break
             if event.data.strip():  # else it only keeps the connection alive
                 chunk = self._chunk(event.data)
-                ended = ended or chunk.finish_reason is not None
+                begun, ended = True, ended or chunk.finish_reason is not None
                 give(chunk)
         if not ended:
             raise EndpointLost(f"{self.name} ended its answer in the middle.")

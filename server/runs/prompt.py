@@ -11,6 +11,7 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 from server.chat.dialects import Dialect
 from server.chat.effort import effort_variables
@@ -61,7 +62,7 @@ class PromptBuilder:
         self._template = template
         self._dialect = dialect
         self._telling = telling_of(template, dialect)
-        self._counts = Remembered(self._count, most=REMEMBERED_COUNTS)
+        self._counts = Remembered(self._count, most=REMEMBERED_COUNTS, known_by=_digest)
         tokenize: Callable[[tuple[Span, ...]], Awaitable[list[int]]] = engine.tokenize
         self._heads = Remembered(tokenize, most=REMEMBERED_HEADS)
 
@@ -158,6 +159,11 @@ class PromptBuilder:
 
     async def _count(self, text: str) -> int:
         return len(await self._engine.tokenize([Span(text, is_template=False)]))
+
+
+def _digest(text: str) -> bytes:
+    """What tells a text from others, since texts may be long. A lone surrogate is a character."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _head(pieces: Sequence[Piece], units: Sequence[Unit], request: TurnRequest) -> list[Span]:

@@ -13,16 +13,25 @@ Value = TypeVar("Value")
 class Remembered(Generic[Key, Value]):
     """The values of the `most` keys that were used last. Owned by one event loop."""
 
-    def __init__(self, find: Callable[[Key], Awaitable[Value]], *, most: int) -> None:
+    def __init__(
+        self,
+        find: Callable[[Key], Awaitable[Value]],
+        *,
+        most: int,
+        known_by: Callable[[Key], Hashable] = lambda key: key,
+    ) -> None:
+        """`known_by` gives what is kept of a key, where keys are large."""
         self._find = find
         self._most = most
-        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._known_by = known_by
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
 
     async def of(self, key: Key) -> Value:
         """The key's value, which is found out now unless it is remembered."""
-        value = self._values[key] if key in self._values else await self._find(key)
-        self._values[key] = value
-        self._values.move_to_end(key)
+        known = self._known_by(key)
+        value = self._values[known] if known in self._values else await self._find(key)
+        self._values[known] = value
+        self._values.move_to_end(known)
         if len(self._values) > self._most:
             self._values.popitem(last=False)
         return value

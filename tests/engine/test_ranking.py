@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +124,19 @@ async def test_any_texts_have_scores(engine: WorkerEngine) -> None:
     assert all(0 < score < 1 for score in together)
     alone = [(await engine.rank("hello " * 90, [text]))[0] for text in texts]
     assert together == pytest.approx(alone, abs=5e-3)
+
+
+async def test_a_worker_that_froze_is_replaced(tmp_path: Path) -> None:
+    """Whoever waits for scores has them from the next."""
+    path = write_bert(tmp_path / "ranker.gguf", pooling=RANK, context=CONTEXT)
+    settings = replace(SETTINGS, hang_timeout=1.0)
+    engine = WorkerEngine(path, name="ranker", settings=settings)
+    await engine.start()
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGSTOP)
+    assert len(await engine.rank("who", ["me"])) == 1
+    assert engine.stats.restarts == 1
+    await engine.stop()
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -174,6 +174,13 @@ async def test_a_broken_answer_is_lost(endpoint: ScriptedEndpoint, last: bytes, 
     assert endpoint.url in str(caught.value)
 
 
+async def test_an_answer_of_nothing_but_its_end_is_lost(endpoint: ScriptedEndpoint) -> None:
+    """As a proxy may send that has lost what it asks."""
+    endpoint.streams(b": wait\n\n", DONE)
+    with pytest.raises(EndpointLost, match="ended its answer in the middle"):
+        await chunks_of(endpoint)
+
+
 async def test_a_connection_that_breaks_is_lost(endpoint: ScriptedEndpoint) -> None:
     """In the middle of an answer nothing is asked for again."""
     endpoint.streams(event(content("One")), broken=True)

@@ -30,6 +30,14 @@ async def test_what_was_used_last_is_not_found_out_again() -> None:
     assert lengths.found == ["a", "bb", "ccc", "bb"]
 
 
+async def test_keys_are_told_apart_by_what_they_are_known_by() -> None:
+    """So that large ones need not be kept."""
+    lengths = Lengths(most=2)
+    remembered = Remembered(lengths.length, most=2, known_by=lambda text: text[0])
+    assert [await remembered.of(text) for text in ("a", "bb", "another")] == [1, 2, 1]
+    assert lengths.found == ["a", "bb"]
+
+
 async def test_many_may_ask_at_once() -> None:
     """Also where more is asked for together than is remembered."""
     lengths = Lengths(most=1)
