@@ -239,10 +239,11 @@ def thread_is_locked(thread_id: str, run_id: str) -> InvalidRequest:
     return InvalidRequest(f"Can't add messages to {thread_id} while a run {run_id} is active.")
 
 
-def too_many_wait(thread_id: str, most: int) -> InvalidRequest:
+def too_many_wait(thread_id: str, waiting: int, new: int) -> InvalidRequest:
+    more = "more" if new == 1 else f"{new} more at once"
     return InvalidRequest(
-        f"Thread {thread_id} has {most} runs and messages that wait for its active run, and takes "
-        "no more.",
+        f"Thread {thread_id} has {waiting} runs and messages that wait for its active run, and "
+        f"cannot take {more}.",
         code="thread_queue_full",
     )
 

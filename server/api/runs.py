@@ -181,6 +181,8 @@ async def _whole(server: Services, answer: Answer, resumed: str | None = None) -
     if isinstance(answer, Response):
         return answer
     run_id = answer.object_id if resumed is None else resumed
+    if answer.replayed:
+        await server.db.read(lambda tx: _require_there(tx, run_id))
     await _hold(server, run_id)
     after = server.bus.noted(run_id, answer.object_id)
     stream = event_stream(server.bus.subscribe(run_id, after))
@@ -195,10 +197,15 @@ async def _hold(server: Services, run_id: str) -> None:
 
 
 def _rebuilt(tx: Tx, run_id: str) -> list[Marked]:
+    return rebuilt(tx, _require_there(tx, run_id))
+
+
+def _require_there(tx: Tx, run_id: str) -> Record:
+    """The run, which may have been deleted with its thread while its events are still held."""
     run = tx.runs.by_id(run_id)
     if run is None:
         raise errors.no_such("run", run_id)
-    return rebuilt(tx, run)
+    return run
 
 
 def _page(tx: Tx, project: str, thread_id: str, query: schemas.ListQuery) -> Page:

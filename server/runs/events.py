@@ -211,7 +211,7 @@ class EventBus:
         era: int = 1,
     ) -> None:
         self._monotonic = monotonic
-        self._seeded_base = era * EVENTS_IN_A_SECOND
+        self._era = era - monotonic()
         self._ring_bytes = ring_bytes
         self._total_bytes = total_bytes
         self._keep = keep
@@ -255,7 +255,8 @@ class EventBus:
         if run_id in self._logs:
             return
         *older, (last, mark) = events
-        log = self._logs[run_id] = EventLog(base=self._seeded_base, last=self._seeded_base)
+        base = int((self._era + self._monotonic()) * EVENTS_IN_A_SECOND)
+        log = self._logs[run_id] = EventLog(base=base, last=base)
         log.remember([event for event, _ in older])
         log.append(last, mark)
         if mark is Mark.END:

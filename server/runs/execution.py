@@ -123,6 +123,7 @@ class RunExecution:
             return await self._end(ending)
         except RunMoved:
             log.info("run_taken_away")
+            self._progress.taken_away(self._run, self._call())
             return None
         finally:
             self._steps.end()
@@ -183,6 +184,8 @@ class RunExecution:
                 async for delta in self._turn:
                     heard()
                     await self._say(delta)
+                if not self._interrupt.done():
+                    await self._say_rest()
             finally:
                 self._turn.cancel()
 
@@ -355,7 +358,7 @@ class RunExecution:
         if self._message is None:
             await self._begin_message()
             await self._say_rest()
-        return Ending("completed", call, self._said())
+        return Ending("completed", call)
 
     def _cut_off(self) -> Ending:
         in_call = self._step is not None
@@ -366,34 +369,35 @@ class RunExecution:
         return Ending(
             "incomplete",
             self._call(),
-            self._said(),
             incomplete_reason="max_completion_tokens",
             unfinished_call=in_call,
             error=error if in_call else None,
         )
 
     def _failed(self, error: dict[str, str]) -> Ending:
-        return Ending("failed", self._call(), self._said(), error=error)
+        return Ending("failed", self._call(), error=error)
 
     def _crashed(self, error: dict[str, str]) -> Ending:
         """Queued again, unless too many workers have died under this run."""
         log.warning("worker_died")
         if self._run.worker_deaths + 1 >= self._limits.worker_deaths:
             return self._failed(error)
-        return Ending("queued", self._call(), self._said(), error=error, worker_deaths=1)
+        return Ending("queued", self._call(), error=error, worker_deaths=1)
 
     def _unwritten(self) -> Ending:
         """Queued again, when that can be written, unless the database has failed it too often."""
         log.warning("run_delayed")
         if self._run.restarts >= self._limits.restarts:
             return self._failed(SERVER_ERROR)
-        return Ending("queued", self._call(), self._said(), error=SERVER_ERROR, restarts=1)
+        return Ending("queued", self._call(), error=SERVER_ERROR, restarts=1)
 
     async def _end(self, ending: Ending | None) -> RunStatus:
         """Write how the claim ends. An interrupt that commits first changes what is written.
 
         A database that cannot write now is waited for: the run must not stay open.
         """
+        if self._message is not None and self._message.is_bare:
+            self._bus.publish(self.run_id, self._message.delta(""))
         delay = 0.1
         while True:
             interrupt = self._interrupted
@@ -415,7 +419,7 @@ class RunExecution:
         if ending is not None:
             if self._calls:
                 self._progress.keep_calls(tx, self._claim, self._calls.stored)
-            self._progress.end(tx, self._claim, ending)
+            self._progress.end(tx, self._claim, replace(ending, said=self._said()))
             return ending.to
         cost = self._call()
         if not self._calls or cost is None:
@@ -426,7 +430,7 @@ class RunExecution:
     def _ended_by(self, why: Interrupt) -> Ending:
         to: RunStatus = why
         error = SERVER_ERROR if why == "queued" else None
-        return Ending(to, self._call(), self._said(), error=error)
+        return Ending(to, self._call(), error=error)
 
     def _said(self) -> Said | None:
         """The open message as its streams have it; None if there is none."""

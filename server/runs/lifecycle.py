@@ -138,8 +138,9 @@ class Lifecycle:
         if (made := attempt.run(tx, thread_id)) is not None:
             return made
         assistant = conversation.require_assistant(tx, project, body.assistant_id)
-        place = self._place(tx, project, thread_id, found, busy, errors.thread_has_active_run)
         more = body.additional_messages or ()
+        refusal, new = errors.thread_has_active_run, 1 + len(more)
+        place = self._place(tx, project, thread_id, found, busy, refusal, new)
         conversation.insert_messages(tx, project, thread_id, more, place)
         own = {"shows_results": shows_results, "request_hash": attempt.request_hash}
         run = self._insert(
@@ -311,9 +312,9 @@ class Lifecycle:
 
     def go_on(self, tx: Tx, thread_id: str) -> None:
         """Where no run is active any more: show the messages up to the next run, and queue that."""
-        runs, messages = tx.runs.held(thread_id), tx.messages.held(thread_id)
-        if not (runs or messages) or tx.runs.active_in_thread(thread_id) is not None:
+        if tx.runs.active_in_thread(thread_id) is not None:
             return
+        runs, messages = tx.runs.held(thread_id), tx.messages.held(thread_id)
         for message in messages:
             if not runs or message.after_run < runs[0].seq:
                 tx.messages.show(message)
@@ -329,8 +330,9 @@ class Lifecycle:
         found: Record,
         busy: BusyPolicy | None,
         refusal: Callable[[str, str], errors.InvalidRequest],
+        new: int = 1,
     ) -> Place:
-        """Where in a thread something new is added; or its refusal, if the thread is busy."""
+        """Where in a thread so much new is added; or its refusal, if the thread is busy."""
         policy = busy or found.busy_policy or self._busy_policy
         active = tx.runs.by_id(found.run_id) if found.run_id is not None else None
         if active is not None and policy == "error":
@@ -340,8 +342,8 @@ class Lifecycle:
             active = tx.runs.active_in_thread(thread_id)
         if active is not None:
             waiting = len(tx.runs.held(thread_id)) + len(tx.messages.held(thread_id))
-            if waiting >= self._busy_waiting:
-                raise errors.too_many_wait(thread_id, waiting)
+            if waiting + new > self._busy_waiting:
+                raise errors.too_many_wait(thread_id, waiting, new)
         return Place(found.newest_run, held=active is not None)
 
     def _interrupt(self, tx: Tx, project: str, active: Record) -> None:

@@ -18,7 +18,7 @@ from server.runs.calls import details_of
 from server.runs.lifecycle import Lifecycle, close_answered, close_step
 from server.runs.state import Claim, RunMoved, move
 from server.runs.turns import ModelCall
-from server.schemas import JsonObject, RunStatus, image_part
+from server.schemas import JsonObject, RunStatus, image_part, text_part
 
 Charge = Callable[[str | None, int], None]  # the id of a key, and tokens that a model took
 
@@ -154,6 +154,11 @@ class Progress:
             changes["last_error"] = ending.error
         return self._lifecycle.finish(tx, run, ending.to, claim, **changes)
 
+    def taken_away(self, run: Record, cost: ModelCall | None) -> None:
+        """What a model took for a run that has no claim any more, or is no more."""
+        if cost is not None:
+            self._charge(run.api_key_id, cost.prompt_tokens + cost.completion_tokens)
+
     def _begin_step(self, tx: Tx, run: Record, details: dict[str, Any]) -> Record:
         step = tx.steps.insert(
             {
@@ -246,12 +251,13 @@ def _closing(tx: Tx, to: RunStatus, said: Said | None, reason: str | None) -> di
     if to != "completed":
         details = {"reason": reason or MESSAGE_REASON[to]}
         changes = {"status": "incomplete", "incomplete_at": tx.now, "incomplete_details": details}
+    content: list[JsonObject] = []
     if said is not None:
-        content: list[JsonObject] = [image_part(file_id) for file_id in said.figures]
+        content += (image_part(file_id) for file_id in said.figures)
         if said.text is not None:
             text = {"value": said.text, "annotations": list(said.annotations)}
             content.append({"type": "text", "text": text})
-        changes["content"] = content
+    changes["content"] = content or [text_part("")]  # as it would be if it had been told
     return changes
 
 

@@ -100,7 +100,10 @@ def _message(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
     row = messages.get(step.step_details["message_creation"]["message_id"])
     if row is None:
         return
-    final = schemas.Message.from_row(row)
+    content = row.content
+    if not content and row.status != "in_progress":  # of an earlier version, if it broke off there
+        content = [schemas.text_part("")]
+    final = schemas.Message.from_row(row).model_copy(update={"content": content})
     at_start: dict[str, Any] = {
         "status": "in_progress",
         "content": [],
@@ -111,11 +114,11 @@ def _message(step: Record, messages: dict[str, Record]) -> Iterator[bytes]:
     opened = final.model_copy(update=at_start)
     yield _event("thread.message.created", opened)[0]
     yield _event("thread.message.in_progress", opened)[0]
-    figures = [part["image_file"] for part in row.content if part["type"] == "image_file"]
+    figures = [part["image_file"] for part in content if part["type"] == "image_file"]
     deltas = MessageDeltas(row.id, len(figures))
     for index, figure in enumerate(figures):
         yield deltas.figure(index, figure["file_id"])
-    for part in row.content[len(figures) :]:
+    for part in content[len(figures) :]:
         text = part["text"]
         yield deltas.annotated(text["value"], text["annotations"], 0)
     if row.status != "in_progress":

@@ -146,6 +146,26 @@ async def test_tokens_of_runs(tmp_path: Path, clock: ManualClock) -> None:
         answer_of(await other.queue())
 
 
+async def test_tokens_of_a_run_whose_thread_is_deleted(tmp_path: Path, clock: ManualClock) -> None:
+    """What was written until then was taken all the same."""
+    async with (
+        limited(tmp_path, clock, tokens_per_minute=10) as server,
+        tenant(server) as heavy,
+    ):
+        engine = server.engines["tiny-assistant"]
+        assert isinstance(engine, ScriptedEngine)
+        engine.says("one two three", pause_after=2)
+        run = answer_of(await heavy.queue())
+        await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+        answer_of(await heavy.http.delete(f"/v1/threads/{run['thread_id']}"))
+        engine.resume()
+
+        async def allowed() -> int:
+            return (await heavy.queue()).status_code
+
+        assert await eventually(allowed, lambda status: status == 429)
+
+
 async def test_runs_at_once(tmp_path: Path, clock: ManualClock) -> None:
     """Of one key so many runs are active; one that ends, in whatever way, makes room."""
     async with (

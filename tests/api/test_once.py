@@ -248,6 +248,16 @@ async def test_outputs_submitted_again_with_their_key(story: Story) -> None:
     assert parse_events(first)[0].name == "thread.run.step.completed"
 
 
+async def test_a_stream_whose_thread_was_deleted(story: Story, engine: ScriptedEngine) -> None:
+    """It is not given out again, though its events are still held."""
+    engine.says("one two three")
+    url, body, key = f"{story.url}/runs", {"assistant_id": story.assistant_id}, new_key()
+    await stream(story, url, body, key)
+    await story.http.delete(story.url)
+    gone = await story.http.post(url, json={**body, "stream": True}, headers={KEY: key})
+    assert error_of(gone, 404)["message"].startswith("No run found")
+
+
 async def test_a_stream_after_a_restart(tmp_path: Path, engine: ScriptedEngine) -> None:
     """It is rebuilt, with one delta for each part. That of a run that is gone is not found."""
     engine.says("one two three")

@@ -286,7 +286,7 @@ async def test_deleted_with_its_thread(busy: tuple[Story, Json]) -> None:
 
 
 async def test_only_so_many_wait(tmp_path: Path, engine: ScriptedEngine) -> None:
-    """Runs and messages together; what was taken is not lost."""
+    """Runs and messages together, also those of one request; what was taken is not lost."""
     async with (
         live_server(tmp_path, engine, runs__busy_waiting=2) as server,
         begin_story(server, engine) as story,
@@ -294,6 +294,9 @@ async def test_only_so_many_wait(tmp_path: Path, engine: ScriptedEngine) -> None
         engine.says("one two", pause_after=1)
         run = await story.paused()
         granted(await story.say("More.", busy=QUEUE))
+        more = [{"role": "user", "content": "And this."}]
+        both = await story.create(busy=QUEUE, additional_messages=more)
+        assert "cannot take 2 more at once" in refusal(both)
         waiting = granted(await story.create(busy=QUEUE))
         for answer in (await story.create(busy=QUEUE), await story.say("Too much.", busy=QUEUE)):
             assert refusal(answer).startswith(f"Thread {story.thread_id} has 2 runs and messages")

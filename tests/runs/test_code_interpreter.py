@@ -30,7 +30,7 @@ from tests.runs.story import (
     written,
 )
 from tests.scripted_sandbox import FIGURE, PNG, ScriptedSandbox
-from tests.support import Event, ManualClock, live_server
+from tests.support import DEADLINE, Event, ManualClock, live_server
 
 CODE: Json = {"type": "code_interpreter"}
 CREATED = ["run.created", "run.queued", "run.in_progress"]
@@ -545,6 +545,28 @@ async def test_cancelled_while_code_is_written(coding: Coding) -> None:
     assert code_of(step)["input"]
     assert code_of(step)["input"] in "a = 1\nb = 2"
     assert coding.sandbox.ran == []
+
+
+async def test_cancelled_while_the_file_of_its_last_words_is_kept(
+    coding: Coding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ends at once, and no file is left behind."""
+    coding.sandbox.gives("x = 1", out_csv=b"a,b")
+    coding.engine.says(running("x = 1"))
+    coding.engine.says("Here: sandbox:/mnt/data/out.csv")
+    reading = asyncio.Event()
+
+    async def read(*_: object) -> int:
+        reading.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    monkeypatch.setattr(ScriptedSandbox, "read", read)
+    run = await coding.start()
+    await asyncio.wait_for(reading.wait(), DEADLINE)
+    granted(await coding.cancel(run))
+    assert (await coding.settled(run))["status"] == "cancelled"
+    assert granted(await coding.http.get("/v1/files"))["data"] == []
 
 
 async def test_a_crash_is_its_steps_failure(coding: Coding) -> None:

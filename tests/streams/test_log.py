@@ -263,6 +263,22 @@ async def test_seeded_log() -> None:
     assert bus.noted("run_1", "there") == known + 1
 
 
+async def test_a_history_that_is_rebuilt_twice_has_other_numbers(clock: ManualClock) -> None:
+    """Whoever has read of the first one is told that it is gone, not that it has ended there."""
+    bus = EventBus(clock.monotonic, era=1_800_000_000)
+    bus.seed("run_1", [(event(n), Mark.NONE) for n in (1, 2)])
+    bus.note("run_1", "read")
+    read_to = bus.noted("run_1", "read")
+    for number in (3, 4, 5):
+        bus.publish("run_1", event(number), Mark.END if number == 5 else Mark.NONE)
+    clock.advance(1000)
+    bus.forget_old()
+    bus.seed("run_1", [(event(n), Mark.END if n == 5 else Mark.NONE) for n in (1, 2, 4, 5)])
+    for after in range(read_to, read_to + 4):
+        with pytest.raises(EventsGone):
+            bus.subscribe("run_1", after)
+
+
 async def test_readers_are_counted_while_they_read() -> None:
     """A subscription that is never read, or has ended, is none."""
     bus = bus_with(3, Mark.NONE)
