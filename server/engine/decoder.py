@@ -326,7 +326,7 @@ class Decoder:
         if self._cache.evict():
             return
         if len(running) > 1:
-            self._scheduler.park(running[-1])
+            self._scheduler.relieve()
         elif running[0].completion_tokens:
             self._end(running[0], "length")
         else:

@@ -5,7 +5,8 @@ faster apart, in every other one. Prompts share what is left: the project that w
 comes first, and within it the shortest remaining prompt, which grows older ones into the first
 place in time. How much is left follows from what prompt tokens were seen to cost. A prompt that
 begins like one that is just being read waits for it and takes its prefix. When the cells run out
-the youngest sequence is parked: it is saved, loses its slot, and is first in line again. So nothing
+the youngest sequence is parked: it is saved, loses its slot, and is first in line again. Where they
+run out before they should by our count, nobody is admitted until a sequence has ended. So nothing
 that fits alone can fail.
 """
 
@@ -62,6 +63,7 @@ class Scheduler:
         self._served: dict[str, int] = {}  # tokens by project, while it has sequences
         self._read = 0  # prompt tokens, ever
         self._prompts_turn = False  # where a step has either prompts or streams
+        self._overfull = False  # the cells ran out early, and no sequence has ended since
 
     def __len__(self) -> int:
         return len(self.running) + len(self.waiting)
@@ -77,7 +79,7 @@ class Scheduler:
     def admit(self) -> None:
         """Give slots to those in line, as long as there are slots and cells."""
         running = len(self.running)
-        if self.waiting:
+        if self.waiting and not (self._overfull and self.running):
             self._admit()
         if len(self.running) > running:
             self._cache.thin_out()  # so that who comes alone lies, and is rounded, as ever
@@ -113,8 +115,17 @@ class Scheduler:
         sequence.slot, sequence.parked = None, True
         self.waiting.append(sequence)
 
+    def relieve(self) -> None:
+        """There are fewer cells than are counted, and no idle ones: those running are too many.
+
+        By the count the parked one could come back at once, to a context that is as full.
+        """
+        self.park(self.running[-1])
+        self._overfull = True
+
     def remove(self, sequence: Sequence) -> None:
         """The sequence ended, wherever it was."""
+        self._overfull = False
         if sequence.slot is None:
             self.waiting.remove(sequence)
         else:

@@ -44,6 +44,7 @@ class ArithmeticBackend:
         self.slots = slots
         self.context = context
         self.cells = cells
+        self.real_cells = cells  # how many there are, whatever `cells` says
         self.vocabulary = VOCABULARY
         self.rolls_back = rolls_back
         self.held: list[list[int]] = [[] for _ in range(slots)]
@@ -62,7 +63,7 @@ class ArithmeticBackend:
         self._rows: dict[int, list[int]] = {}
 
     def decode(self, batch: Batch) -> Outcome:
-        if self.refuses or self.cells_held + batch.size > self.cells:
+        if self.refuses or self.cells_held + batch.size > self.real_cells:
             self.refuses = max(0, self.refuses - 1)
             return Outcome.FULL
         if self.interrupted or self.interrupts:
@@ -123,7 +124,7 @@ class ArithmeticBackend:
     def load(self, slot: int, state: State) -> bool:
         assert not self.held[slot]
         self.loads += 1
-        if self.refuses_states or self.cells_held + len(state) > self.cells:
+        if self.refuses_states or self.cells_held + len(state) > self.real_cells:
             return False
         self.held[slot] = state.tolist()
         self.cells_of[slot] = [next(self._cell_numbers) for _ in state]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -136,6 +137,23 @@ def test_a_snapshot_that_cannot_be_read_costs_only_itself() -> None:
     served.deliver_all()
     served.archive.broken = True
     assert second_turn(served, prompt) == 0
+
+
+@pytest.mark.parametrize("rolls_back", [True, False])
+@pytest.mark.parametrize("sequences", [2, 4])
+def test_a_context_that_stays_fuller_than_counted_serves_one_after_another(
+    sequences: int, rolls_back: bool
+) -> None:
+    """Who was parked for it does not come back to the same full context."""
+    served = tiers(backend(rolls_back=rolls_back))
+    served.backend.real_cells = 250  # any of them fits alone, and no two to their ends
+    asked = (prompt_of(seed, 100) for seed in range(1000))
+    prompts = list(islice((p for p in asked if len(answer(p, 60)) == 60), sequences))
+    for number, prompt in enumerate(prompts):
+        served.ask(number, prompt, most=60)
+    served.run()
+    assert [served.said[n] for n in range(sequences)] == [answer(p, 60) for p in prompts]
+    assert served.backend.loads <= sequences * (sequences - 1) / 2  # for each end, who waits
 
 
 def test_a_state_that_the_context_refuses_costs_only_itself() -> None:
