@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from server import errors, schemas
+from server.api.connection import Connected
 from server.api.deps import Caller, Server
 from server.api.respond import wire
 from server.api.route import WireRoute
@@ -15,25 +16,30 @@ from server.engine.protocol import Embeddings, EngineError, EngineUnavailable, U
 from server.engine.vectors import Vector, normalised, packed
 from server.runs.local import LocalModel
 
-PATIENCE = 600.0  # seconds to wait for the model; the caller may be gone without our knowing
+PATIENCE = 600.0  # seconds to wait for the model: others may be using the memory
 
 router = APIRouter(prefix="/v1/embeddings", route_class=WireRoute)
 
 
 @router.post("", operation_id="createEmbedding", response_model=schemas.EmbeddingList)
-async def create(body: schemas.CreateEmbedding, caller: Caller, server: Server) -> Response:
+async def create(
+    body: schemas.CreateEmbedding, caller: Caller, server: Server, connection: Connected
+) -> Response:
+    found = await connection.unless_closed(_found(body, caller, server))
+    return await asyncio.to_thread(_answer, found, body)
+
+
+async def _found(body: schemas.CreateEmbedding, caller: Caller, server: Server) -> Embeddings:
     model_id, model = _require(server, body.model)
     try:
         async with server.pool.using(model_id, PATIENCE):
-            found = await model.embed(body.texts())
+            return await model.embed(body.texts(), caller.allowance.charge)
     except Unreadable as problem:
         raise errors.InvalidRequest(str(problem), "input") from problem
     except EngineUnavailable as problem:
         raise errors.Unavailable(str(problem)) from problem
     except EngineError as problem:
         raise errors.ServerFault(str(problem)) from problem
-    caller.allowance.charge(found.tokens)
-    return await asyncio.to_thread(_answer, found, body)
 
 
 def _answer(found: Embeddings, body: schemas.CreateEmbedding) -> Response:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ from server.engine.generation import WorkerGeneration
 from server.engine.gguf import NotGGUF, parts_of, read_gguf, sample_of
 from server.engine.messages import (
     Cancel,
+    Dropped,
     Embedded,
     End,
     Failure,
@@ -174,8 +175,14 @@ class WorkerEngine:
         with self._asked(question):
             return await self._answer(question)
 
-    async def embed(self, texts: Sequence[str | list[int]], *, cut: bool = False) -> Embeddings:
-        question = Embedding.of(next(self._numbers), texts, cut=cut)
+    async def embed(
+        self,
+        texts: Sequence[str | list[int]],
+        *,
+        cut: bool = False,
+        charge: Callable[[int], None] | None = None,
+    ) -> Embeddings:
+        question = Embedding.of(next(self._numbers), texts, cut=cut, charge=charge)
         with self._asked(question):
             return await self._answer(question)
 
@@ -219,6 +226,8 @@ class WorkerEngine:
             yield
         finally:
             del self._questions[number]
+            if self._worker is not None:
+                question.leave(self._worker)
 
     async def _answer(self, question: Question[T]) -> T:
         """Wait for as long as anybody's is answered, or a new worker may still come."""
@@ -357,6 +366,8 @@ class WorkerEngine:
         if isinstance(message, Embedded):
             self._pace = message.pace
             self._stats.prompt_tokens += message.tokens
+        if isinstance(message, Dropped):
+            return
         if question := self._questions.get(message.number):
             question.hear(message)
 

@@ -98,6 +98,10 @@ class Embedder:
         self._waiting.append(_Request(request.number, request.texts))
         return None
 
+    def cancel(self, number: int) -> None:
+        """Read no more of a request's texts, if any are left."""
+        self._waiting = deque(request for request in self._waiting if request.number != number)
+
     def warm_up(self) -> None:
         """Read something that nobody wants, to see how fast this machine is."""
         for _ in range(2):  # the first time, weights come from the disk

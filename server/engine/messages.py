@@ -45,7 +45,10 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """To the worker: end this generation. Unknown numbers are those that ended already."""
+    """To the worker: end this generation, or what is left of this Embed or Rank.
+
+    Unknown numbers are those that ended already.
+    """
 
     number: int
 
@@ -196,8 +199,15 @@ class Unembeddable:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """From the worker: nothing more comes of an Embed or a Rank that was cancelled."""
+
+    number: int
+
+
 ToWorker = Load | Generate | Cancel | Tokenize | Locate | Forget | Stop | Embed | Rank
-FromWorker = Loaded | Refused | Step | Tokenized | Located | Embedded | Unembeddable
+FromWorker = Loaded | Refused | Step | Tokenized | Located | Embedded | Unembeddable | Dropped
 Message = ToWorker | FromWorker
 
 
@@ -316,4 +326,5 @@ _READERS: Final[dict[str, Any]] = {
     "Rank": lambda fields: Rank(**fields | {"texts": tuple(fields["texts"])}),
     "Embedded": lambda fields: Embedded(**fields),
     "Unembeddable": lambda fields: Unembeddable(**fields),
+    "Dropped": lambda fields: Dropped(**fields),
 }

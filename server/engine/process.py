@@ -17,6 +17,7 @@ from typing import cast
 
 from server.engine.machine import child_environment, physical_cores
 from server.engine.messages import (
+    Dropped,
     Embed,
     Embedded,
     End,
@@ -44,9 +45,8 @@ from server.engine.settings import EngineSettings
 
 logger = logging.getLogger(__name__)
 
-News = (
-    Step | Tokenized | Located | Embedded | Unembeddable
-)  # what a worker says once its model is loaded
+# What a worker says once its model is loaded.
+News = Step | Tokenized | Located | Embedded | Unembeddable | Dropped
 
 _STOP_PATIENCE = 15.0  # it writes snapshots of its threads before it ends
 _STDERR_LINE_LIMIT = 1 << 20

@@ -5,7 +5,7 @@ Works on token ids and bytes. Joining bytes to text is the caller's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
@@ -228,10 +228,17 @@ class Engine(Protocol):
         """
         ...
 
-    async def embed(self, texts: Sequence[str | list[int]], *, cut: bool = False) -> Embeddings:
+    async def embed(
+        self,
+        texts: Sequence[str | list[int]],
+        *,
+        cut: bool = False,
+        charge: Callable[[int], None] | None = None,
+    ) -> Embeddings:
         """Of a model whose `info.embedding` is not 0. Raises Unreadable, EngineError.
 
         With `cut`, of a text that is longer than the model reads only the beginning is read.
+        `charge` is told of each text's tokens when it was read, whatever becomes of the others.
         """
         ...
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 
 from server.engine.messages import (
+    Cancel,
     Embed,
     Embedded,
     Locate,
@@ -55,6 +56,9 @@ class Question(ABC, Generic[T]):
         if not self.answer.done():
             self.answer.set_exception(error)
 
+    def leave(self, worker: WorkerProcess) -> None:
+        """Nobody waits for it any more. Most answers are made sooner than that is heard."""
+
     @abstractmethod
     def _take(self, message: Answer) -> None: ...
 
@@ -85,24 +89,39 @@ class Locating(Question[list[int]]):
 class Embedding(Question[Embeddings]):
     """Texts to vectors, or to scores, which come one by one."""
 
-    def __init__(self, message: Embed | Rank) -> None:
+    def __init__(self, message: Embed | Rank, charge: Callable[[int], None] | None = None) -> None:
         super().__init__(message)
+        self._charge = charge
         self._count = len(message.texts)
         self._found: dict[int, tuple[Vector, int]] = {}
 
     @classmethod
-    def of(cls, number: int, texts: Sequence[str | list[int]], *, cut: bool) -> Embedding:
+    def of(
+        cls,
+        number: int,
+        texts: Sequence[str | list[int]],
+        *,
+        cut: bool,
+        charge: Callable[[int], None] | None,
+    ) -> Embedding:
         sent = (well_formed(text) if isinstance(text, str) else text for text in texts)
-        return cls(Embed(number, tuple(sent), cut))
+        return cls(Embed(number, tuple(sent), cut), charge)
 
     @classmethod
     def ranking(cls, number: int, query: str, texts: Sequence[str]) -> Embedding:
         return cls(Rank(number, well_formed(query), tuple(map(well_formed, texts))))
 
+    def leave(self, worker: WorkerProcess) -> None:
+        """There may be minutes of texts to read."""
+        if not self.answer.done():
+            worker.send(Cancel(self.message.number))
+
     def _take(self, message: Answer) -> None:
         if isinstance(message, Unembeddable):
             self.answer.set_exception(Unreadable(f"Text {message.index} {message.reason}"))
         elif isinstance(message, Embedded):
+            if self._charge is not None and message.index not in self._found:
+                self._charge(message.tokens)
             self._found[message.index] = (unpacked(message.vector), message.tokens)
             if len(self._found) == self._count:
                 self.answer.set_result(self._embeddings())

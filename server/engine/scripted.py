@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -204,7 +204,13 @@ class ScriptedEngine:
         answer = self._answers.popleft() if self._answers else _Answer(_pieces(DEFAULT_ANSWER))
         return ScriptedGeneration(self, request, answer)
 
-    async def embed(self, texts: Sequence[str | list[int]], *, cut: bool = False) -> Embeddings:
+    async def embed(
+        self,
+        texts: Sequence[str | list[int]],
+        *,
+        cut: bool = False,
+        charge: Callable[[int], None] | None = None,
+    ) -> Embeddings:
         """Vectors that tell how often each letter is in a text."""
         await self.answering()
         rows = [list(text.encode()) if isinstance(text, str) else text for text in texts]
@@ -214,6 +220,9 @@ class ScriptedEngine:
         if cut:
             rows = [row[: self._info.context] for row in rows]
         counts = [np.bincount(row, minlength=self._info.vocabulary) for row in rows]
+        if charge is not None:
+            for row in rows:
+                charge(len(row))
         vectors = [normalised(count.astype(np.float32)) for count in counts]
         return Embeddings(vectors, sum(map(len, rows)))
 

@@ -34,6 +34,7 @@ from server.engine.grammars import Grammars, compile_all
 from server.engine.machine import available_memory
 from server.engine.messages import (
     Cancel,
+    Dropped,
     Embed,
     Forget,
     FrameDecoder,
@@ -74,7 +75,7 @@ _DEEP_STACKS: Final = (512 << 20, 128 << 20, 32 << 20)
 # A steady stream's text may be later by a step, if that is a short one.
 _LONGEST_HELD: Final = 0.1  # seconds
 
-VocabularyMessage = Tokenize | Locate | Embed | Rank
+VocabularyMessage = Tokenize | Locate | Embed | Rank | Cancel
 DecoderMessage = Generate | Cancel | Texts | Forget | Stop | Written | Fetched | Compiled
 
 
@@ -155,7 +156,8 @@ class Inbox:
         self.decoding = SimpleQueue[DecoderMessage]()
         self.tokenizing = SimpleQueue[VocabularyMessage]()
         self.compiling = SimpleQueue[tuple[int, str]]()  # numbers and grammars
-        self.decoder: Decoder | None = None  # set once the model is loaded
+        self.decoder: Decoder | None = None  # set once the model is loaded, unless it embeds
+        self.unwanted = set[int]()  # numbers of texts whose cancellation is on its way behind them
         self._connection = connection
         _start("inbox", self._run)
 
@@ -174,10 +176,13 @@ class Inbox:
                 self.load.put(message)
             case Tokenize() | Locate() | Embed() | Rank():
                 self.tokenizing.put(message)
-            case Cancel():
-                if self.decoder is not None:
-                    self.decoder.interrupt(message.number)
-                self.decoding.put(message)
+            case Cancel(number):
+                if self.decoder is None:
+                    self.unwanted.add(number)
+                    self.tokenizing.put(message)
+                else:
+                    self.decoder.interrupt(number)
+                    self.decoding.put(message)
             case Generate(number, request):
                 self.decoding.put(message)
                 if request.grammar:
@@ -275,6 +280,9 @@ def embed(embedder: Embedder, inbox: SimpleQueue[DecoderMessage], outbox: Outbox
                 case Texts() as message:
                     if problem := embedder.submit(message):
                         outbox.put(problem)
+                case Cancel(number):
+                    embedder.cancel(number)
+                    outbox.put(Dropped(number))
                 case Stop():
                     return
         for embedded in embedder.step():
@@ -332,13 +340,25 @@ def read_texts(
     while True:
         match inbox.tokenizing.get():
             case Embed(number, texts, cut):
-                ids = [tokenize(text, cut) if isinstance(text, str) else text for text in texts]
-                inbox.decoding.put(Texts(number, ids))
+                ids = (tokenize(text, cut) if isinstance(text, str) else text for text in texts)
+                _hand_on(number, ids, inbox)
             case Rank(number, query, passages):
-                told = [pairs.tokenize(query, passage) for passage in passages]
-                inbox.decoding.put(Texts(number, told))
+                _hand_on(number, (pairs.tokenize(query, each) for each in passages), inbox)
             case Locate(number, text):
                 outbox.put(Located(number, vocabulary.token_ends(text)))
+            case Cancel(number) as message:
+                inbox.unwanted.discard(number)
+                inbox.decoding.put(message)
+
+
+def _hand_on(number: int, texts: Iterator[list[int]], inbox: Inbox) -> None:
+    """To be embedded, unless it is heard meanwhile that nobody wants them any more."""
+    ids: list[list[int]] = []
+    while number not in inbox.unwanted:
+        if (text := next(texts, None)) is None:
+            inbox.decoding.put(Texts(number, ids))
+            return
+        ids.append(text)
 
 
 def _receive(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], reports: Reports) -> bool:

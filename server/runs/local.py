@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -118,9 +118,11 @@ class LocalModel:
             raise EngineUnavailable("The model is not loaded, or it writes no text.")
         return LocalTurn(self._engine, self._dialect, self._prompts, self._defaults, request)
 
-    async def embed(self, texts: Sequence[str | list[int]]) -> Embeddings:
+    async def embed(
+        self, texts: Sequence[str | list[int]], charge: Callable[[int], None]
+    ) -> Embeddings:
         """Only if it `embeds`. Raises Unreadable, EngineError."""
-        return await self._engine.embed(texts)
+        return await self._engine.embed(texts, charge=charge)
 
     async def count(self, text: str) -> int:
         return len(await self._engine.tokenize([Span(text, is_template=False)]))

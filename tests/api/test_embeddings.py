@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +16,7 @@ import pytest_asyncio
 from server.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from tests.api.wire import answer_of, error_of, letter_counter, refused
 from tests.covering import covers
-from tests.support import LiveServer, live_server
+from tests.support import LiveServer, eventually, live_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -190,6 +192,27 @@ async def test_runs_are_refused_on_a_model_that_makes_vectors(http: httpx.AsyncC
         "model",
         None,
     )
+
+
+async def test_nobody_computes_for_a_client_that_left(tmp_path: Path) -> None:
+    """And its model makes room for another."""
+    letters = ScriptedEngine(info=letter_counter().info, takes=80)
+    engines = {"tiny-assistant": ScriptedEngine(takes=80), "letters": letters}
+    async with (
+        live_server(tmp_path, engines=engines, models__memory=100) as small,
+        small.http() as http,
+    ):
+
+        async def state() -> str:
+            return small.services.pool.standing("letters").state
+
+        letters.freeze()
+        asking = asyncio.create_task(post(http))
+        await eventually(state, lambda state: state == "ready")
+        asking.cancel()
+        chat = {"model": "tiny-assistant", "messages": [{"role": "user", "content": "Hello!"}]}
+        answer_of(await http.post("/v1/chat/completions", json=chat))
+        assert await state() == "unloaded"
 
 
 async def test_a_model_that_cannot_be_loaded(server: LiveServer, http: httpx.AsyncClient) -> None:

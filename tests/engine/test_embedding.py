@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from server.engine.protocol import EngineUnavailable, Unreadable
 from server.engine.settings import EngineSettings
 from server.engine.vectors import Vector, normalised, packed, unpacked
 from tests.gguf_files import write_bert
+from tests.support import eventually
 
 CONTEXT = 64
 HANG_TIMEOUT = 1.0
@@ -60,6 +61,23 @@ def test_requests_take_turns_in_batches_that_are_as_full_as_they_can_be() -> Non
         [(1, 2, 2, True)],
     ]
     assert model.batches == [[8, 1, 1], [8, 2], [2]]
+
+
+def test_a_request_is_dropped_in_its_middle() -> None:
+    """Others keep their turns; one that is over, or never came, is none to drop."""
+    model = Lengths()
+    embedder = Embedder(model)
+    embedder.submit(Texts(1, [[0] * 8, [1] * 8]))
+    embedder.submit(Texts(2, [[0] * 8, [3] * 7]))
+    embedder.step()
+    for number in (1, 3):
+        embedder.cancel(number)
+    told = []
+    while not embedder.idle:
+        told += [(e.number, e.index, e.last) for e in embedder.step()]
+    assert told == [(2, 0, False), (2, 1, True)]
+    embedder.cancel(2)
+    assert embedder.idle
 
 
 def test_only_a_single_text_is_longer_than_a_batch() -> None:
@@ -179,6 +197,56 @@ async def test_what_a_dead_worker_was_asked_is_asked_of_the_next(engine: WorkerE
     assert found.vectors[-1] @ expected == pytest.approx(1, abs=1e-5)
 
 
+READ = [[5] * CONTEXT] * 2048
+UNREAD = ["hello " * CONTEXT] * 2048
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("texts", "begun"), [(READ, False), (UNREAD, False), (READ, True)])
+async def test_texts_that_nobody_waits_for_are_dropped(
+    engine: WorkerEngine, texts: list[str | list[int]], *, begun: bool
+) -> None:
+    """Before anything of them was read, and in their middle: the next texts are alone."""
+    await give_up(engine, texts, begun=begun)
+    await engine.embed(["hello"])  # what was sent before this was heard
+    before = engine.stats.prompt_tokens
+    assert (await engine.embed(["hello"])).tokens == 3
+    assert engine.stats.prompt_tokens == before + 3
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_who_gives_up_is_charged_for_what_was_read(engine: WorkerEngine) -> None:
+    """Text by text, so that to leave early makes nothing free."""
+    charged: list[int] = []
+    await engine.embed(["hello", "hello world"], charge=charged.append)
+    assert charged == [3, 4]
+    charged.clear()
+    await give_up(engine, READ, begun=True, charge=charged.append)
+    assert charged
+    assert set(charged) == {CONTEXT}
+
+
+async def give_up(
+    engine: WorkerEngine,
+    texts: Sequence[str | list[int]],
+    *,
+    begun: bool = False,
+    charge: Callable[[int], None] | None = None,
+) -> None:
+    """Ask for vectors and leave, at once or when the first were made."""
+    before = engine.stats.prompt_tokens
+    asked = asyncio.create_task(engine.embed(texts, charge=charge))
+    await asyncio.sleep(0)
+
+    async def tokens() -> int:
+        return engine.stats.prompt_tokens - before
+
+    if begun:
+        await eventually(tokens, bool)
+    asked.cancel()
+    await asyncio.wait((asked,))
+
+
 class Silent:
     """A worker that has said nothing for a while."""
 
@@ -245,6 +313,35 @@ async def test_an_embedding_worker_that_froze_is_replaced(bert: Path) -> None:
     await engine.start()
     assert engine.pid is not None
     os.kill(engine.pid, signal.SIGSTOP)
+    assert len((await engine.embed(["hello"])).vectors) == 1
+    assert engine.stats.restarts == 1
+    await engine.stop()
+
+
+async def test_a_worker_that_dropped_texts_owes_nothing(bert: Path) -> None:
+    """It has nothing to say, and is not taken for a hung one."""
+    settings = EngineSettings(threads=1, hang_timeout=HANG_TIMEOUT)
+    engine = WorkerEngine(bert, name="bert", settings=settings)
+    await engine.start()
+    for texts in (READ, UNREAD):
+        await give_up(engine, texts)
+    await engine.embed(["hello"])
+    await passed(2 * HANG_TIMEOUT)
+    assert engine.stats.restarts == 0
+    await engine.stop()
+
+
+async def test_texts_given_up_do_not_hide_that_a_worker_froze(bert: Path) -> None:
+    """It still owes a word that it has dropped them."""
+    settings = EngineSettings(threads=1, hang_timeout=HANG_TIMEOUT)
+    engine = WorkerEngine(bert, name="bert", settings=settings)
+    await engine.start()
+    frozen = engine.pid
+    assert frozen is not None
+    os.kill(frozen, signal.SIGSTOP)
+    while engine.pid == frozen:
+        await give_up(engine, ["hello"])
+        await passed(HANG_TIMEOUT / 5)
     assert len((await engine.embed(["hello"])).vectors) == 1
     assert engine.stats.restarts == 1
     await engine.stop()

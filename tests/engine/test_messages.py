@@ -6,6 +6,7 @@ import pytest
 
 from server.engine.messages import (
     Cancel,
+    Dropped,
     Embed,
     Embedded,
     End,
@@ -69,6 +70,7 @@ MESSAGES: list[Message] = [
     Rank(6, "Grüße?", ("Grüße", "")),
     Embedded(4, 1, "AACAPw==", 3, last=True, pace=0.5),
     Unembeddable(5, 0, "is empty."),
+    Dropped(6),
 ]
 
 
