@@ -16,6 +16,7 @@ from server.engine.protocol import Embeddings, EngineError, EngineUnavailable, U
 from server.engine.vectors import Vector, normalised, packed
 from server.runs.local import LocalModel
 
+MOST_TOKENS = 300_000  # of all texts of a request
 PATIENCE = 600.0  # seconds to wait for the model: others may be using the memory
 
 router = APIRouter(prefix="/v1/embeddings", route_class=WireRoute)
@@ -33,7 +34,7 @@ async def _found(body: schemas.CreateEmbedding, caller: Caller, server: Server) 
     model_id, model = _require(server, body.model)
     try:
         async with server.pool.using(model_id, PATIENCE):
-            return await model.embed(body.texts(), caller.allowance.charge)
+            return await model.embed(body.texts(), MOST_TOKENS, caller.allowance.charge)
     except Unreadable as problem:
         raise errors.InvalidRequest(str(problem), "input") from problem
     except EngineUnavailable as problem:

@@ -180,9 +180,10 @@ class WorkerEngine:
         texts: Sequence[str | list[int]],
         *,
         cut: bool = False,
+        most: int | None = None,
         charge: Callable[[int], None] | None = None,
     ) -> Embeddings:
-        question = Embedding.of(next(self._numbers), texts, cut=cut, charge=charge)
+        question = Embedding.of(next(self._numbers), texts, cut=cut, most=most, charge=charge)
         with self._asked(question):
             return await self._answer(question)
 

@@ -94,7 +94,7 @@ class Embedder:
         """Queue a request, or say why it cannot be served."""
         for index, text in enumerate(request.texts):
             if problem := self._problem(text):
-                return Unembeddable(request.number, index, problem)
+                return Unembeddable(request.number, f"Text {index} {problem}")
         self._waiting.append(_Request(request.number, request.texts))
         return None
 

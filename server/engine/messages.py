@@ -157,12 +157,14 @@ class Located:
 class Embed:
     """To the worker: the vectors of these texts, or of these token ids, under this number.
 
-    `cut` says to read no more of a text than the model can.
+    `cut` says to read no more of a text than the model can, `most` how many tokens all of them
+    may have together.
     """
 
     number: int
     texts: tuple[str | list[int], ...]
     cut: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +194,9 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Unembeddable:
-    """From the worker: the answer to an Embed with a text that cannot be read, and why."""
+    """From the worker: the answer to an Embed whose texts cannot be read, and why."""
 
     number: int
-    index: int
     reason: str
 
 

@@ -33,7 +33,7 @@ class EngineUnavailable(EngineError):
 
 
 class Unreadable(EngineError):
-    """A text that the model cannot turn into a vector; the text says which one and why."""
+    """Texts that are not turned into vectors: one that cannot be, or too much; it says which."""
 
 
 class InvalidRequest(EngineError):
@@ -233,11 +233,13 @@ class Engine(Protocol):
         texts: Sequence[str | list[int]],
         *,
         cut: bool = False,
+        most: int | None = None,
         charge: Callable[[int], None] | None = None,
     ) -> Embeddings:
         """Of a model whose `info.embedding` is not 0. Raises Unreadable, EngineError.
 
-        With `cut`, of a text that is longer than the model reads only the beginning is read.
+        With `cut`, of a text that is longer than the model reads only the beginning is read. `most`
+        is how many tokens all of them may have together.
         `charge` is told of each text's tokens when it was read, whatever becomes of the others.
         """
         ...

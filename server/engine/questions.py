@@ -102,10 +102,11 @@ class Embedding(Question[Embeddings]):
         texts: Sequence[str | list[int]],
         *,
         cut: bool,
+        most: int | None,
         charge: Callable[[int], None] | None,
     ) -> Embedding:
         sent = (well_formed(text) if isinstance(text, str) else text for text in texts)
-        return cls(Embed(number, tuple(sent), cut), charge)
+        return cls(Embed(number, tuple(sent), cut, most), charge)
 
     @classmethod
     def ranking(cls, number: int, query: str, texts: Sequence[str]) -> Embedding:
@@ -118,7 +119,7 @@ class Embedding(Question[Embeddings]):
 
     def _take(self, message: Answer) -> None:
         if isinstance(message, Unembeddable):
-            self.answer.set_exception(Unreadable(f"Text {message.index} {message.reason}"))
+            self.answer.set_exception(Unreadable(message.reason))
         elif isinstance(message, Embedded):
             if self._charge is not None and message.index not in self._found:
                 self._charge(message.tokens)

@@ -209,6 +209,7 @@ class ScriptedEngine:
         texts: Sequence[str | list[int]],
         *,
         cut: bool = False,
+        most: int | None = None,
         charge: Callable[[int], None] | None = None,
     ) -> Embeddings:
         """Vectors that tell how often each letter is in a text."""
@@ -217,6 +218,8 @@ class ScriptedEngine:
         for index, row in enumerate(rows):
             if not all(0 <= token < self._info.vocabulary for token in row):
                 raise Unreadable(f"Text {index} has a token that the model does not know.")
+        if most is not None and sum(map(len, rows)) > most:
+            raise Unreadable(f"The texts have more than {most} tokens together.")
         if cut:
             rows = [row[: self._info.context] for row in rows]
         counts = [np.bincount(row, minlength=self._info.vocabulary) for row in rows]

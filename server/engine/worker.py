@@ -51,6 +51,7 @@ from server.engine.messages import (
     Stop,
     Tokenize,
     Tokenized,
+    Unembeddable,
     encode,
 )
 from server.engine.pairs import Pairs
@@ -339,9 +340,11 @@ def read_texts(
     """Give the embedding thread ids where it was sent text."""
     while True:
         match inbox.tokenizing.get():
-            case Embed(number, texts, cut):
+            case Embed(number, texts, cut, most):
                 ids = (tokenize(text, cut) if isinstance(text, str) else text for text in texts)
-                _hand_on(number, ids, inbox)
+                if not _hand_on(number, ids, inbox, most):
+                    reason = f"The texts have more than {most} tokens together."
+                    outbox.put(Unembeddable(number, reason))
             case Rank(number, query, passages):
                 _hand_on(number, (pairs.tokenize(query, each) for each in passages), inbox)
             case Locate(number, text):
@@ -351,14 +354,21 @@ def read_texts(
                 inbox.decoding.put(message)
 
 
-def _hand_on(number: int, texts: Iterator[list[int]], inbox: Inbox) -> None:
-    """To be embedded, unless it is heard meanwhile that nobody wants them any more."""
+def _hand_on(
+    number: int, texts: Iterator[list[int]], inbox: Inbox, most: int | None = None
+) -> bool:
+    """To be embedded, if anybody still wants them then; false if they have too many tokens."""
     ids: list[list[int]] = []
+    tokens = 0
     while number not in inbox.unwanted:
         if (text := next(texts, None)) is None:
             inbox.decoding.put(Texts(number, ids))
-            return
+            break
         ids.append(text)
+        tokens += len(text)
+        if most is not None and tokens > most:
+            return False
+    return True
 
 
 def _receive(decoder: Decoder, inbox: SimpleQueue[DecoderMessage], reports: Reports) -> bool:

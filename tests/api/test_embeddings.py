@@ -151,6 +151,20 @@ async def test_as_many_texts_as_there_may_be(http: httpx.AsyncClient) -> None:
     assert len(answer_of(await post(http, input=["a"] * 2048, dimensions=1))["data"]) == 2048
 
 
+@covers(ROUTE, "input", "limit")
+@pytest.mark.parametrize("longer", ["a", [97]])
+async def test_as_many_tokens_as_there_may_be(http: httpx.AsyncClient, longer: Any) -> None:
+    """300,000 in all texts of a request, whether they are text or ids."""
+    texts = [longer * 3000] * 100
+    answer_of(await post(http, input=texts, dimensions=1))
+    refused(
+        await post(http, input=[*texts, longer], dimensions=1),
+        "The texts have more than 300000 tokens together.",
+        "input",
+        None,
+    )
+
+
 @covers(ROUTE, "model", "error")
 async def test_models_that_make_no_vectors(http: httpx.AsyncClient) -> None:
     """One that does not exist, and one that writes, also by its alias."""

@@ -129,7 +129,7 @@ def test_a_text_that_cannot_be_read_refuses_its_request_and_no_other(
     """Before anything of it is computed."""
     embedder = Embedder(Lengths())
     embedder.submit(Texts(1, [[0]]))
-    assert embedder.submit(Texts(2, texts)) == Unembeddable(2, index, reason)
+    assert embedder.submit(Texts(2, texts)) == Unembeddable(2, f"Text {index} {reason}")
     assert [embedded.number for embedded in embedder.step()] == [1]
     assert embedder.idle
 
@@ -195,6 +195,30 @@ async def test_what_a_dead_worker_was_asked_is_asked_of_the_next(engine: WorkerE
     found = await asked
     assert len(found.vectors) == 500
     assert found.vectors[-1] @ expected == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_request_may_have_so_many_tokens_together(engine: WorkerEngine) -> None:
+    """With those around each text; of what has more nothing is read, and others go on."""
+    texts = ["hello", "hello world", [5] * 10]
+    assert (await engine.embed(texts, most=17)).tokens == 17
+    before = engine.stats.prompt_tokens
+    with pytest.raises(Unreadable, match=r"^The texts have more than 16 tokens together\.$"):
+        await engine.embed(texts, most=16)
+    assert (await engine.embed(["hello"])).tokens == 3
+    assert engine.stats.prompt_tokens == before + 3
+
+
+async def test_what_has_too_many_tokens_is_not_owed(bert: Path) -> None:
+    """Its refusal is the answer."""
+    settings = EngineSettings(threads=1, hang_timeout=HANG_TIMEOUT)
+    engine = WorkerEngine(bert, name="bert", settings=settings)
+    await engine.start()
+    with pytest.raises(Unreadable):
+        await engine.embed(READ, most=100_000)
+    await passed(2 * HANG_TIMEOUT)
+    assert engine.stats.restarts == 0
+    await engine.stop()
 
 
 READ = [[5] * CONTEXT] * 2048

@@ -66,10 +66,10 @@ MESSAGES: list[Message] = [
     Tokenized(2, [1, 2]),
     Locate(3, "Grüße"),
     Located(3, [2, 5]),
-    Embed(4, ("Grüße", [1, 2]), cut=True),
+    Embed(4, ("Grüße", [1, 2]), cut=True, most=3),
     Rank(6, "Grüße?", ("Grüße", "")),
     Embedded(4, 1, "AACAPw==", 3, last=True, pace=0.5),
-    Unembeddable(5, 0, "is empty."),
+    Unembeddable(5, "Text 0 is empty."),
     Dropped(6),
 ]
 
