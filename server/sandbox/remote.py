@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
+import errno
 import logging
+import os
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from server.sandbox.frames import (
     CHUNK,
@@ -177,8 +179,10 @@ class _Wire:
             continue
         return frame
 
-    async def chunk(self) -> bytes:
-        return (await self.read())[1]
+    async def chunk(self) -> bytes | None:
+        """A piece of a file; None if there is no such file."""
+        head, raw = await self.read()
+        return None if head.get("is") == "gone" else raw
 
     async def hear(self) -> Frame:
         """Whatever is said next. Raises what the other end has raised.
@@ -211,14 +215,17 @@ class _Wire:
         self._writer.write(encode(head, raw))
 
     async def send_file(self, path: Path) -> None:
-        """In pieces, the last of which is empty; of a file that is gone it is the only one."""
-        file: BinaryIO = await asyncio.to_thread(_opened, path)
+        """In pieces, the last of which is empty; or that it is gone."""
+        try:
+            file = await asyncio.to_thread(path.open, "rb")
+        except FileNotFoundError:
+            return await self.write({"is": "gone"})
         with file:
             while chunk := await asyncio.to_thread(file.read, CHUNK):
                 await self.write({"is": "chunk"}, chunk)
-        await self.write({"is": "chunk"})
+        return await self.write({"is": "chunk"})
 
-    async def pass_on(self, chunks: asyncio.Queue[bytes]) -> None:
+    async def pass_on(self, chunks: asyncio.Queue[bytes | None]) -> None:
         """Until the other end says no more: all that it says is pieces of files."""
         with contextlib.suppress(OSError, EOFError, Forged):
             while True:
@@ -305,11 +312,17 @@ class SandboxServer:
             else:
                 wire.write_soon({"is": "image"}, output.data)
 
-        chunks = asyncio.Queue[bytes](1)
+        chunks = asyncio.Queue[bytes | None](1)
+        enough = self._pool.settings.file_bytes + 1  # to be too large
 
-        async def fetch(file: FileIn) -> None:
+        @contextlib.asynccontextmanager
+        async def fetch(file: FileIn) -> AsyncIterator[None]:
             await wire.write({"is": "wanted", "name": file.name})
-            await _kept(file.path, chunks.get)
+            try:
+                await _kept(file.path, chunks.get, enough)
+                yield
+            finally:
+                await to_its_end(asyncio.to_thread(file.path.unlink, missing_ok=True))
 
         with tempfile.TemporaryDirectory() as folder:
             files = [
@@ -335,26 +348,38 @@ class SandboxServer:
             await wire.write({"is": "result", **left})
 
 
-async def _kept(into: Path, chunk: Callable[[], Awaitable[bytes]]) -> int:
-    """Write a file of the pieces that come, up to the empty one; returns its size in bytes."""
-    size = 0
-    await to_its_end(asyncio.to_thread(into.write_bytes, b""))
+async def _kept(
+    into: Path, chunk: Callable[[], Awaitable[bytes | None]], most: int = sys.maxsize
+) -> int:
+    """Write a file of the pieces that come, up to the empty one; returns its size in bytes.
+
+    Bytes beyond `most` are dropped. Raises OSError if there is no such file, or no room for it,
+    but only when no more pieces come.
+    """
+    size, problem = 0, await _problem_of(into.write_bytes, b"")
     while data := await chunk():
-        await to_its_end(asyncio.to_thread(_append, into, data))
-        size += len(data)
+        if problem is None and size < most:
+            kept = data[: most - size]
+            size, problem = size + len(kept), await _problem_of(_append, into, kept)
+    if data is None:
+        problem = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if problem is not None:
+        raise problem
     return size
+
+
+async def _problem_of(write: Callable[..., object], *given: object) -> OSError | None:
+    """Why it could not be done."""
+    try:
+        await to_its_end(asyncio.to_thread(write, *given))
+    except OSError as error:
+        return error
+    return None
 
 
 def _append(path: Path, data: bytes) -> None:
     with path.open("ab") as file:
         file.write(data)
-
-
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        return io.BytesIO()
 
 
 def _bound(path: Path) -> socket.socket:

@@ -9,7 +9,7 @@ import asyncio
 import codecs
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,11 +59,13 @@ _KEPT: Final = "Variables and files are kept."
 _GONE: Final = "The session was ended: its variables and files are gone."
 
 
-Fetch = Callable[[FileIn], Awaitable[None]]  # has its bytes at its path
+# While it is in use a file's bytes are at its path. Raises OSError if they cannot be.
+Fetch = Callable[[FileIn], contextlib.AbstractAsyncContextManager[None]]
 
 
-async def is_at_hand(_: FileIn) -> None:
+def is_at_hand(_: FileIn) -> contextlib.AbstractAsyncContextManager[None]:
     """The files of a server on the same machine need not be fetched."""
+    return contextlib.nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Session:
         self._call: _Call | None = None
         self._meter = Meter()
         self._put = dict[str, str]()
+        self._too_large = set[str]()  # keys of files
         self._heard = 0  # bytes of what was printed
         self._owes = False  # an answer
         self._may_go_on = False  # what the last call has left behind
@@ -137,8 +140,7 @@ class Session:
         async with self._talking(call):
             for file in files:
                 if self._put.get(file.name) != file.key:
-                    await fetch(file)
-                    await self._put_file(file, call)
+                    await self._put_file(file, call, fetch)
             try:
                 written = await self._run(code, call)
             except SandboxCrashed:
@@ -282,13 +284,11 @@ class Session:
             await asyncio.sleep(_BETWEEN_LOOKS)
         return False
 
-    async def _put_file(self, file: FileIn, call: _Call) -> None:
-        """Raises SandboxCrashed."""
+    async def _put_file(self, file: FileIn, call: _Call, fetch: Fetch) -> None:
+        """Raises SandboxCrashed, and what `fetch` raises."""
         try:
-            with await asyncio.to_thread(file.path.open, "rb") as source:
-                async with asyncio.timeout(_PATIENCE):
-                    problem = await self._put_bytes(file.name, source)
-        except OSError as error:  # the host has it no more, or time is up
+            problem = await self._put_fetched(file, fetch)
+        except OSError as error:  # it is gone, has no room on the way, or time is up
             if self._owes:
                 raise SandboxCrashed(f"{file.name} was not put to its end.") from error
             problem = error.strerror or "it cannot be read"
@@ -297,10 +297,19 @@ class Session:
         else:
             call.say(f"{file.name} could not be put into {DATA}: {problem[:200]}.")
 
+    async def _put_fetched(self, file: FileIn, fetch: Fetch) -> str | None:
+        """Returns why it cannot be there. Raises SandboxCrashed, OSError, what `fetch` raises."""
+        if file.key not in self._too_large:
+            async with fetch(file):
+                with await asyncio.to_thread(file.path.open, "rb") as source:
+                    if os.fstat(source.fileno()).st_size <= self._settings.file_bytes:
+                        async with asyncio.timeout(_PATIENCE):
+                            return await self._put_bytes(file.name, source)
+            self._too_large.add(file.key)
+        return f"it is larger than {_size(self._settings.file_bytes)}"
+
     async def _put_bytes(self, name: str, source: BinaryIO) -> str | None:
         """Returns why it cannot be there. Raises SandboxCrashed, OSError."""
-        if os.fstat(source.fileno()).st_size > self._settings.file_bytes:
-            return f"it is larger than {_size(self._settings.file_bytes)}"
         number = await self._send({"do": "put", "name": name})
         while chunk := await asyncio.to_thread(source.read, CHUNK):
             await self._send_on({}, chunk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
@@ -17,12 +18,12 @@ import yaml
 from server.config import CodeInterpreterSettings
 from server.sandbox import remote as remote_module
 from server.sandbox.choice import open_sandbox
-from server.sandbox.frames import encode
+from server.sandbox.frames import CHUNK, encode
 from server.sandbox.pool import SessionPool
 from server.sandbox.remote import RemoteSandbox, SandboxServer
 from server.sandbox.values import FileIn, Logs, SandboxCrashed, SandboxUnavailable, Written
 from tests.process import ROOT, environment
-from tests.sandbox.support import KEY, text_of, until
+from tests.sandbox.support import KEY, SETTINGS, text_of, until
 from tests.support import DEADLINE, ManualClock
 
 DUMB = "The sandbox's process does not answer."
@@ -47,7 +48,7 @@ async def test_code_runs_elsewhere(remote: RemoteSandbox, tmp_path: Path) -> Non
     path.write_bytes(b"12345678" * 100_000)
     told: list[object] = []
     code = "import time\nprint('é'); time.sleep(0.2); open('out/x', 'w').write('é')"
-    files = [FileIn("in.bin", path, "file-1"), FileIn("gone.txt", tmp_path / "none", "file-2")]
+    files = [FileIn("in.bin", path, "file-1")]
     await remote.run(KEY, "import os; os.mkdir('out')", files, told.append)
     result = await remote.run(KEY, code, (), told.append)
     assert told == [Logs("é\n"), Logs("1\n")]
@@ -71,6 +72,66 @@ async def test_files_are_fetched_once(remote: RemoteSandbox, tmp_path: Path) -> 
     file = FileIn("in.txt", path, "file-1")
     await remote.run(KEY, "1", [file], lambda _: None)
     path.unlink()
+    result = await remote.run(KEY, "open('in.txt').read()", [file], lambda _: None)
+    assert text_of(result) == "'here'\n"
+
+
+async def test_a_file_that_is_too_large_is_fetched_once(
+    remote: RemoteSandbox, folder: Path, tmp_path: Path
+) -> None:
+    """No more of it is kept than tells that it is; later calls are told without it."""
+    asked = {"do": "run", "session": KEY, "files": [["in.bin", "file-1"]], "has_run": False}
+    larger = "[in.bin could not be put into /mnt/data: it is larger than 16 MiB.]\n1\n"
+    reader, writer = await asyncio.open_unix_connection(remote._path)
+    writer.write(encode(asked, b"1"))
+    await reader.readuntil(b"wanted")
+    kept = 0
+    for _ in range(0, 2 * SETTINGS.file_bytes, CHUNK):
+        writer.write(encode({"is": "chunk"}, bytes(CHUNK)))
+        await writer.drain()
+        kept = max(kept, sum(path.stat().st_size for path in copies(folder)))
+    assert kept == SETTINGS.file_bytes + 1
+    writer.write(encode({"is": "chunk"}))
+    await reader.readuntil(larger.encode())
+    await reader.readuntil(b"result")
+    writer.close()
+    path = tmp_path / "stored"
+    path.write_text("here")
+    file = FileIn("in.bin", path, "file-1")
+    assert text_of(await remote.run(KEY, "1", [file], lambda _: None)) == larger
+    file = FileIn("in.bin", path, "file-2")
+    result = await remote.run(KEY, "open('in.bin').read()", [file], lambda _: None)
+    assert text_of(result) == "'here'\n"
+
+
+async def test_no_copy_of_a_file_stays(remote: RemoteSandbox, folder: Path, tmp_path: Path) -> None:
+    """The session has its own while the code runs."""
+    path = tmp_path / "stored"
+    path.write_text("here")
+    told: list[object] = []
+    code = "print(open('in.txt').read())\nimport time; time.sleep(60)"
+    running = asyncio.create_task(
+        remote.run(KEY, code, [FileIn("in.txt", path, "file-1")], told.append)
+    )
+    await until(lambda: bool(told))
+    assert told == [Logs("here\n")]
+    assert copies(folder) == []
+    running.cancel()
+    await asyncio.wait((running,))
+
+
+def copies(folder: Path) -> list[Path]:
+    """Of files that were fetched."""
+    return list(folder.glob("tmp*/*"))
+
+
+async def test_a_file_that_is_gone_is_told_of(remote: RemoteSandbox, tmp_path: Path) -> None:
+    """It is not put there as an empty one, but when it is there again."""
+    path = tmp_path / "stored"
+    file = FileIn("in.txt", path, "file-1")
+    told = text_of(await remote.run(KEY, "import os; os.listdir()", [file], lambda _: None))
+    assert told == "[in.txt could not be put into /mnt/data: No such file or directory.]\n[]\n"
+    path.write_text("here")
     result = await remote.run(KEY, "open('in.txt').read()", [file], lambda _: None)
     assert text_of(result) == "'here'\n"
 
@@ -287,6 +348,20 @@ async def test_the_command(command: asyncio.subprocess.Process, tmp_path: Path) 
     assert await command.wait() == 0
     await until(lambda: sandbox.problem is not None)
     await sandbox.close()
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
+async def test_a_file_that_it_has_no_room_for_is_told_of(
+    command: asyncio.subprocess.Process, tmp_path: Path
+) -> None:
+    """The code runs all the same, with the files that it has room for."""
+    resource.prlimit(command.pid, resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
+    sandbox, files = RemoteSandbox(tmp_path / "socket"), []
+    for name, size in (("large", 2**22), ("small", 100)):
+        (tmp_path / name).write_bytes(bytes(size))
+        files.append(FileIn(name, tmp_path / name, f"file-{name}"))
+    told = text_of(await sandbox.run(KEY, "import os; os.listdir()", files, lambda _: None))
+    assert told == "[large could not be put into /mnt/data: File too large.]\n['small']\n"
 
 
 @pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
