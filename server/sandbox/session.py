@@ -166,7 +166,7 @@ class Session:
                     await asyncio.to_thread(file.write, raw)
                     size += len(raw)
                     if size > self._settings.file_bytes:
-                        raise SandboxCrashed(f"{name} is larger than a file can be.")
+                        raise SandboxCrashed("A file is larger than one can be.")
             if head.get("gone"):
                 raise LookupError(name)
             return size
@@ -290,7 +290,7 @@ class Session:
             problem = await self._put_fetched(file, fetch)
         except OSError as error:  # it is gone, has no room on the way, or time is up
             if self._owes:
-                raise SandboxCrashed(f"{file.name} was not put to its end.") from error
+                raise SandboxCrashed("A file was not put to its end.") from error
             problem = error.strerror or "it cannot be read"
         if problem is None:
             self._put[file.name] = file.key

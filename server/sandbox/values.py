@@ -69,7 +69,7 @@ class SandboxUnavailable(Exception):
 
 
 class SandboxCrashed(Exception):
-    """The session died under the call; the text says how."""
+    """The session died under the call; the text says how. It is logged, so it names no file."""
 
 
 class Sandbox(Protocol):
