@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -38,6 +44,33 @@ def test_an_image_runs_without_rights_and_keeps_its_data_in_volumes(name: str) -
     assert re.search(r"^USER 10001:10001$", stage, re.MULTILINE)
     assert 'VOLUME ["/data", "/models"]' in stage
     assert f"http://127.0.0.1:{settings.server.port}/readyz" in stage
+
+
+@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_the_health_check_asks_the_server_itself(name: str, status: int) -> None:
+    """Not the proxy that Docker's settings name to containers; one that is not ready is not."""
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/readyz" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    found = re.search(r"^HEALTHCHECK [^\[]*(\[.*\])$", stages()[name], re.MULTILINE)
+    assert found is not None
+    _, option, script = json.loads(found[1])
+    with HTTPServer(("127.0.0.1", 0), Ready) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        asked = script.replace(":8000/", f":{server.server_port}/")
+        proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+        process = subprocess.run(
+            (sys.executable, option, asked), env={**os.environ, **proxy}, capture_output=True
+        )
+        server.shutdown()
+    assert (process.returncode == 0) == (status == 200)
 
 
 def test_both_images_run_alike() -> None:
