@@ -42,7 +42,7 @@ from server.config import (
     load_settings,
 )
 from server.control import Rejected
-from server.db.database import DatabaseBusy
+from server.db.database import DatabaseBusy, DatabaseFull
 from server.db.folder import FolderInUse
 from server.db.migrate import WrongVersion
 from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
@@ -250,6 +250,8 @@ def _explained(folder: Path) -> Iterator[None]:
     except (DatabaseError, DatabaseBusy, sqlite3.Error) as problem:
         reason = getattr(problem, "orig", problem)
         raise Refused(f"the database in {folder} cannot be opened: {reason}") from problem
+    except DatabaseFull as problem:
+        raise Refused(f"the database in {folder} cannot be written: {problem}") from problem
     except OSError as error:
         raise Refused(_cannot_use(error, folder)) from error
 

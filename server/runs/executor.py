@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +33,7 @@ from server.runs.lifecycle import Lifecycle
 from server.runs.models import Catalog
 from server.runs.observer import Observer
 from server.runs.progress import Charge, Ending, Progress
-from server.runs.replay import Marked, rebuilt
+from server.runs.replay import rebuilt
 from server.runs.state import TERMINAL, Claim, RunMoved
 from server.schemas import RunStatus
 from server.tools.toolbox import Toolbox
@@ -113,13 +113,21 @@ class RunExecutor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._deadlines: dict[str, float] = {}
+        self._left: list[str] = []  # runs of an earlier process that were not taken over yet
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         pool.listen(self._wake.set)
 
     async def start(self) -> None:
-        """Take over what an earlier process left, then begin to claim."""
-        await self._recover()
+        """Take over what an earlier process left, then begin to claim.
+
+        What of it cannot be written now is written before the first claim.
+        """
+        await self._find_left()
+        try:
+            await self._recover()
+        except (DatabaseBusy, DatabaseFull):
+            log.warning("recovery_delayed", extra={"runs": len(self._left)})
         interval = self._settings.sweep_interval
         sweeping = sweep_forever(self.sweep, "sweep", interval, self._stopping)
         self._loops = [
@@ -180,6 +188,7 @@ class RunExecutor:
             await self._wake.wait()
             self._wake.clear()
             try:
+                await self._recover()
                 await self._fail_hopeless()
                 while not self._stopping.is_set() and await self._claim_some():
                     pass
@@ -308,28 +317,39 @@ class RunExecutor:
         else:
             self.lifecycle.expire(tx, run_id)
 
-    async def _recover(self) -> None:
-        """Queue again what a dead process executed, and set the clocks of all active runs."""
-        active = await self._db.read(lambda tx: tx.runs.active())
-        for run in active:
-            row, events = await self._db.write(partial(self._recovered, run=run))
-            self._bus.seed(row.id, events)
-            if row.expires_at is not None:
-                left = min(max(row.expires_at - self._clock.now(), 0), self._settings.expires_after)
-                self._deadlines[row.id] = self._clock.monotonic() + left
-        self._observer.recovered(sum(run.status in CLAIMED for run in active))
-        if active:
-            log.info("recovered", extra={"runs": len(active)})
+    async def _find_left(self) -> None:
+        """Let the active runs of a dead process have streams again, and set their clocks."""
+        found = await self._db.read(
+            lambda tx: [(run, rebuilt(tx, run)) for run in tx.runs.active()]
+        )
+        for run, events in found:
+            self._bus.seed(run.id, events)
+            if run.expires_at is not None:
+                left = min(max(run.expires_at - self._clock.now(), 0), self._settings.expires_after)
+                self._deadlines[run.id] = self._clock.monotonic() + left
+        self._left = [run.id for run, _ in reversed(found)]
 
-    def _recovered(self, tx: Tx, run: Record) -> tuple[Record, Sequence[Marked]]:
-        """Decide about one active run. Its log is rebuilt, so this unit's events are dropped."""
-        if run.status in CLAIMED:
-            self._progress.end(tx, Claim(run.id, run.fence), self._after_death(run))
-        self.lifecycle.settle_model(tx, run.id)
-        tx.hooks.clear()
-        row = tx.runs.by_id(run.id)
-        assert row is not None, "nothing else writes yet"
-        return row, rebuilt(tx, row)
+    async def _recover(self) -> None:
+        """Queue again what a dead process executed. Raises DatabaseBusy, DatabaseFull."""
+        runs = len(self._left)
+        while self._left:
+            run_id = self._left[-1]
+            self._observer.recovered(await self._db.write(partial(self._recovered, run_id=run_id)))
+            self._left.pop()
+        if runs:
+            log.info("recovered", extra={"runs": runs})
+
+    def _recovered(self, tx: Tx, run_id: str) -> bool:
+        """Decide about one run that was active; whether it was claimed. No other is, as yet."""
+        run = tx.runs.by_id(run_id)
+        was_claimed = run is not None and run.status in CLAIMED
+        if run is not None and was_claimed:
+            ending = self._after_death(run)
+            self._progress.end(tx, Claim(run_id, run.fence), ending)
+            if ending.to in TERMINAL:
+                tx.after_commit(partial(self.over, run_id))
+        self.lifecycle.settle_model(tx, run_id)
+        return was_claimed
 
     def _after_death(self, run: Record) -> Ending:
         if run.status == "cancelling":

@@ -31,7 +31,7 @@ _AT_START: dict[str, Any] = {
 
 
 def rebuilt(tx: Tx, run: Record) -> list[Marked]:
-    """All events up to the run's present state. A run in progress has none of its open objects."""
+    """All events up to the run's present state. What is open has begun, and nothing more."""
     messages = {row.id: row for row in tx.messages.of_run(run.id)}
     events = list(_beginning(run))
     for step in tx.steps.of_run(run.id):

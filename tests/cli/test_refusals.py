@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from server import failpoints
 from server.cli import main
+from server.db.database import DatabaseFull
 from server.db.folder import DataFolder
 from tests.process import COMMAND, MODEL, PATIENCE, environment
 
@@ -240,3 +242,17 @@ def test_database_that_is_damaged(serving: Refusal, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100] + b"\xff" * 9000)
     said = serving("--model", str(MODEL))
     assert said == "the database in data cannot be opened: database disk image is malformed"
+
+
+def test_database_that_is_full(refusal: Refusal) -> None:
+    """A command that finds no room for what it writes says so."""
+
+    def fail() -> None:
+        raise DatabaseFull("database or disk is full")
+
+    failpoints.arm("commit.before", fail)
+    try:
+        said = refusal("keys", "create")
+    finally:
+        failpoints.disarm("commit.before")
+    assert said == "the database in data cannot be written: database or disk is full"

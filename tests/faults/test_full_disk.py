@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.runs.story import HELLO, Json, granted
 from tests.support import BETA, DEADLINE
 
 SIZE = 24 * 2**20
+ROOM = 40 * 2**10  # what SQLite maps has some, what is written has none
 PLENTY = 500
 MOUNT = ("unshare", "--user", "--map-root-user", "--mount")
 SERVER = (sys.executable, str(ROOT / "tests/sdk/scripted_server.py"), "data")
@@ -132,6 +134,37 @@ def test_full_of_files(disk: SmallDisk, tmp_path: Path) -> None:
     assert disk.blobs() == 2
     assert disk.http.get(f"/v1/files/{second['id']}/content").content == b"x" * 100_000
     assert_whole(disk.data, tmp_path)
+
+
+def test_started_without_room(tmp_path: Path) -> None:
+    """A server that cannot take over its predecessor's run yet answers, and does so later."""
+    with started(SERVER, tmp_path) as server, client(server) as http:
+        hold = {"role": "user", "content": "hold"}
+        thread = f"/v1/threads/{granted(http.post('/v1/threads', json={'messages': [hold]}))['id']}"
+        assistant = granted(http.post("/v1/assistants", json={"model": "gpt-4o"}))
+        run = granted(http.post(f"{thread}/runs", json={"assistant_id": assistant["id"]}))
+        url = f"{thread}/runs/{run['id']}"
+        while granted(http.get(url))["status"] != "in_progress":
+            pass
+        server.end(signal.SIGKILL)
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "assistants.db")) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    (tmp_path / "small").mkdir()
+    mounted = (
+        f"mount -t tmpfs -o size={SIZE} none small && cp -a data/. small && cd small && "
+        f"cat /dev/zero > ballast; truncate -s -{ROOM} ballast; cd .. && "
+        f"exec {shlex.join((*SERVER[:-1], 'small'))}"
+    )
+    with started((*MOUNT, "sh", "-c", mounted), tmp_path) as server, client(server) as http:
+        disk = SmallDisk(http, Path(f"/proc/{server.process.pid}/root{tmp_path}/small"))
+        assert granted(http.get(url))["status"] == "in_progress"
+        assert_full(http.post(f"{url}/cancel"))
+        assert "recovery_delayed" in server.log.read_text()
+        disk.make_room()
+        granted(http.post(f"{url}/cancel"))
+        http.get(f"{url}/events")
+        assert granted(http.get(url))["status"] == "cancelled"
+        server.end()
 
 
 def say_until_refused(http: httpx.Client, thread: str) -> tuple[list[str], httpx.Response]:

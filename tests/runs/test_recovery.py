@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from server import failpoints
+from server.db.database import DatabaseBusy, DatabaseFull
 from server.engine.scripted import ScriptedEngine
-from tests.runs.story import Json, Story, begin_story, granted, text_of, written
+from tests.runs.story import HELLO, Json, Story, begin_story, granted, text_of, written
+from tests.streams.reader import names, reading
 from tests.support import ManualClock, live_server, parse_events
 
 CALL = written(("get_weather", '{"city": "Rome"}'))
 DEATH = {"code": "server_error", "message": "Sorry, something went wrong."}
+
+OPENED = ["run.step.created", "run.step.in_progress", "message.created", "message.in_progress"]
 
 Restart = Callable[..., AbstractAsyncContextManager[Story]]
 
@@ -94,6 +99,74 @@ async def test_run_in_progress(past: Past, folder: Path, clock: ManualClock) -> 
         told = [event.name.removeprefix("thread.") for event in await story.told(run)]
         assert told.count("run.queued") == told.count("run.in_progress") == 2
         assert told[-2:] == ["run.completed", "done"]
+
+
+@contextmanager
+def unwritable(error: Exception) -> Iterator[Callable[[], None]]:
+    """No claim can be ended, until what this gives is called."""
+
+    def fail() -> None:
+        raise error
+
+    def heal() -> None:
+        for point in ("run.queued", "run.cancelled"):
+            failpoints.disarm(point)
+
+    for point in ("run.queued", "run.cancelled"):
+        failpoints.arm(point, fail)
+    try:
+        yield heal
+    finally:
+        heal()
+
+
+@pytest.mark.parametrize("error", [DatabaseFull("disk full"), DatabaseBusy("locked")], ids=repr)
+async def test_full_disk_at_the_start(
+    past: Past, folder: Path, clock: ManualClock, error: Exception
+) -> None:
+    """The server answers, and what it was left goes on once there is room, as do its readers."""
+    engine = ScriptedEngine()
+    engine.says("four five")
+    with unwritable(error) as heal:
+        async with reborn(folder, past.story, engine, clock=clock) as story:
+            assert (await story.now(past.run))["status"] == "in_progress"
+            async with reading(story, past.run) as reader:
+                heal()
+                told = names(await reader.rest())
+            run = await story.now(past.run)
+            assert (run["status"], run["last_error"]) == ("completed", None)
+            lost, message = await story.answers(run)
+            assert lost["incomplete_details"] == {"reason": "run_failed"}
+            assert text_of(message) == "four five"
+    assert told[:3] == ["run.created", "run.queued", "run.in_progress"]
+    assert told[3:7] == OPENED
+    assert told[7:11] == ["message.incomplete", "run.step.failed", "run.queued", "run.in_progress"]
+    assert told[11:15] == OPENED
+    assert told[-3:] == ["run.step.completed", "run.completed", "done"]
+
+
+async def test_cancelled_before_it_was_taken_over(
+    past: Past, folder: Path, clock: ManualClock
+) -> None:
+    """A run that a dead server executed ends as somebody has wanted it meanwhile."""
+    with unwritable(DatabaseFull("disk full")) as heal:
+        async with reborn(folder, past.story, ScriptedEngine(), clock=clock) as story:
+            assert granted(await story.cancel(past.run))["status"] == "cancelling"
+            heal()
+            assert (await story.settled(past.run))["status"] == "cancelled"
+            assert (await story.run())["status"] == "completed"
+
+
+async def test_deleted_before_it_was_taken_over(
+    past: Past, folder: Path, clock: ManualClock
+) -> None:
+    """A run that is gone with its thread holds up nobody."""
+    with unwritable(DatabaseFull("disk full")) as heal:
+        async with reborn(folder, past.story, ScriptedEngine(), clock=clock) as story:
+            granted(await story.http.delete(story.url))
+            other = await story.another(HELLO)
+            heal()
+            assert (await other.run())["status"] == "completed"
 
 
 async def test_run_that_was_cancelling(past: Past, folder: Path, clock: ManualClock) -> None:
