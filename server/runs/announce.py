@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from server import schemas
 from server.db.database import Tx
 from server.db.stores import Record
+from server.runs.deltas import MessageDeltas
 from server.runs.events import EventBus, Mark, encode
 from server.runs.state import TERMINAL
 from server.schemas import RunStatus
@@ -41,6 +42,11 @@ class Announcer:
     def message(self, tx: Tx, row: Record, *, new: bool = False) -> None:
         names = _names("thread.message", row.status, new=new)
         self._tell(tx, row.run_id, names, schemas.Message.from_row(row))
+
+    def no_words(self, tx: Tx, row: Record) -> None:
+        """That a message, whose words are lost, has an empty text."""
+        told = MessageDeltas(row.id).text("")
+        tx.after_commit(partial(self._bus.publish, row.run_id, told))
 
     def lost_message(self, tx: Tx, row: Record, changes: dict[str, Any]) -> None:
         """How an open message that was deleted would have been closed: streams wait for it."""

@@ -186,6 +186,8 @@ class Progress:
         message = tx.messages.in_progress(run_id)
         changes = _closing(tx, to, said, reason)
         if message is not None:
+            if said is None:
+                self._announce.no_words(tx, message)
             self._announce.message(tx, tx.messages.update(message.seq, changes))
         elif said is not None:
             self._announce.lost_message(tx, said.message, changes)

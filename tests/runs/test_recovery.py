@@ -97,6 +97,7 @@ async def test_run_in_progress(past: Past, folder: Path, clock: ManualClock) -> 
         assert (failed["status"], failed["last_error"]) == ("failed", DEATH)
         assert step["status"] == "completed"
         told = [event.name.removeprefix("thread.") for event in await story.told(run)]
+        assert told[told.index("message.incomplete") - 1] == "message.delta"
         assert told.count("run.queued") == told.count("run.in_progress") == 2
         assert told[-2:] == ["run.completed", "done"]
 
