@@ -120,8 +120,9 @@ def add_files(
 ) -> None:
     """Have a usable store take files in; of a file that is named twice the last one counts.
 
-    One that it has, or is taking in, in the same chunks stays as it is, so that a repeated request
-    does no harm: only its attributes and its batch are the new ones. Any other is taken in anew.
+    One that it has, or is taking in, stays as it is unless it shall be cut in another way, so that
+    a repeated request does no harm: only its attributes and its batch are the new ones. Any other
+    is taken in anew, and what nobody says of one that was there is as before.
     Raises no_such_file, not_for_retrieval.
     """
     named = {each.file_id: each for each in wanted}
@@ -137,7 +138,9 @@ def add_files(
             tx.vector_store_files.drop(row.seq)
             _remove_from_index(tx, store.id, file_id)
     added = partial(_values, tx, store, batch_id)
-    tx.vector_store_files.insert_all([added(named[each]) for each in named if each not in kept])
+    tx.vector_store_files.insert_all(
+        [added(named[each], there.get(each)) for each in named if each not in kept]
+    )
     tx.notify(INGESTION)
 
 
@@ -149,7 +152,7 @@ def _require_retrievable(files: Collection[Record]) -> None:
 
 
 def _stays(row: Record, wanted: NewFile) -> bool:
-    same = row.chunking_strategy == wanted.chunking
+    same = wanted.chunking_strategy is None or row.chunking_strategy == wanted.chunking
     return same and row.status in ("in_progress", "completed")
 
 
@@ -161,7 +164,13 @@ def _put_into_batch(tx: Tx, row: Record, wanted: NewFile, batch_id: str | None) 
         tx.vector_store_files.update(row.seq, changes)
 
 
-def _values(tx: Tx, store: Record, batch_id: str | None, wanted: NewFile) -> JsonObject:
+def _values(
+    tx: Tx, store: Record, batch_id: str | None, wanted: NewFile, before: Record | None
+) -> JsonObject:
+    chunking, attributes = wanted.chunking, wanted.attributes
+    if before is not None:
+        chunking = before.chunking_strategy if wanted.chunking_strategy is None else chunking
+        attributes = before.attributes if attributes is None else attributes
     return {
         "id": wanted.file_id,
         "project_id": store.project_id,
@@ -170,8 +179,8 @@ def _values(tx: Tx, store: Record, batch_id: str | None, wanted: NewFile) -> Jso
         "created_at": tx.now,
         "status": "in_progress",
         "last_error": None,
-        "chunking_strategy": wanted.chunking,
-        "attributes": wanted.attributes or {},
+        "chunking_strategy": chunking,
+        "attributes": attributes or {},
         "batch_id": batch_id,
         "claimed": False,
         "attempts": 0,

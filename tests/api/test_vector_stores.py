@@ -243,17 +243,24 @@ async def test_a_file_that_is_added_again_stays_what_it_is(world: World) -> None
 
 
 async def test_a_file_that_is_to_be_cut_otherwise_is_taken_in_anew(world: World) -> None:
-    """It is one file all the same."""
-    url = await new_store(world, file_ids=[A_FILE])
-    await ready(world, url)
+    """With its attributes, as one file all the same. Who names no way asks for no other."""
+    url = await new_store(world)
     static = {
         "type": "static",
         "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0},
     }
-    body = {"file_id": world.file_id, "chunking_strategy": static}
-    again = answer_of(await world.http.post(f"{url}/files", json=body))
-    assert (again["status"], again["chunking_strategy"]) == ("in_progress", static)
-    assert (await ready(world, url))["file_counts"]["total"] == 1
+    body = {"file_id": world.file_id, "attributes": {"a": 1}}
+    for given, status, shown in (
+        ({}, "in_progress", DEFAULT_CHUNKS),
+        ({"chunking_strategy": static}, "in_progress", static),
+        ({}, "completed", static),
+        ({"chunking_strategy": {"type": "auto"}}, "in_progress", DEFAULT_CHUNKS),
+    ):
+        added = answer_of(await world.http.post(f"{url}/files", json={**body, **given}))
+        body = {"file_id": world.file_id}
+        assert (added["status"], added["chunking_strategy"]) == (status, shown)
+        assert added["attributes"] == {"a": 1}
+        assert (await ready(world, url))["file_counts"]["total"] == 1
 
 
 @covers(STORE_FILES, "file_id", "error")

@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 
+from server.search.extraction import NotExtracted
 from tests.api.wire import Json, answer_of, refused
 from tests.covering import covers
 from tests.support import LiveServer
@@ -161,6 +162,38 @@ async def test_attachments_go_to_the_store_that_the_thread_was_given(live: LiveS
         thread = await created(http, "/v1/threads", body)
         assert (await store_named(http, thread))["expires_after"] is None
     assert list(await settled(live, store["id"])) == [file_id]
+
+
+@pytest.mark.parametrize("status", ["completed", "in_progress", "failed"])
+async def test_an_attachment_says_nothing_of_how_a_file_is_kept(
+    live: LiveServer, script: Script, status: str
+) -> None:
+    """One that its store has keeps its chunks and attributes, and is taken in anew if it failed."""
+    (file_id,) = await uploaded(live, "text")
+    gate = script.holds("text")
+    script.fails("text", *([NotExtracted("invalid_file", "It is broken.")] * (status == "failed")))
+    sizes = {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 50}
+    own = {"attributes": {"lang": "en"}, "chunking_strategy": {"type": "static", "static": sizes}}
+    async with live.http() as http:
+        store = await created(http, "/v1/vector_stores", {})
+        url = f"/v1/vector_stores/{store['id']}/files"
+        await created(http, url, {"file_id": file_id, **own})
+        if status != "in_progress":
+            gate.set()
+            await settled(live, store["id"])
+        before = answer_of(await http.get(f"{url}/{file_id}"))
+        assert before == {**before, **own, "status": status}
+        body = {"tool_resources": {"file_search": {"vector_store_ids": [store["id"]]}}}
+        thread = await created(http, "/v1/threads", body)
+        message = attached(file_id, SEARCH)
+        await created(http, f"/v1/threads/{thread['id']}/messages", message)
+        if status != "failed":
+            assert answer_of(await http.get(f"{url}/{file_id}")) == before
+        gate.set()
+        await settled(live, store["id"])
+        after = answer_of(await http.get(f"{url}/{file_id}"))
+        assert after == {**after, **own, "status": "completed", "last_error": None}
+    assert len(script.begun) == (2 if status == "failed" else 1)
 
 
 @pytest.mark.parametrize("gone", ["expired", "deleted"])
