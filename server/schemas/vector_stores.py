@@ -32,6 +32,7 @@ from server.schemas.tools import ChunkingStrategy, StaticChunkingStrategy, store
 
 LONGEST_TEXT = 512
 MOST_FILTERS = 100
+DEEPEST_FILTER = 16  # SQLite's parser takes some 27 levels
 A_SCALAR = "one of a string, a number, or a boolean"
 
 FileStatus = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -226,13 +227,20 @@ Filter = Annotated[
 CompoundFilter.model_rebuild()
 
 
-def _few_parts(value: Filter) -> Filter:
-    parts: list[ComparisonFilter | CompoundFilter] = [value]
-    for part in parts:
-        parts += part.filters if isinstance(part, CompoundFilter) else ()
-        if len(parts) > MOST_FILTERS:
+def _bounded(value: Filter) -> Filter:
+    """Few parts, and few compounds within each other."""
+    level: list[ComparisonFilter | CompoundFilter] = [value]
+    parts, depth = 1, 0
+    while compounds := [part for part in level if isinstance(part, CompoundFilter)]:
+        level = [part for compound in compounds for part in compound.filters]
+        parts, depth = parts + len(level), depth + 1
+        if parts > MOST_FILTERS:
             raise PydanticCustomError(
                 "too_many_parts", "a filter has at most {most} parts", {"most": MOST_FILTERS}
+            )
+        if depth > DEEPEST_FILTER:
+            raise PydanticCustomError(
+                "too_deep", "a filter is at most {most} levels deep", {"most": DEEPEST_FILTER}
             )
     return value
 
@@ -263,7 +271,7 @@ class SearchVectorStore(Given):
     query: Queries
     rewrite_query: bool | None = False
     max_num_results: Annotated[int, Field(ge=1, le=50)] | None = USUAL_RESULTS
-    filters: Annotated[Filter, AfterValidator(_few_parts)] | None = None
+    filters: Annotated[Filter, AfterValidator(_bounded)] | None = None
     ranking_options: SearchRanking | None = None
 
     @property

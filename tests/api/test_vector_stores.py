@@ -655,3 +655,22 @@ async def test_a_filter_has_a_hundred_parts_at_most(world: World) -> None:
         "filters",
         "invalid_value",
     )
+
+
+@pytest.mark.parametrize("types", [("and", "or"), ("or", "and"), ("and", "and"), ("or", "or")])
+async def test_a_filter_is_sixteen_levels_deep_at_most(
+    world: World, types: tuple[str, str]
+) -> None:
+    """Whatever it compares on its way down."""
+    for type, value in (("eq", 1), ("ne", "a"), ("lt", 1), ("in", ["a", 1]), ("nin", ["a", 1])):
+        part = {"type": type, "key": "a", "value": value}
+        nested: Json = part
+        for level in range(16):
+            nested = {"type": types[level % 2], "filters": [part, nested, part]}
+        answer_of(await world.post(SEARCH, {"filters": nested}))
+        refused(
+            await world.post(SEARCH, {"filters": {"type": types[0], "filters": [part, nested]}}),
+            "Invalid 'filters': a filter is at most 16 levels deep.",
+            "filters",
+            "invalid_value",
+        )
