@@ -236,8 +236,7 @@ def _string_too_long(fault: Fault, param: str) -> InvalidRequest:
         f"but got a string with length {len(value)} instead."
     )
     if fault["loc"][-1] == "[key]":
-        param = param.removesuffix(".[key]")
-        parent = param.removesuffix(f".{value}")
+        parent, param = _of_key(fault, param)
         return InvalidRequest(
             f"Invalid property name in '{parent}': '{value[:3]}...{value[-3:]}' is too long. "
             f"{lengths}",
@@ -247,6 +246,12 @@ def _string_too_long(fault: Fault, param: str) -> InvalidRequest:
     return InvalidRequest(
         f"Invalid '{param}': string too long. {lengths}", param, "string_above_max_length"
     )
+
+
+def _of_key(fault: Fault, param: str) -> tuple[str, str]:
+    """The object that a wrong key is in, and where it stands."""
+    param = param.removesuffix(".[key]")
+    return param.removesuffix(f".{fault['input']}"), param
 
 
 def _empty_string(fault: Fault, param: str) -> InvalidRequest:
@@ -259,8 +264,12 @@ def _empty_string(fault: Fault, param: str) -> InvalidRequest:
 
 
 def _wrong_pattern(fault: Fault, param: str) -> InvalidRequest:
+    where = f"'{param}'"
+    if fault["loc"][-1] == "[key]":
+        parent, param = _of_key(fault, param)
+        where = f"property name in '{parent}'"
     return InvalidRequest(
-        f"Invalid '{param}': string does not match pattern. "
+        f"Invalid {where}: string does not match pattern. "
         f"Expected a string that matches the pattern '{fault['ctx']['pattern']}'.",
         param,
         "invalid_value",

@@ -33,6 +33,7 @@ from server.schemas.tools import ChunkingStrategy, StaticChunkingStrategy, store
 LONGEST_TEXT = 512
 MOST_FILTERS = 100
 DEEPEST_FILTER = 16  # SQLite's parser takes some 27 levels
+WITHOUT_NUL = r"^[^\u0000]*$"  # at which SQLite ends a text that it reads from JSON
 A_SCALAR = "one of a string, a number, or a boolean"
 
 FileStatus = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -54,11 +55,17 @@ def _not_one_of(expected: str) -> PydanticCustomError:
     return PydanticCustomError("no_union_member", "Expected {expected}", words)
 
 
+def _require_no_nul(*values: Any) -> None:
+    if any(isinstance(value, str) and "\0" in value for value in values):
+        raise PydanticKnownError("string_pattern_mismatch", {"pattern": WITHOUT_NUL})
+
+
 def _attribute(value: Any) -> Any:
     if not _is_scalar(value):
         raise _not_one_of(A_SCALAR)
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
         raise PydanticKnownError("string_too_long", {"max_length": LONGEST_TEXT})
+    _require_no_nul(value)
     return value
 
 
@@ -68,7 +75,7 @@ Attribute = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "maxLength": LONGEST_TEXT},
+                {"type": "string", "maxLength": LONGEST_TEXT, "pattern": WITHOUT_NUL},
                 {"type": "number"},
                 {"type": "boolean"},
             ]
@@ -76,7 +83,9 @@ Attribute = Annotated[
     ),
 ]
 Attributes = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Attribute], Field(max_length=16), FEW_KEYS
+    dict[Annotated[str, Field(max_length=64, pattern=WITHOUT_NUL)], Attribute],
+    Field(max_length=16),
+    FEW_KEYS,
 ]
 
 
@@ -165,22 +174,23 @@ ORDERED = ("gt", "gte", "lt", "lte")
 AMONG = ("in", "nin")
 COMPARISONS = ("eq", "ne", *ORDERED, *AMONG)
 COMPOUNDS = ("and", "or")
+A_TEXT = {"type": "string", "pattern": WITHOUT_NUL}
 
 
 class ComparisonFilter(Given):
     """Compares an attribute of a file with a value, or looks for it among several."""
 
     type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
-    key: str
+    key: Annotated[str, Field(pattern=WITHOUT_NUL)]
     value: Annotated[
         Any,
         WithJsonSchema(
             {
                 "anyOf": [
-                    {"type": "string"},
+                    A_TEXT,
                     {"type": "number"},
                     {"type": "boolean"},
-                    {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}},
+                    {"type": "array", "items": {"anyOf": [A_TEXT, {"type": "number"}]}},
                 ]
             }
         ),
@@ -198,6 +208,7 @@ class ComparisonFilter(Given):
             raise _not_one_of("one of a string or a number")
         elif not _is_scalar(value):
             raise _not_one_of(A_SCALAR)
+        _require_no_nul(*(value if isinstance(value, list) else (value,)))
         return value
 
 

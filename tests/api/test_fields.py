@@ -312,10 +312,16 @@ EMPTY_CONTENT = (
     "but got an empty array instead.",
     "empty_array",
 )
+NUL = (
+    "string does not match pattern. "
+    r"Expected a string that matches the pattern '^[^\u0000]*$'."
+)
 ATTRIBUTES = Limit(
     METADATA.taken,
     [
         *METADATA.refused[:3],
+        ({"k": "a\0b"}, f"Invalid '%.k': {NUL}", "invalid_value"),
+        ({"a\0b": "v"}, f"Invalid property name in '%': {NUL}", "invalid_value"),
         *(
             (
                 {"k": wrong},

@@ -674,3 +674,21 @@ async def test_a_filter_is_sixteen_levels_deep_at_most(
             "filters",
             "invalid_value",
         )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wrong"),
+    [("a\0b", "a", "key"), ("a", "a\0b", "value"), ("a", ["a", "\0"], "value")],
+)
+async def test_a_filter_has_no_nul(world: World, key: str, value: Any, wrong: str) -> None:
+    """Nor has any attribute: SQLite's texts end there, and would be compared without their rest."""
+    type = "in" if isinstance(value, list) else "eq"
+    inner = {"type": type, "key": key, "value": value}
+    param = f"filters.filters[0].{wrong}"
+    refused(
+        await world.post(SEARCH, {"filters": {"type": "or", "filters": [inner]}}),
+        f"Invalid '{param}': string does not match pattern. "
+        r"Expected a string that matches the pattern '^[^\u0000]*$'.",
+        param,
+        "invalid_value",
+    )
