@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -167,7 +169,7 @@ async def remove_file(
 )
 async def content(vector_store_id: str, file_id: str, caller: Caller, server: Server) -> Response:
     chunks = await server.searcher.content(caller.project, vector_store_id, file_id)
-    return wire(schemas.FileContent(data=[schemas.ContentPart(text=text) for text in chunks]))
+    return await asyncio.to_thread(_content, chunks)
 
 
 @router.post(
@@ -244,6 +246,11 @@ async def _files(
         )
     )
     return listed(schemas.VectorStoreFile, found)
+
+
+def _content(chunks: Sequence[str]) -> Response:
+    """Written in a thread of its own: there may be megabytes of it."""
+    return wire(schemas.FileContent(data=[schemas.ContentPart(text=text) for text in chunks]))
 
 
 def _created(tx: Tx, project: str, body: schemas.CreateVectorStore) -> schemas.VectorStore:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
+from server import schemas
 from server.vector_stores import rows
 from tests.api.wire import (
     A_FILE,
@@ -358,6 +360,24 @@ async def test_the_text_of_a_file_can_be_read(world: World) -> None:
         "has_more": False,
         "next_page": None,
     }
+
+
+async def test_the_text_of_a_file_is_written_beside_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be megabytes of it, and everybody else would wait."""
+    store, ids = await filled(world, one="All of it.")
+    written_by: list[threading.Thread] = []
+    pretty = schemas.pretty
+
+    def noted(value: Any) -> bytes:
+        written_by.append(threading.current_thread())
+        return pretty(value)
+
+    monkeypatch.setattr(schemas, "pretty", noted)
+    answer_of(await world.http.get(f"{store}/files/{ids['one']}/content"))
+    assert written_by
+    assert threading.current_thread() not in written_by
 
 
 @covers(BATCHES, "answer vector_store_id file_ids files chunking_strategy attributes", "taken")
