@@ -382,10 +382,15 @@ class Indexes:
             self._embedding[index.id] = task
 
     def _make_room(self) -> None:
-        """Close what was not used for longest, and forget what could not be opened."""
+        """Close what was not used for longest, and forget what could not be opened.
+
+        The one that was used last stays open, or a large one would be opened at each use.
+        """
         taken = sum(held.bytes for held in self._open.values())
+        newest = next(reversed(self._open), None)
         for store_id, held in [*self._open.items()]:
-            is_much = taken > self._settings.index_bytes or len(self._open) > MOST_OPEN
+            too_much = taken > self._settings.index_bytes or len(self._open) > MOST_OPEN
+            is_much = too_much and store_id != newest
             if held.users == 0 and (held.failed or (is_much and held.index is not None)):
                 taken -= held.bytes
                 self._close(store_id, StoreIndex.close)

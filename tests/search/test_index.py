@@ -430,15 +430,27 @@ async def test_memory_is_bounded(tmp_path: Path) -> None:
         names = [f"vs{number}" for number in range(8)]
         for name in names:
             await indexes.put(name, "a", f"text of {name}", lines(f"text of {name}"))
-        assert len(indexes._open) == 0
+        assert list(indexes._open) == names[-1:]
         hits = await indexes.search(names, ["text"], limit=50)
         assert {hit.store_id for hit in hits} == set(names)
         await asyncio.gather(*(put_lines(indexes, name, b=FRUIT) for name in names * 3))
         assert len(await indexes.search(names, ["apples"], limit=50)) == 8 * 4
-        assert len(indexes._open) == 0
+        assert len(indexes._open) == 1
     async with opened(tmp_path) as indexes:
         await indexes.search(names, ["text"], limit=50)
         assert len(indexes._open) == 8
+
+
+async def test_an_index_that_has_no_room_is_opened_once(tmp_path: Path) -> None:
+    """It stays open until another one is used."""
+    async with opened(tmp_path, index_bytes=1) as indexes:
+        await put_lines(indexes, "vs", a=FRUIT)
+        index = indexes._open["vs"].index
+        for _ in range(3):
+            assert len(await search(indexes, "apples")) > 0
+            assert indexes._open["vs"].index is index
+        await put_lines(indexes, "other", a=FRUIT)
+        assert list(indexes._open) == ["other"]
 
 
 async def test_what_queries_leave_behind_is_bounded(indexes: Indexes) -> None:
