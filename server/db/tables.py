@@ -374,7 +374,10 @@ class File(SQLModel, table=True):
 
 
 class Upload(SQLModel, table=True):
-    """A file that comes in parts. `lifetime` is the finished file's, in seconds."""
+    """A file that comes in parts. `lifetime` is the finished file's, in seconds.
+
+    `completion` is the digest of what it was completed with.
+    """
 
     __tablename__ = "upload"
     __table_args__ = (_partial("ix_upload_pending", "expires_at", where=PENDING),)
@@ -392,6 +395,8 @@ class Upload(SQLModel, table=True):
 
     mime_type: str
     lifetime: int | None = None
+    completion: str | None = None
+    file_id: str | None = None
 
 
 class UploadPart(SQLModel, table=True):

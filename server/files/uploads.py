@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from server import errors, schemas
 from server.db.database import Database, Tx
@@ -30,7 +33,10 @@ class Completed:
 
 
 class Uploads:
-    """The verbs of uploads. `most_bytes` is what the parts of one may have together."""
+    """The verbs of uploads. `most_bytes` is what the parts of one may have together.
+
+    Owned by one event loop.
+    """
 
     def __init__(
         self, db: Database, blobs: BlobStore, library: Library, *, most_bytes: int
@@ -39,6 +45,7 @@ class Uploads:
         self._blobs = blobs
         self._library = library
         self._most_bytes = most_bytes
+        self._locks = WeakValueDictionary[str, asyncio.Lock]()
 
     async def create(self, project: str, body: schemas.CreateUpload) -> Record:
         """Raises above_maximum, storage_limit_exceeded."""
@@ -76,9 +83,18 @@ class Uploads:
     ) -> Completed:
         """Join the parts to a file; if that fails, the upload is as it was.
 
-        Raises no_such_upload, upload_is_over, no_such_part, wrong_size, wrong_checksum,
-        storage_limit_exceeded, StorageFull.
+        For as long as there is the file, the same completion gets the same answer again; one that
+        comes while the parts are joined waits for it. Raises no_such_upload, upload_is_over,
+        no_such_part, wrong_size, wrong_checksum, storage_limit_exceeded, StorageFull.
         """
+        completion = _digest(body)
+        async with self._lock(upload_id):
+            before = await self._db.read(lambda tx: _completed(tx, project, upload_id, completion))
+            return before or await self._complete(project, upload_id, body, completion)
+
+    async def _complete(
+        self, project: str, upload_id: str, body: schemas.CompleteUpload, completion: str
+    ) -> Completed:
         parts = await self._db.read(lambda tx: _parts(tx, project, upload_id, body))
         checksum = hashlib.md5(usedforsecurity=False)
         async with self._library.receive(*([checksum] if body.md5 else [])) as joined:
@@ -96,7 +112,9 @@ class Uploads:
                 ended, digests = end_upload(tx, upload, "completed")
                 self._require_room(tx, project, blob.bytes)  # without the parts
                 named = (upload.filename, upload.purpose, upload.lifetime)
-                return Completed(ended, insert_file(tx, project, blob, *named)), digests
+                file = insert_file(tx, project, blob, *named)
+                made = {"completion": completion, "file_id": file.id}
+                return Completed(tx.uploads.update(ended.seq, made), file), digests
 
             completed, digests = await self._library.keep(joined, blob, finish)
         await self._library.release(digests)
@@ -111,6 +129,10 @@ class Uploads:
         upload, digests = await self._db.write(cancelled)
         await self._library.release(digests)
         return upload
+
+    def _lock(self, upload_id: str) -> asyncio.Lock:
+        """Lives for as long as somebody holds it or waits for it."""
+        return self._locks.setdefault(upload_id, asyncio.Lock())
 
     def _require_room(self, tx: Tx, project: str, size: int) -> None:
         require_room(tx, project, size, self._library.project_bytes)
@@ -128,3 +150,16 @@ ADD, COMPLETE, CANCEL = "add a part to", "complete", "cancel"
 def _parts(tx: Tx, project: str, upload_id: str, body: schemas.CompleteUpload) -> list[Record]:
     upload = require_pending(tx, project, upload_id, COMPLETE)
     return chosen_parts(tx, upload, body.part_ids)
+
+
+def _digest(body: schemas.CompleteUpload) -> str:
+    return hashlib.sha256(json.dumps([body.part_ids, body.md5.lower()]).encode()).hexdigest()
+
+
+def _completed(tx: Tx, project: str, upload_id: str, completion: str) -> Completed | None:
+    """What this very completion has made, if it was made and is still there."""
+    upload = tx.uploads.get(project, upload_id)
+    if upload is None or upload.completion != completion:
+        return None
+    file = tx.files.get(project, upload.file_id, tx.now)
+    return file and Completed(upload, file)

@@ -29,6 +29,7 @@ from tests.api.wire import (
 )
 from tests.covering import covers
 from tests.forms import FORM, field, form, part
+from tests.runs.lossy import lossy_proxy
 from tests.support import LiveServer, ManualClock, live_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -211,7 +212,7 @@ async def test_a_cancelled_upload_takes_nothing_more(world: World) -> None:
     upload = await created(world.http)
     parts = await added(world.http, upload["id"], b"abcdef")
     answer_of(await completed(world.http, upload["id"], parts))
-    await over(world.http, upload["id"], parts, "completed")
+    await over(world.http, upload["id"], parts * 2, "completed")
 
 
 async def over(http: httpx.AsyncClient, upload_id: str, parts: list[str], status: str) -> None:
@@ -332,19 +333,59 @@ async def test_an_upload_is_completed_once(small: LiveServer) -> None:
         for _ in range(5):
             upload = (await created(http))["id"]
             parts = await added(http, upload, b"abc", b"def")
-            answers = await asyncio.gather(
+            first, second, cancelled = await asyncio.gather(
                 completed(http, upload, parts),
                 completed(http, upload, parts),
                 http.post(f"/v1/uploads/{upload}/cancel"),
             )
-            assert sorted(answer.status_code for answer in answers) == [200, 400, 400]
-            for answer in answers:
+            assert (first.status_code, first.text) == (second.status_code, second.text)
+            assert {first.status_code, cancelled.status_code} == {200, 400}
+            for answer in (first, second, cancelled):
                 answer_of(answer, answer.status_code)
-            won = next(each for each in answers if each.status_code == 200).json()
-            assert len(blobs_in(small)) == (won["status"] == "completed")
-            if won["file"]:
-                answer_of(await http.delete(f"/v1/files/{won['file']['id']}"))
+            assert len(blobs_in(small)) == (first.status_code == 200)
+            if first.status_code == 200:
+                answer_of(await http.delete(f"/v1/files/{first.json()['file']['id']}"))
     assert blobs_in(small) == []
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_the_parts_of_an_upload_are_joined_once(
+    small: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for it again meanwhile waits, and gets the same answer."""
+    opened: list[str] = []
+    open_ = BlobStore.open
+
+    async def noted(store: BlobStore, digest: str) -> Reader:
+        opened.append(digest)
+        return await open_(store, digest)
+
+    async with small.http() as http:
+        upload = (await created(http))["id"]
+        parts = await added(http, upload, b"abc", b"def")
+        monkeypatch.setattr(BlobStore, "open", noted)
+        answers = await asyncio.gather(*(completed(http, upload, parts) for _ in range(5)))
+        assert len({answer_of(answer)["file"]["id"] for answer in answers}) == 1
+    assert len(opened) == len(parts)
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_completion_may_be_sent_again(tmp_path: Path) -> None:
+    """It has the same answer while there is the file, also of the next server; no other has."""
+    md5 = hashlib.md5(b"abcdef").hexdigest()
+    async with live_server(tmp_path) as server, server.http() as http:
+        upload = (await created(http))["id"]
+        parts = await added(http, upload, b"abc", b"def")
+        done = await completed(http, upload, parts, md5=md5)
+    async with live_server(tmp_path) as server, server.http() as http:
+        assert (await completed(http, upload, parts, md5=md5)).text == done.text
+        message = "Cannot complete upload with status 'completed'."
+        for other in (parts[:1], parts[::-1], [*parts, parts[0]], []):
+            refused(await completed(http, upload, other, md5=md5), message, None, None)
+        refused(await completed(http, upload, parts, md5="0" * 32), message, None, None)
+        answer_of(await http.delete(f"/v1/files/{answer_of(done)['file']['id']}"))
+        refused(await completed(http, upload, parts, md5=md5), message, None, None)
+    assert blobs_in(server) == []
 
 
 @pytest.mark.asyncio(loop_scope="function")
@@ -394,6 +435,27 @@ async def test_the_sdk_uploads_in_chunks(world: World, tmp_path: Path) -> None:
             await sdk.uploads.cancel(of_path.id)
 
 
+async def test_the_sdk_gets_the_file_although_answers_are_lost(world: World) -> None:
+    """It sends the completion again."""
+    lost: list[bytes] = []
+
+    def loses(head: bytes) -> bool:
+        is_first = b"/complete " in head and not lost
+        lost.extend([head] * is_first)
+        return is_first
+
+    async with (
+        lossy_proxy(world.server.url, loses) as url,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x") as sdk,
+    ):
+        upload = await sdk.uploads.upload_file_chunked(
+            file=b"abcdef", filename="a.txt", bytes=6, mime_type="text/plain", purpose="vision"
+        )
+        assert lost
+        assert upload.file is not None
+        assert (await sdk.files.content(upload.file.id)).read() == b"abcdef"
+
+
 @pytest.mark.asyncio(loop_scope="function")
 async def test_uploads_count_in_what_a_project_may_have(tmp_path: Path) -> None:
     """Their parts do while they are pending, then the file does; one that is cancelled frees."""
@@ -425,7 +487,7 @@ async def test_how_an_upload_has_ended_is_forgotten(tmp_path: Path) -> None:
         clock.advance(25 * HOUR - 1)
         pending = (await created(http))["id"]
         await server.services.files.sweep()
-        await over(http, upload, parts, "completed")
+        await over(http, upload, parts * 2, "completed")
         clock.advance(1)
         await server.services.files.sweep()
         refused(
