@@ -93,6 +93,7 @@ class Stream:
     rank: int
     processes: int
     tokens: int  # in a batch, padding included
+    first: int = 0  # number of its first document
 
     def batches(self, place: Place, workers: int) -> Iterator[tuple[Batch, Place]]:
         """Each batch with the place behind it; pools are made ahead by so many other processes."""
@@ -119,7 +120,7 @@ class Stream:
         """The batches of a pool in their order: rows of like length together."""
         rows = Rows(vocabulary.load(self.vocabulary), self.longest)
         size = self.tokens // SHARE
-        first = number * size * self.processes + self.rank
+        first = self.first + number * size * self.processes + self.rank
         documents = range(first, first + size * self.processes, self.processes)
         pooled = sorted(
             (rows.row(document(self.seed, n)) for n in documents), key=lambda row: len(row[0])

@@ -79,6 +79,16 @@ def add_weights(writer: gguf.GGUFWriter, weights: dict[str, torch.Tensor]) -> No
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
 
+def weights_of(model: Path) -> dict[str, torch.Tensor]:
+    """What was written, as the network names it, to train on with."""
+    weights = {}
+    for tensor in gguf.GGUFReader(model).tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        weights[tensor.name] = torch.from_numpy(values)
+    weights["output_norm.weight"] /= SHARPNESS
+    return weights
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     folder_option(parser)

@@ -9,11 +9,14 @@ import argparse
 import os
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import tokenizer as vocabulary
 import torch
 import torch.multiprocessing as processes
 from batches import Batch, Place, Stream
+from corpus import REFINING
+from export import weights_of
 from network import Network, Shape
 from optimizer import Optimizer
 from places import checkpoint_of, folder_option, vocabulary_of
@@ -47,6 +50,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--save-every", type=int, default=250, help="steps")
     parser.add_argument("--minutes", type=float, default=1e9, help="until this stretch ends")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="the layers; needs a C++ compiler")
+    parser.add_argument(
+        "--refine", type=Path, help="a GGUF to begin with, and to train on what is hardest"
+    )
     return parser.parse_args()
 
 
@@ -72,6 +79,11 @@ class Training:
         size = vocabulary.load(vocabulary_of(options.folder)).get_vocab_size()
         self.shape = Shape.sized(size, options.width, options.layers)
         self.network = Network(self.shape).to(self.device)
+        if options.refine:
+            self.network.load_state_dict(weights_of(options.refine))
+        if options.compile:
+            for layer in self.network.blk:
+                layer.compile(dynamic=True)
         self.optimizer = Optimizer(
             self.network, options.matrix_rate, options.other_rate, in_half=self.in_half
         )
@@ -103,7 +115,8 @@ class Training:
         options, longest = self.options, self.shape.context
         share = options.tokens // options.processes
         path = vocabulary_of(options.folder)
-        return Stream(path, longest, options.seed, self.rank, options.processes, share)
+        first = REFINING if options.refine else 0
+        return Stream(path, longest, options.seed, self.rank, options.processes, share, first)
 
     def advance(self, batch: Batch) -> tuple[float, float]:
         tokens, targets, weights = (part.to(self.device) for part in batch)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 TRAINING = Path(__file__).parents[2] / "models" / "training"
-NUMBERS = range(60_000, 60_400)
+NUMBERS = [*range(60_000, 60_400), *range(100_000_000, 100_000_200)]  # of both mixes
 
 
 @pytest.fixture
@@ -78,16 +78,39 @@ def test_answers_from_files_are_in_the_passage_that_they_cite(corpus: ModuleType
     for conversation in conversations(corpus):
         for _, calls, results, answer in rounds(conversation):
             if calls[0]["name"] == "file_search":
-                passages = dict(
-                    re.findall(
-                        r"^\[(\d+)\] (.+?)(?=\n\n\[|\Z)", results[0], re.MULTILINE | re.DOTALL
-                    )
-                )
-                for sentence, number in re.findall(r"(\S.*?) \[(\d+)\](?= |$)", answer):
-                    passage = passages[number].casefold()
-                    found.append(all(part in passage for part in sentence.casefold().split(": ")))
+                found += cited(results[0], answer)
     assert len(found) > 50
     assert found.count(False) < len(found) / 20  # instructions may put words around a sentence
+
+
+def cited(text: str, answer: str) -> list[bool]:
+    """Whether each sentence of the answer is in the passage of the text that it names."""
+    parts = re.findall(r"^\[(\d+)\] (.+?)(?=\n\n\[|\Z)", text, re.MULTILINE | re.DOTALL)
+    passages = {number: passage.casefold() for number, passage in parts}
+    return [
+        all(part in passages[number] for part in sentence.casefold().split(": "))
+        for sentence, number in re.findall(r"(\S.*?) \[(\d+)\](?= |$)", answer)
+    ]
+
+
+def test_answers_from_passages_that_the_user_shows_are_in_them(corpus: ModuleType) -> None:
+    """Each names its passage, or says that there is none."""
+    from corpus.build import reading
+    from corpus.dice import Dice
+    from corpus.retrieval import NOT_FOUND
+
+    found, unfound = [], 0
+    for number in range(60):
+        messages = reading(Dice(f"test/{number}")).messages
+        said = "\n".join(m["content"] for m in messages if m["role"] == "user")
+        shown = re.sub(r"\n+(?=\[\d+\] )", "\n\n", said)
+        for answer in (m["content"] for m in messages if m["role"] == "assistant"):
+            good = cited(shown, answer)
+            assert len(good) == (answer != NOT_FOUND)
+            unfound += answer == NOT_FOUND
+            found += good
+    assert all(found)
+    assert len(found) > unfound > 5
 
 
 def test_passages_of_a_conversation_are_numbered_on(corpus: ModuleType) -> None:

@@ -9,10 +9,19 @@ from corpus import builtin, talk
 from corpus.coding import code_exchange
 from corpus.dice import Dice
 from corpus.render import render
-from corpus.retrieval import search_exchange
+from corpus.retrieval import search_exchange, shown_passages
 from corpus.scene import Message, Scene, Voice
 from corpus.script import rules
-from corpus.tool_use import Toolbox, functions, misfit, single_tool, tool_exchange, toolbox
+from corpus.tool_use import (
+    MOST_TOOLS,
+    Toolbox,
+    everyday_ones,
+    functions,
+    misfit,
+    single_tool,
+    tool_exchange,
+    toolbox,
+)
 from corpus.voices import helpful_assistant, instructed, voice
 
 
@@ -31,7 +40,13 @@ Make = Callable[[Dice], Conversation]
 def conversation(seed: int, number: int, held_out: bool = False) -> Conversation:
     """The document of that number. Held-out ones use values and phrasings kept from training."""
     dice = Dice(f"{seed}/{number}/{'held out' if held_out else 'train'}", held_out)
-    return drawn(dice, BEGINNING if number < FULL else ALL)
+    return drawn(dice, mix_of(number))
+
+
+def mix_of(number: int) -> list[tuple[Make, int]]:
+    if number < FULL:
+        return BEGINNING
+    return ALL if number < REFINING else HARD
 
 
 def drawn(dice: Dice, mix: list[tuple[Make, int]]) -> Conversation:
@@ -100,6 +115,30 @@ def searching(dice: Dice) -> Conversation:
     return working(dice, box, Tasks(functions=1, search=12, code=1, misfit=0, talk=2))
 
 
+def choosing(dice: Dice) -> Conversation:
+    """Requests for several functions, whose results are short."""
+    count = dice.between(3, MOST_TOOLS)
+    drawn = everyday_ones(dice, count) if dice.chance(0.4) else functions(dice, count)
+    kinds = Tasks(functions=12, search=0, code=0, misfit=2, talk=1)
+    return working(dice, Toolbox(drawn), kinds, exchanges=dice.between(2, 4), brief=True)
+
+
+def short_search(dice: Dice) -> Conversation:
+    """Files that say little, so that most of what is read is what is asked about."""
+    box = Toolbox(other_functions(dice), builtin.file_search(dice), None)
+    kinds = Tasks(functions=0, search=1, code=0, misfit=0, talk=0)
+    return working(dice, box, kinds, exchanges=dice.between(1, 3), brief=True)
+
+
+def reading(dice: Dice) -> Conversation:
+    """Passages that the user shows, and questions about them."""
+    scene = opened(dice, Toolbox(), helpful_assistant(dice) if dice.chance(0.5) else Voice())
+    scene.brief = dice.chance(0.7)
+    for _ in range(dice.between(1, 2)):
+        shown_passages(scene)
+    return finished(scene, Toolbox())
+
+
 def coding(dice: Dice) -> Conversation:
     box = Toolbox(other_functions(dice), other_search(dice), builtin.code_interpreter(dice))
     return working(dice, box, Tasks(functions=1, search=1, code=12, misfit=0, talk=2))
@@ -140,11 +179,16 @@ class Tasks:
 
 
 def working(
-    dice: Dice, box: Toolbox, tasks: Tasks, exchanges: int = 0, wordy: bool = False
+    dice: Dice,
+    box: Toolbox,
+    tasks: Tasks,
+    exchanges: int = 0,
+    wordy: bool = False,
+    brief: bool = False,
 ) -> Conversation:
     """A conversation with tools at hand."""
     scene = opened(dice, box, tool_voice(dice, box))
-    scene.wordy = wordy
+    scene.wordy, scene.brief = wordy, brief
     kinds = tasks.exchanges(box)
     for _ in range(exchanges or dice.between(1, 5)):
         dice.pick(kinds)(scene)
@@ -188,8 +232,9 @@ def system_message(instructions: str) -> list[Message]:
     return [{"role": "system", "content": instructions}] if instructions else []
 
 
-# The curriculum: the first documents are short and dense in copying, all others of every kind.
-FULL = 60_000
+# The curriculum: documents that are short and dense in copying, then some of every kind. Those from
+# a number on that is never reached are for training on: what is hardest, in little text.
+FULL, REFINING = 60_000, 100_000_000
 BEGINNING: list[tuple[Make, int]] = [(copying, 50), (one_tool, 30), (short_chat, 20)]
 ALL: list[tuple[Make, int]] = [
     (chat, 20),
@@ -201,6 +246,20 @@ ALL: list[tuple[Make, int]] = [
     (coding, 20),
     (long, 2),
     (long_search, 3),
+]
+HARD: list[tuple[Make, int]] = [
+    (chat, 10),
+    (copying, 3),
+    (obeying, 20),
+    (recalling, 4),
+    (calling, 10),
+    (choosing, 30),
+    (searching, 5),
+    (short_search, 28),
+    (reading, 30),
+    (coding, 8),
+    (long, 1),
+    (long_search, 1),
 ]
 
 

@@ -11,6 +11,12 @@ from corpus.script import blocks, ways
 
 NOT_FOUND = "I did not find that in the files."
 NO_HITS = ["", "[]", "No results.", "No results found.", "Nothing was found.", "No matches."]
+# Mostly the question first, as with a search, where it is known what to look for.
+SHOWN = [
+    *["{question}\n\n{passages}", "Question: {question}\n\nContext:\n{passages}"],
+    *["{question}\n{passages}", "{question} Answer from these passages:\n\n{passages}"],
+    *["Context:\n{passages}\n\nQuestion: {question}", "{passages}\n\n{question}"],
+]
 COUNTS = [1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8]  # of passages
 
 
@@ -65,7 +71,7 @@ def without_hits(scene: Scene) -> None:
 def not_found(scene: Scene) -> None:
     """The passages speak of other things, or of other sides of the same thing."""
     dice = scene.dice
-    facts = statements(dice)
+    facts = statements(dice, scene.brief)
     asked = facts.pop(dice.between(0, len(facts) - 1))
     question = asked.question if dice.chance(0.7) else unrelated(dice)
     searched(scene, question, given_back(scene, files_of(scene, facts), ()).text, NOT_FOUND)
@@ -78,7 +84,7 @@ def answered(scene: Scene, questions: int) -> tuple[Fact, ...]:
     """
     dice = scene.dice
     if scene.files is None or dice.chance(0.6):
-        scene.files = files_of(scene, statements(dice))
+        scene.files = files_of(scene, statements(dice, scene.brief))
     asked = tuple(dice.some(scene.files.facts, questions))
     found = given_back(scene, scene.files, asked)
     answers = dict.fromkeys(found.answers)  # one sentence may answer two questions
@@ -101,6 +107,25 @@ def joined(dice: Dice, asked: tuple[Fact, ...]) -> str:
     return dice.surface(dice.phrasing(ways("search")).replace("{}", first)) if not more else first
 
 
+def shown_passages(scene: Scene) -> None:
+    """Passages in the user's own message, with a question; then other questions about them."""
+    dice = scene.dice
+    facts = statements(dice, scene.brief)
+    missing = facts.pop().question if len(facts) > 2 and dice.chance(0.4) else ""
+    asked = tuple(dice.some(facts, dice.between(1, 4)))
+    found = given_back(scene, files_of(scene, facts), asked)
+    exchanges = [
+        (fact.question, f"{text} [{number}]")
+        for fact, (text, number) in zip(asked, found.answers, strict=True)
+    ]
+    if missing:
+        exchanges.insert(dice.between(0, len(exchanges)), (missing, NOT_FOUND))
+    (first, answer), *others = exchanges
+    scene.exchange(dice.pick(SHOWN).format(question=first, passages=found.text), answer, "Done.")
+    for question, answer in others:
+        scene.exchange(question, answer, "Done.")
+
+
 def unrelated(dice: Dice) -> str:
     """A question about the world, which the files say nothing of."""
     if dice.chance(0.5):
@@ -118,12 +143,19 @@ def searched(scene: Scene, question: str, found: str, answer: str) -> None:
     scene.reply(answer, "Done.")
 
 
-def statements(dice: Dice) -> list[Fact]:
+def statements(dice: Dice, brief: bool = False) -> list[Fact]:
     """Facts about two or three things of a kind, so that neither the thing nor the matter alone
     tells which of them answers a question; now and then among facts about something else.
+
+    Brief ones are two to four.
     """
     facts: dict[tuple[str, str], Fact] = {}
     kind, topic = files.topic(dice)
+    if brief:
+        least = dice.between(2, 3)
+        while len(facts) < least:
+            add(facts, topic(dice, files.entity(dice, kind), dice.between(1, 2)))
+        return dice.shuffled(list(facts.values()))
     for _ in range(dice.between(2, 3)):
         add(facts, topic(dice, files.entity(dice, kind), dice.between(2, files.MOST_FACTS)))
     if kind in files.NAMED_KINDS and dice.chance(0.25):

@@ -43,6 +43,7 @@ class Scene:
     able: frozenset[str] = frozenset()
     last_call: Any = None  # the function and arguments that a follow-up may be about
     wordy: bool = False  # what tools return is long
+    brief: bool = False  # what tools return is short
     passages: int = 0  # that searches have numbered
     files: Any = None  # that were searched last
 

@@ -16,7 +16,7 @@ from corpus.functions import (
     spoken,
 )
 from corpus.made_up import errand, listed, made_up, siblings
-from corpus.results import result
+from corpus.results import bare, result
 from corpus.scene import Scene
 from corpus.script import blocks, ways
 from corpus.slots import UNIT_CAPITAL, Parameter
@@ -119,6 +119,10 @@ def functions(dice: Dice, count: int) -> tuple[Function, ...]:
     while len(drawn) < count:
         drawn.append(any_function(dice))
     return distinct(dice.shuffled(drawn))
+
+
+def everyday_ones(dice: Dice, count: int) -> tuple[Function, ...]:
+    return distinct([disguised(dice, everyday(dice)) for _ in range(count)])
 
 
 def any_function(dice: Dice) -> Function:
@@ -321,7 +325,8 @@ def tool_exchange(scene: Scene, box: Toolbox) -> None:
     scene.call([(function.name, arguments) for function, arguments in calls])
     told = []
     for function, _ in calls:
-        returned, sentence = result(dice, function)
+        is_short = scene.brief and dice.chance(0.8)
+        returned, sentence = bare(dice, function) if is_short else result(dice, function)
         scene.result(returned)
         told.append(sentence)
     scene.reply(("\n" if any("\n" in text for text in told) else " ").join(told), "Done.")
