@@ -19,7 +19,7 @@ import numpy.typing as npt
 from server.search.words import COMMON_WORDS
 
 DIMENSIONS: Final = 768
-VERSION: Final = 2  # changes whenever vectors do
+VERSION: Final = 1  # changes whenever vectors do
 PIECES: Final = (3, 4)  # characters, with one for each end of the word
 WHOLE: Final = 0.4  # of a word's weight, that is on the word; the rest is on its pieces
 LONG: Final = 6  # characters; shorter words weigh less: few of them tell what a text is about

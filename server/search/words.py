@@ -17,12 +17,11 @@ from typing import Final
 
 TOKENIZER: Final = "unicode61 remove_diacritics 2 categories 'L* N* M*'"
 FOLDING: Final = f"1/{unicodedata.unidata_version}"  # where it differs, words are indexed anew
-# Of some languages; they tell little of what a text is about.
+# Of some languages; they tell little of what a text is about. Vectors are made by the first list.
 COMMON_WORDS: Final = """
 the a an and or of to in is it for on as by with at be are was were this that from not what which
 who how does do can has have had i you we he she they its if when then than so but there their
-will would could should shall may must might did done am been being about into my your our his her
-him them me us where why whom whose which these those there here
+will would about into my your
 der die das und ist ein eine einer eines einem einen den dem des zu mit von für auf im am als auch
 nicht sich es wie wird werden sind war hat was wer wo wenn oder aus bei nach durch über kann man
 ich wir sie er nur noch
@@ -32,6 +31,10 @@ el los las una y del al por con para es no lo como más pero sus su se qué cóm
 il gli uno di che non per sono nel della delle dei degli alla come anche più ma
 o os um uma do da dos das em não com ao à é são mais mas se na no nas nos
 het een van dat niet met voor aan zijn wordt hoe wat bij ook maar naar
+"""
+MORE_COMMON_WORDS: Final = """
+could should shall may must might did done am been being our his her him them me us where why whom
+whose these those here
 """
 MOST_WORDS: Final = 64
 MOST_CHARACTERS: Final = 10_000
@@ -76,7 +79,7 @@ def is_common(term: str) -> bool:
 
 @cache
 def _common_terms() -> frozenset[str]:
-    return frozenset(map(_term, COMMON_WORDS.split()))
+    return frozenset(map(_term, f"{COMMON_WORDS} {MORE_COMMON_WORDS}".split()))
 
 
 def _term(word: str) -> str:
