@@ -69,6 +69,11 @@ def _attribute(value: Any) -> Any:
     return value
 
 
+def _key(value: str) -> str:
+    _require_no_nul(value)
+    return value
+
+
 Attribute = Annotated[
     Any,
     AfterValidator(_attribute),
@@ -83,7 +88,8 @@ Attribute = Annotated[
     ),
 ]
 Attributes = Annotated[
-    dict[Annotated[str, Field(max_length=64, pattern=WITHOUT_NUL)], Attribute],
+    # Not by a pattern: it would be published as `patternProperties`, which few generators know.
+    dict[Annotated[str, Field(max_length=64), AfterValidator(_key)], Attribute],
     Field(max_length=16),
     FEW_KEYS,
 ]

@@ -59,7 +59,10 @@ CALL = written(("get_weather", "{}"))
 @pytest.mark.parametrize(
     ("pieces", "closing"),
     [
-        (["one two"], ["message.created", "message.in_progress", "message.incomplete"]),
+        (
+            ["one two"],
+            ["message.created", "message.in_progress", "message.delta", "message.incomplete"],
+        ),
         ([CALL], []),
         (["Let me look.", CALL], ["run.step.created", "run.step.in_progress"]),
     ],

@@ -141,8 +141,9 @@ async def test_full_disk_at_the_start(
             assert text_of(message) == "four five"
     assert told[:3] == ["run.created", "run.queued", "run.in_progress"]
     assert told[3:7] == OPENED
-    assert told[7:11] == ["message.incomplete", "run.step.failed", "run.queued", "run.in_progress"]
-    assert told[11:15] == OPENED
+    assert told[7:9] == ["message.delta", "message.incomplete"]
+    assert told[9:12] == ["run.step.failed", "run.queued", "run.in_progress"]
+    assert told[12:16] == OPENED
     assert told[-3:] == ["run.step.completed", "run.completed", "done"]
 
 
