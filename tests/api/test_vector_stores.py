@@ -696,6 +696,7 @@ async def test_a_filter_is_sixteen_levels_deep_at_most(
         )
 
 
+@covers("ComparisonFilter", "key value", "limit")
 @pytest.mark.parametrize(
     ("key", "value", "wrong"),
     [("a\0b", "a", "key"), ("a", "a\0b", "value"), ("a", ["a", "\0"], "value")],
