@@ -44,7 +44,11 @@ class Announcer:
         self._tell(tx, row.run_id, names, schemas.Message.from_row(row))
 
     def no_words(self, tx: Tx, row: Record) -> None:
-        """That a message, whose words are lost, has an empty text."""
+        """That a message, of which nothing was told, has an empty text.
+
+        OpenAI's Python helper fails at one that ends without any part: it looks for the part that
+        it read of last, which may have been another message's.
+        """
         told = MessageDeltas(row.id).text("")
         tx.after_commit(partial(self._bus.publish, row.run_id, told))
 

@@ -153,7 +153,7 @@ class Completion:
     def tokens(self) -> int:
         """What it has taken so far, of prompts and answers."""
         calls = [turn.call for turn in self._turns]
-        return sum(call.prompt_tokens + call.completion_tokens for call in calls if call)
+        return sum(call.tokens for call in calls if call)
 
     async def _hear(self) -> Written | None:
         news = await self._news.get()

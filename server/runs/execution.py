@@ -184,10 +184,10 @@ class RunExecution:
                 async for delta in self._turn:
                     heard()
                     await self._say(delta)
-                if not self._interrupt.done():
-                    await self._say_rest()
             finally:
                 self._turn.cancel()
+        if not self._interrupt.done():
+            await self._say_rest()
 
     async def _say(self, delta: TurnDelta) -> None:
         if self._interrupt.done():
@@ -346,9 +346,6 @@ class RunExecution:
         if self._interrupt.done():
             return None
         call = self._call()
-        await self._say_rest()
-        if self._interrupt.done():
-            return None
         if call is not None and call.finish_reason == "length":
             return self._cut_off()
         if call is not None and call.finish_reason == "content_filter":
@@ -396,8 +393,6 @@ class RunExecution:
 
         A database that cannot write now is waited for: the run must not stay open.
         """
-        if self._message is not None and self._message.is_bare:
-            self._bus.publish(self.run_id, self._message.delta(""))
         delay = 0.1
         while True:
             interrupt = self._interrupted

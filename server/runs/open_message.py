@@ -32,14 +32,6 @@ class OpenMessage:
         """Whether nothing of its text, not even that it is empty, was told."""
         return not self._text
 
-    @property
-    def is_bare(self) -> bool:
-        """Whether no part of it was told: OpenAI's Python helper fails at a message that ends so.
-
-        It looks for the part that it read of last, which may have been another message's.
-        """
-        return self.is_silent and not self._shown
-
     def figures(self) -> Iterator[bytes]:
         """Its figures, which come before its text."""
         for file_id in self._figures:

@@ -44,6 +44,11 @@ class Said:
     annotations: Sequence[JsonObject] = ()
     figures: Sequence[str] = ()
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no part of it was told."""
+        return self.text is None and not self.figures
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -157,7 +162,7 @@ class Progress:
     def taken_away(self, run: Record, cost: ModelCall | None) -> None:
         """What a model took for a run that has no claim any more, or is no more."""
         if cost is not None:
-            self._charge(run.api_key_id, cost.prompt_tokens + cost.completion_tokens)
+            self._charge(run.api_key_id, cost.tokens)
 
     def _begin_step(self, tx: Tx, run: Record, details: dict[str, Any]) -> Record:
         step = tx.steps.insert(
@@ -185,9 +190,10 @@ class Progress:
         """Close the open message; one that was deleted since, to those who read of it only."""
         message = tx.messages.in_progress(run_id)
         changes = _closing(tx, to, said, reason)
+        begun = said.message if said is not None else message
+        if begun is not None and (said is None or said.is_nothing):
+            self._announce.no_words(tx, begun)
         if message is not None:
-            if said is None:
-                self._announce.no_words(tx, message)
             self._announce.message(tx, tx.messages.update(message.seq, changes))
         elif said is not None:
             self._announce.lost_message(tx, said.message, changes)
@@ -200,8 +206,7 @@ class Progress:
             self._announce.step(tx, closed, with_content=run.shows_results)
 
     def _record(self, tx: Tx, run: Record, step_id: str | None, cost: ModelCall) -> None:
-        tokens = cost.prompt_tokens + cost.completion_tokens
-        tx.after_commit(partial(self._charge, run.api_key_id, tokens))
+        tx.after_commit(partial(self._charge, run.api_key_id, cost.tokens))
         tx.turns.insert(
             {
                 "run_id": run.id,

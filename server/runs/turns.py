@@ -128,6 +128,11 @@ class ModelCall:
     prompt_digest: str = ""
     text: str = ""
 
+    @property
+    def tokens(self) -> int:
+        """What a key is charged for."""
+        return self.prompt_tokens + self.completion_tokens
+
 
 class Turn(Protocol):
     """One turn on its way: iterate it once, to its end or to an error.
