@@ -131,6 +131,8 @@ class RunExecution:
     async def _take_turns(self) -> Ending | None:
         """Model calls, for as long as the server itself can answer all that they call."""
         while (ending := await self._take_turn()) is None and self._calls:
+            if self._interrupt.done():
+                break
             try:
                 if not await self._answer_calls():
                     break
@@ -252,6 +254,8 @@ class RunExecution:
             return self._stop_writing()
         if self._step is None:
             await self._say_rest()
+            if self._interrupt.done():
+                return None
             await self._write(self._open_calls)
         if not self._interrupt.done():
             self._tell_calls([self._calls.start(self._ids.new("call"), name)])

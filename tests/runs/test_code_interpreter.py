@@ -16,6 +16,7 @@ import pytest
 from server.engine.scripted import ScriptedEngine
 from server.files.blobs import StorageFull
 from server.runs import context
+from server.runs.execution import Interrupt
 from server.sandbox.unavailable import Unavailable
 from tests.runs.story import (
     HELLO,
@@ -547,6 +548,18 @@ async def test_cancelled_while_code_is_written(coding: Coding) -> None:
     assert coding.sandbox.ran == []
 
 
+async def test_cancelled_before_any_code_is_written(coding: Coding) -> None:
+    """What may become the head of the arguments is not told as code."""
+    begun = running("a = 1").partition('code":')[0]
+    coding.engine.says(pieces=[begun, "never read"], pause_after=1)
+    run = await coding.paused()
+    granted(await coding.cancel(run))
+    assert (await coding.settled(run))["status"] == "cancelled"
+    [step] = await coding.steps(run)
+    assert code_of(step) == put_together(told_calls(await coding.told(run)))
+    assert code_of(step)["input"] == ""
+
+
 async def test_cancelled_while_the_file_of_its_last_words_is_kept(
     coding: Coding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -567,6 +580,46 @@ async def test_cancelled_while_the_file_of_its_last_words_is_kept(
     granted(await coding.cancel(run))
     assert (await coding.settled(run))["status"] == "cancelled"
     assert granted(await coding.http.get("/v1/files"))["data"] == []
+
+
+@pytest.mark.parametrize("why", ["expired", "queued"])
+async def test_ended_while_a_file_is_kept_before_a_call(
+    coding: Coding, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, why: Interrupt
+) -> None:
+    """The message was broken off, though its file arrives in time; the call is not begun."""
+    coding.sandbox.gives("x = 1", out_csv=b"a,b")
+    coding.engine.says(running("x = 1"))
+    link = "sandbox:/mnt/data/out.csv"
+    coding.engine.says(f"Here: {link}{written(('get_weather', '{}'))}")
+    coding.engine.says("Again.")
+    reading, go_on, read = asyncio.Event(), asyncio.Event(), ScriptedSandbox.read
+
+    async def held(*given: Any) -> int:
+        reading.set()
+        await go_on.wait()
+        return await read(*given)
+
+    monkeypatch.setattr(ScriptedSandbox, "read", held)
+    run = await coding.start()
+    await asyncio.wait_for(reading.wait(), DEADLINE)
+    executor = coding.server.services.executor
+    if why == "expired":
+        clock.advance(601)
+        await executor.sweep()
+    else:
+        executor._running[run["id"]].interrupt(why)
+    go_on.set()
+    run = await coding.settled(run)
+    message = (await coding.answers(run))[0]
+    assert (message["status"], text_of(message)) == ("incomplete", "Here: ")
+    assert "thread.message.incomplete" in [event.name for event in await coding.told(run)]
+    _, step, *more = await coding.steps(run)
+    assert (step["type"], step["status"]) == (
+        "message_creation",
+        "failed" if why == "queued" else why,
+    )
+    assert [each["type"] for each in more] == ["message_creation"] * (why == "queued")
+    assert all("Here: " not in prompt for prompt in coding.engine.prompts)
 
 
 async def test_a_crash_is_its_steps_failure(coding: Coding) -> None:
