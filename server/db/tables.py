@@ -177,10 +177,11 @@ class Run(SQLModel, table=True):
 
     `fence` grows with every claim: a write that carries an older one is refused. `held` runs wait
     their turn behind an active run of their thread. `model_id` is the configured model that `model`
-    was resolved to. `shows_results`: its events tell what searches found. `worker_deaths` and
-    `restarts` count what the run has survived. `api_key_id` is whose limits it counts against,
-    `traceparent` its caller's span. `request_hash` tells who asked for it and how, and `given_to`
-    the number of the last of these requests that it answered: 0 is the first.
+    was resolved to. `shows_results`: its events tell what searches found; `with_thread`: they begin
+    with its thread's, which its request made. `worker_deaths` and `restarts` count what the run has
+    survived. `api_key_id` is whose limits it counts against, `traceparent` its caller's span.
+    `request_hash` tells who asked for it and how, and `given_to` the number of the last of these
+    requests that it answered: 0 is the first.
     """
 
     __tablename__ = "run"
@@ -229,6 +230,7 @@ class Run(SQLModel, table=True):
 
     x_sampling: dict[str, Any] | None = _json(nullable=True)
     shows_results: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
+    with_thread: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
     model_id: str
     held: bool = False
     fence: int = 0

@@ -156,7 +156,7 @@ class Lifecycle:
         assistant = conversation.require_assistant(tx, project, body.assistant_id)
         require_resources(tx, project, body.tool_resources)
         thread = conversation.create_thread(tx, project, body.thread)
-        run = self._insert(tx, project, thread.id, assistant, body, allowance)
+        run = self._insert(tx, project, thread.id, assistant, body, allowance, with_thread=True)
         self._announce.thread(tx, thread, run.id)
         self._queue(tx, run)
         return run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -33,16 +33,25 @@ _AT_START: dict[str, Any] = {
 def rebuilt(tx: Tx, run: Record) -> list[Marked]:
     """All events up to the run's present state. What is open has begun, and nothing more."""
     messages = {row.id: row for row in tx.messages.of_run(run.id)}
-    events = list(_beginning(run))
-    for step in tx.steps.of_run(run.id):
+    steps = tx.steps.of_run(run.id)
+    thread = tx.threads.get(run.project_id, run.thread_id) if run.with_thread else None
+    events = [*_thread(thread), *_beginning(run, steps)]
+    for step in steps:
         told = _step(step, messages, with_content=run.shows_results)
         events += [(event, Mark.NONE) for event in told]
     return [*events, *_state(run)]
 
 
-def _beginning(run: Record) -> Iterator[Marked]:
+def _thread(thread: Record | None) -> Iterator[Marked]:
+    if thread is not None:
+        yield _event("thread.created", schemas.Thread.from_row(thread))
+
+
+def _beginning(run: Record, steps: Sequence[Record]) -> Iterator[Marked]:
+    """A run that has ended has its deadline no more, but its steps have it."""
+    deadline = steps[0].expires_at if steps else run.expires_at
     model = schemas.Run.from_row(run)
-    queued = model.model_copy(update=_AT_START)
+    queued = model.model_copy(update={**_AT_START, "expires_at": deadline})
     yield _event("thread.run.created", queued)
     yield _event("thread.run.queued", queued)
     if run.started_at is not None:

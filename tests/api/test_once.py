@@ -224,6 +224,33 @@ async def test_a_stream_is_attached_again_from_its_first_event(story: Story, pat
     assert await scalar(story.server, "SELECT count(*) FROM run") == 1
 
 
+@pytest.mark.parametrize("path", ["/v1/threads/runs", "runs"])
+@pytest.mark.parametrize("said", ["one two three", CALL])
+async def test_a_stream_that_is_rebuilt_begins_as_the_first_did(
+    tmp_path: Path, path: str, said: str
+) -> None:
+    """Though another server has it: with the thread that its request made, and the deadline."""
+    engine, key = ScriptedEngine(), new_key()
+    engine.says(said)
+    async with (
+        live_server(tmp_path, engine) as server,
+        begin_story(server, engine) as story,
+    ):
+        body: Json = {"assistant_id": story.assistant_id}
+        url = path if path.startswith("/") else f"{story.url}/{path}"
+        if path.startswith("/"):
+            body["thread"] = {"messages": [HELLO], "metadata": {"k": "v"}}
+        first = parse_events(await stream(story, url, body, key))
+    async with live_server(tmp_path, engine) as server, server.http() as http:
+        again = Story(server, engine, http, story.assistant_id, story.thread_id)
+        rebuilt = parse_events(await stream(again, url, body, key))
+    begun = 4 if path.startswith("/") else 3
+    assert first[0].name == ("thread.created" if path.startswith("/") else "thread.run.created")
+    assert first[begun - 1].name == "thread.run.in_progress"
+    assert rebuilt[: begun + 2] == first[: begun + 2]
+    assert rebuilt[-2:] == first[-2:]
+
+
 async def test_a_stream_is_attached_while_it_runs(story: Story) -> None:
     """Both readers have all of it, though one came later."""
     story.engine.says("one two three", pause_after=1)
