@@ -284,6 +284,8 @@ class EventBus:
         log = self._logs.get(run_id)
         if log is None or (after < log.base and not _from_start(log, after)):
             raise EventsGone(run_id)
+        if after > log.last + EVENTS_IN_A_SECOND:  # of a history rebuilt when the clock was ahead
+            raise EventsGone(run_id)
         if after > log.last:
             raise EventsAhead(log.last)
         return Subscription(log, after, past_pauses=past_pauses)

@@ -279,6 +279,21 @@ async def test_a_history_that_is_rebuilt_twice_has_other_numbers(clock: ManualCl
             bus.subscribe("run_1", after)
 
 
+async def test_numbers_of_a_history_that_was_rebuilt_when_the_clock_was_ahead() -> None:
+    """They are gone too: no run of this server can ever reach them."""
+    ahead = EventBus(lambda: 0.0, era=1_800_000_000)
+    bus = EventBus(lambda: 0.0, era=1_800_000_000 - 3600)
+    numbers = []
+    for each in (ahead, bus):
+        each.seed("run_1", [(event(n), Mark.NONE) for n in (1, 2)])
+        each.note("run_1", "newest")
+        numbers.append(each.noted("run_1", "newest"))
+    with pytest.raises(EventsGone):
+        bus.subscribe("run_1", numbers[0])
+    with pytest.raises(EventsAhead):
+        bus.subscribe("run_1", numbers[1] + 1)
+
+
 async def test_readers_are_counted_while_they_read() -> None:
     """A subscription that is never read, or has ended, is none."""
     bus = bus_with(3, Mark.NONE)
