@@ -48,7 +48,7 @@ class FileEmbedder:
         self.dimensions = engine.info.embedding
         self.window = engine.info.context
 
-    async def embed(self, texts: Sequence[str], *, query: bool) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, query: bool, project: str = "") -> list[Vector]:
         prefix = self._prefixes.query if query else self._prefixes.passage
         found = await self._engine.embed([prefix + text for text in texts], cut=True)
         return found.vectors
@@ -63,10 +63,10 @@ class NoQueries:
         self.dimensions = embedder.dimensions
         self.window = embedder.window
 
-    async def embed(self, texts: Sequence[str], *, query: bool) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, query: bool, project: str = "") -> list[Vector]:
         if query:
             raise EngineUnavailable("words alone")
-        return await self._embedder.embed(texts, query=query)
+        return await self._embedder.embed(texts, query=query, project=project)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class RandomEmbedder:
         self.query = np.zeros(DIMENSIONS, np.float32)
         self._random = np.random.default_rng(1)
 
-    async def embed(self, texts: Sequence[str], *, query: bool) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, query: bool, project: str = "") -> list[Vector]:
         vectors = self._random.standard_normal((len(texts), DIMENSIONS), np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         if query:

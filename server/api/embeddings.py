@@ -34,7 +34,8 @@ async def _found(body: schemas.CreateEmbedding, caller: Caller, server: Server) 
     model_id, model = _require(server, body.model)
     try:
         async with server.pool.using(model_id, PATIENCE):
-            return await model.embed(body.texts(), MOST_TOKENS, caller.allowance.charge)
+            charge = caller.allowance.charge
+            return await model.embed(body.texts(), caller.project, MOST_TOKENS, charge)
     except Unreadable as problem:
         raise errors.InvalidRequest(str(problem), "input") from problem
     except EngineUnavailable as problem:

@@ -182,13 +182,15 @@ class WorkerEngine:
         cut: bool = False,
         most: int | None = None,
         charge: Callable[[int], None] | None = None,
+        project: str = "",
     ) -> Embeddings:
-        question = Embedding.of(next(self._numbers), texts, cut=cut, most=most, charge=charge)
+        number = next(self._numbers)
+        question = Embedding.of(number, texts, project, cut=cut, most=most, charge=charge)
         with self._asked(question):
             return await self._answer(question)
 
-    async def rank(self, query: str, texts: Sequence[str]) -> list[float]:
-        question = Embedding.ranking(next(self._numbers), query, texts)
+    async def rank(self, query: str, texts: Sequence[str], *, project: str = "") -> list[float]:
+        question = Embedding.ranking(next(self._numbers), query, texts, project)
         with self._asked(question):
             return [float(vector[0]) for vector in (await self._answer(question)).vectors]
 

@@ -52,6 +52,7 @@ class Texts:
 
     number: int
     texts: list[list[int]]
+    project: str = ""
 
 
 class _Place(NamedTuple):
@@ -76,14 +77,17 @@ class _Request:
 
 
 class Embedder:
-    """Owned by one thread. Requests take turns text by text, so that a small one is soon done."""
+    """Owned by one thread. Projects take turns text by text, and so do the requests of each.
+
+    So a small request is soon done, whatever else its project or others have asked for.
+    """
 
     def __init__(
         self, backend: EmbeddingBackend, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._backend = backend
         self._clock = clock
-        self._waiting: deque[_Request] = deque()
+        self._waiting: dict[str, deque[_Request]] = {}  # by project, the next one first
         self.pace = 0.0  # seconds a token, in the last batch that was large enough to tell
 
     @property
@@ -95,12 +99,17 @@ class Embedder:
         for index, text in enumerate(request.texts):
             if problem := self._problem(text):
                 return Unembeddable(request.number, f"Text {index} {problem}")
-        self._waiting.append(_Request(request.number, request.texts))
+        requests = self._waiting.setdefault(request.project, deque())
+        requests.append(_Request(request.number, request.texts))
         return None
 
     def cancel(self, number: int) -> None:
         """Read no more of a request's texts, if any are left."""
-        self._waiting = deque(request for request in self._waiting if request.number != number)
+        self._waiting = {
+            project: left
+            for project, requests in self._waiting.items()
+            if (left := deque(request for request in requests if request.number != number))
+        }
 
     def warm_up(self) -> None:
         """Read something that nobody wants, to see how fast this machine is."""
@@ -137,16 +146,20 @@ class Embedder:
         texts: list[list[int]] = []
         room = self._backend.batch
         while self._waiting and len(texts) < self._backend.slots:
-            request = self._waiting[0]
+            project, requests = next(iter(self._waiting.items()))
+            request = requests[0]
             if texts and len(request.texts[request.done]) > room:
                 break
             place, text = request.take()
             places.append(place)
             texts.append(text)
             room -= len(text)
-            self._waiting.popleft()
+            requests.popleft()
             if not place.last:
-                self._waiting.append(request)
+                requests.append(request)
+            del self._waiting[project]
+            if requests:
+                self._waiting[project] = requests
         return places, texts
 
     def _problem(self, text: list[int]) -> str | None:

@@ -158,22 +158,27 @@ class Embed:
     """To the worker: the vectors of these texts, or of these token ids, under this number.
 
     `cut` says to read no more of a text than the model can, `most` how many tokens all of them
-    may have together.
+    may have together. The requests of a `project` have its turns.
     """
 
     number: int
     texts: tuple[str | list[int], ...]
     cut: bool = False
     most: int | None = None
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """To the worker: how well each of these texts answers the query, under this number."""
+    """To the worker: how well each of these texts answers the query, under this number.
+
+    It takes its turn as an Embed does.
+    """
 
     number: int
     query: str
     texts: tuple[str, ...]
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True)

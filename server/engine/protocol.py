@@ -235,16 +235,18 @@ class Engine(Protocol):
         cut: bool = False,
         most: int | None = None,
         charge: Callable[[int], None] | None = None,
+        project: str = "",
     ) -> Embeddings:
         """Of a model whose `info.embedding` is not 0. Raises Unreadable, EngineError.
 
         With `cut`, of a text that is longer than the model reads only the beginning is read. `most`
-        is how many tokens all of them may have together.
+        is how many tokens all of them may have together. Projects take turns; what is asked for
+        none of them has turns of its own.
         `charge` is told of each text's tokens when it was read, whatever becomes of the others.
         """
         ...
 
-    async def rank(self, query: str, texts: Sequence[str]) -> list[float]:
+    async def rank(self, query: str, texts: Sequence[str], *, project: str = "") -> list[float]:
         """How well each text answers the query, 0..1, as far as the model reads both.
 
         Of a model whose `measure()` says that it `ranks`. Raises EngineError.

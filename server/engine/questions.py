@@ -100,17 +100,18 @@ class Embedding(Question[Embeddings]):
         cls,
         number: int,
         texts: Sequence[str | list[int]],
+        project: str,
         *,
         cut: bool,
         most: int | None,
         charge: Callable[[int], None] | None,
     ) -> Embedding:
         sent = (well_formed(text) if isinstance(text, str) else text for text in texts)
-        return cls(Embed(number, tuple(sent), cut, most), charge)
+        return cls(Embed(number, tuple(sent), cut, most, project), charge)
 
     @classmethod
-    def ranking(cls, number: int, query: str, texts: Sequence[str]) -> Embedding:
-        return cls(Rank(number, well_formed(query), tuple(map(well_formed, texts))))
+    def ranking(cls, number: int, query: str, texts: Sequence[str], project: str) -> Embedding:
+        return cls(Rank(number, well_formed(query), tuple(map(well_formed, texts)), project))
 
     def leave(self, worker: WorkerProcess) -> None:
         """There may be minutes of texts to read."""

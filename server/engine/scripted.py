@@ -123,6 +123,7 @@ class ScriptedEngine:
         self.requests: list[Request] = []
         self.prompts: list[str] = []  # the same, as text
         self.paused = asyncio.Event()  # a generation waits for resume()
+        self.read_for: list[str] = []  # projects, whenever one has texts read
         self.forgotten: list[str] = []
         self.started = False
         self.loads = 0  # how often it was started
@@ -211,8 +212,10 @@ class ScriptedEngine:
         cut: bool = False,
         most: int | None = None,
         charge: Callable[[int], None] | None = None,
+        project: str = "",
     ) -> Embeddings:
         """Vectors that tell how often each letter is in a text."""
+        self.read_for.append(project)
         await self.answering()
         rows = [list(text.encode()) if isinstance(text, str) else text for text in texts]
         for index, row in enumerate(rows):
@@ -229,8 +232,9 @@ class ScriptedEngine:
         vectors = [normalised(count.astype(np.float32)) for count in counts]
         return Embeddings(vectors, sum(map(len, rows)))
 
-    async def rank(self, query: str, texts: Sequence[str]) -> list[float]:
+    async def rank(self, query: str, texts: Sequence[str], *, project: str = "") -> list[float]:
         """The share of the query's words that stand in a text."""
+        self.read_for.append(project)
         await self.answering()
         asked = {*query.lower().split()}
         return [len(asked & {*text.lower().split()}) / max(1, len(asked)) for text in texts]

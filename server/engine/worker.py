@@ -340,13 +340,14 @@ def read_texts(
     """Give the embedding thread ids where it was sent text."""
     while True:
         match inbox.tokenizing.get():
-            case Embed(number, texts, cut, most):
+            case Embed(number, texts, cut, most, project):
                 ids = (tokenize(text, cut) if isinstance(text, str) else text for text in texts)
-                if not _hand_on(number, ids, inbox, most):
+                if not _hand_on(number, ids, project, inbox, most):
                     reason = f"The texts have more than {most} tokens together."
                     outbox.put(Unembeddable(number, reason))
-            case Rank(number, query, passages):
-                _hand_on(number, (pairs.tokenize(query, each) for each in passages), inbox)
+            case Rank(number, query, passages, project):
+                ids = (pairs.tokenize(query, each) for each in passages)
+                _hand_on(number, ids, project, inbox)
             case Locate(number, text):
                 outbox.put(Located(number, vocabulary.token_ends(text)))
             case Cancel(number) as message:
@@ -355,14 +356,18 @@ def read_texts(
 
 
 def _hand_on(
-    number: int, texts: Iterator[list[int]], inbox: Inbox, most: int | None = None
+    number: int,
+    texts: Iterator[list[int]],
+    project: str,
+    inbox: Inbox,
+    most: int | None = None,
 ) -> bool:
     """To be embedded, if anybody still wants them then; false if they have too many tokens."""
     ids: list[list[int]] = []
     tokens = 0
     while number not in inbox.unwanted:
         if (text := next(texts, None)) is None:
-            inbox.decoding.put(Texts(number, ids))
+            inbox.decoding.put(Texts(number, ids, project))
             break
         ids.append(text)
         tokens += len(text)

@@ -119,10 +119,14 @@ class LocalModel:
         return LocalTurn(self._engine, self._dialect, self._prompts, self._defaults, request)
 
     async def embed(
-        self, texts: Sequence[str | list[int]], most: int, charge: Callable[[int], None]
+        self,
+        texts: Sequence[str | list[int]],
+        project: str,
+        most: int,
+        charge: Callable[[int], None],
     ) -> Embeddings:
         """Only if it `embeds`. Raises Unreadable, EngineError."""
-        return await self._engine.embed(texts, most=most, charge=charge)
+        return await self._engine.embed(texts, most=most, charge=charge, project=project)
 
     async def count(self, text: str) -> int:
         return len(await self._engine.tokenize([Span(text, is_template=False)]))

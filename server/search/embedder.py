@@ -42,10 +42,10 @@ class Embedder(Protocol):
         """
         ...
 
-    async def embed(self, texts: Sequence[str], *, query: bool) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, query: bool, project: str = "") -> list[Vector]:
         """A vector of length 1 for each, or of zeros where there is nothing to compare.
 
-        Queries are compared with texts that are none. Raises EngineError.
+        Queries are compared with texts that are none. Projects take turns. Raises EngineError.
         """
         ...
 
@@ -57,7 +57,7 @@ class NgramEmbedder:
     dimensions: Final = ngrams.DIMENSIONS
     window: Final = 0
 
-    async def embed(self, texts: Sequence[str], *, query: bool) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, query: bool, project: str = "") -> list[Vector]:
         return list(await asyncio.to_thread(ngrams.embed, texts))
 
 
@@ -97,7 +97,7 @@ class ModelEmbedder:
     def window(self) -> int:
         return self._window
 
-    async def embed(self, texts: Sequence[str], *, query: bool) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, query: bool, project: str = "") -> list[Vector]:
         prefix = self._prefixes.query if query else self._prefixes.passage
         longest = LONGEST_TOKEN * self._window
         vectors = [np.zeros(self._dimensions, np.float32) for _ in texts]
@@ -105,9 +105,8 @@ class ModelEmbedder:
         for start in range(0, len(told), BATCH):
             some = told[start : start + BATCH]
             async with self._pool.using(self._name, PATIENCE_OF_QUERIES if query else PATIENCE):
-                found = await self._engine.embed(
-                    [prefix + texts[place][:longest] for place in some], cut=True
-                )
+                read = [prefix + texts[place][:longest] for place in some]
+                found = await self._engine.embed(read, cut=True, project=project)
             for place, vector in zip(some, found.vectors, strict=True):
                 vectors[place] = vector
         return vectors

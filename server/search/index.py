@@ -132,15 +132,22 @@ class Indexes:
         await self._run(_remove_others, self._folder, store_ids)
 
     async def put(
-        self, store_id: str, file_id: str, document_text: str, chunks: Sequence[Chunk]
+        self,
+        store_id: str,
+        file_id: str,
+        document_text: str,
+        chunks: Sequence[Chunk],
+        *,
+        project: str = "",
     ) -> int:
         """Have these chunks of a file, instead of what there was; the bytes they take.
 
         When it returns they are on the disk and are found; if it does not, they are there whole or
-        not at all, and it can be done again. Also raises EngineError.
+        not at all, and it can be done again. `project` is whose turn it takes with the model, as in
+        `search`. Also raises EngineError.
         """
         spans = [(chunk.start, chunk.end) for chunk in chunks]
-        grid, vectors = await self._windows(document_text, spans)
+        grid, vectors = await self._windows(document_text, spans, project)
         return await self._write(
             store_id, lambda index: index.put(file_id, document_text, chunks, grid, vectors)
         )
@@ -176,6 +183,7 @@ class Indexes:
         allowed: Set[str] | None = None,
         ranker: Ranker = "auto",
         score_threshold: float = 0.0,
+        project: str = "",
     ) -> list[Hit]:
         """What is found for any of the queries in any of the stores, best first; each chunk once.
 
@@ -187,7 +195,7 @@ class Indexes:
         asked = [*dict.fromkeys(query for query in queries if query.strip())]
         if not asked or (allowed is not None and not allowed):
             return []
-        unrelated, vectors = await self._asked(asked)
+        unrelated, vectors = await self._asked(asked, project)
         query = _Query(asked, vectors, allowed, by_words=ranker != "none" or vectors is None)
         stores = dict.fromkeys(store_ids)
         found = await asyncio.gather(*(self._find(store_id, query) for store_id in stores))
@@ -195,13 +203,14 @@ class Indexes:
         best = await self._run(ranked, of_queries, unrelated)
         if self._reranker is not None and ranker != "none":
             depth = max(limit, self._reranker.depth(len(asked)))
-            hits = await self._reranked(self._reranker, asked, await self._with_texts(best[:depth]))
+            texts = await self._with_texts(best[:depth])
+            hits = await self._reranked(self._reranker, asked, texts, project)
             return [hit for hit in hits if hit.score >= score_threshold][:limit]
         best = [hit for hit in best if hit.score >= score_threshold]
         return await self._with_texts(best[:limit])
 
     async def _reranked(
-        self, reranker: Reranker, queries: Sequence[str], hits: Sequence[Hit]
+        self, reranker: Reranker, queries: Sequence[str], hits: Sequence[Hit], project: str
     ) -> Sequence[Hit]:
         """The first of the hits in another order with other scores; no later one has more."""
         depth = reranker.depth(len(queries))
@@ -209,7 +218,7 @@ class Indexes:
         if not first:
             return hits
         try:
-            scores = await reranker.scores(queries, [hit.text for hit in first])
+            scores = await reranker.scores(queries, [hit.text for hit in first], project)
         except EngineError as error:
             log.warning("searched_without_reranker", extra={"reason": str(error)})
             return hits
@@ -218,12 +227,13 @@ class Indexes:
         least = again[-1].score
         return [*again, *(replace(hit, score=min(hit.score, least)) for hit in rest)]
 
-    async def _asked(self, queries: Sequence[str]) -> tuple[float, Vectors | None]:
+    async def _asked(self, queries: Sequence[str], project: str) -> tuple[float, Vectors | None]:
         """The cosine of unrelated texts, and the queries' vectors, if an engine makes some."""
         try:
             if self._unrelated is None:
                 self._unrelated = await cosine_of_unrelated(self._embedder)
-            return self._unrelated, np.stack(await self._embedder.embed(queries, query=True))
+            vectors = await self._embedder.embed(queries, query=True, project=project)
+            return self._unrelated, np.stack(vectors)
         except EngineError as error:
             log.warning("searched_without_vectors", extra={"reason": str(error)})
             return 0.0, None
@@ -261,14 +271,17 @@ class Indexes:
             texts |= {(store_id, id): passage for id, passage in of_store.items()}
         return [_hit(hit, texts[hit.candidate.key]) for hit in found if hit.candidate.key in texts]
 
-    async def _windows(self, text: str, chunks: Sequence[Span]) -> tuple[Grid, Vectors]:
+    async def _windows(
+        self, text: str, chunks: Sequence[Span], project: str = ""
+    ) -> tuple[Grid, Vectors]:
         """The windows of a text that its chunks have, and their vectors. Raises EngineError."""
         grid = await self._run(cut, text, chunks, self._embedder.window)
         vectors = np.empty((len(grid.windows), self._embedder.dimensions), np.float32)
         for first in range(0, len(vectors), TEXTS_AT_ONCE):
             spans = grid.windows[first : first + TEXTS_AT_ONCE]
             texts = [text[start:end] for start, end in spans]
-            vectors[first : first + len(texts)] = await self._embedder.embed(texts, query=False)
+            found = await self._embedder.embed(texts, query=False, project=project)
+            vectors[first : first + len(texts)] = found
         return grid, vectors
 
     async def _embed_again(self, store_id: str) -> None:

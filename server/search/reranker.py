@@ -30,9 +30,11 @@ class Reranker:
         """How many texts are read beside each of so many queries."""
         return max(1, self._pairs // max(1, queries))
 
-    async def scores(self, queries: Sequence[str], texts: Sequence[str]) -> list[float]:
+    async def scores(
+        self, queries: Sequence[str], texts: Sequence[str], project: str = ""
+    ) -> list[float]:
         """How well each text answers the query that it answers best, 0..1. Raises EngineError."""
         cut = [text[: self._longest] for text in texts]
         async with self._pool.using(self._name, PATIENCE_OF_QUERIES):
-            found = [await self._engine.rank(query, cut) for query in queries]
+            found = [await self._engine.rank(query, cut, project=project) for query in queries]
         return [max(scores) for scores in zip(*found, strict=True)]

@@ -261,7 +261,9 @@ class Ingestor:
             most = self._settings.max_tokens
             raise NotExtracted("invalid_file", f"The file has more than {most} tokens.")
         chunks = await asyncio.to_thread(split, document, ends, job.chunk_size, job.overlap)
-        size = await self._indexes.put(job.store_id, job.file_id, document.text, chunks)
+        size = await self._indexes.put(
+            job.store_id, job.file_id, document.text, chunks, project=job.project
+        )
         failpoints.hit("ingest.indexed")
         await self._db.write(lambda tx: complete(tx, job.seq, size))
         self._failures.pop(job.seq, None)

@@ -79,6 +79,7 @@ class Searcher:
                 allowed=allowed,
                 ranker=ranking.ranker,
                 score_threshold=ranking.score_threshold,
+                project=project,
             )
 
         stores, allowed = await self._db.read(look)

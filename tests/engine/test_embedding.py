@@ -63,6 +63,23 @@ def test_requests_take_turns_in_batches_that_are_as_full_as_they_can_be() -> Non
     assert model.batches == [[8, 1, 1], [8, 2], [2]]
 
 
+def test_projects_take_turns_and_then_the_requests_of_each() -> None:
+    """However many requests one has, another's next text is read right after one of its texts."""
+    model = Lengths()
+    model.slots = 1
+    embedder = Embedder(model)
+    for number in (1, 2, 3):
+        embedder.submit(Texts(number, [[0], [0]], "large"))
+    embedder.step()
+    embedder.submit(Texts(4, [[0], [0]], "small"))
+    embedder.submit(Texts(5, [[0]], "other"))
+    embedder.cancel(3)
+    told = []
+    while not embedder.idle:
+        told += [(e.number, e.index) for e in embedder.step()]
+    assert told == [(2, 0), (4, 0), (5, 0), (1, 1), (4, 1), (2, 1)]
+
+
 def test_a_request_is_dropped_in_its_middle() -> None:
     """Others keep their turns; one that is over, or never came, is none to drop."""
     model = Lengths()

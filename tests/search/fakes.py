@@ -35,7 +35,7 @@ class WordEmbedder:
     def fingerprint(self) -> str:
         return f"{self.name}-{self.dimensions}"
 
-    async def embed(self, texts: Sequence[str], *, query: bool) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, query: bool, project: str = "") -> list[Vector]:
         await self.works.wait()
         if self.fails:
             raise EngineUnavailable("The model cannot be loaded.")

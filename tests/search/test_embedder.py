@@ -53,7 +53,9 @@ class Recorder(ScriptedEngine):
         super().__init__(info=LETTERS)
         self.asked: list[list[str | list[int]]] = []
 
-    async def embed(self, texts: Sequence[str | list[int]], *, cut: bool = False) -> Embeddings:
+    async def embed(
+        self, texts: Sequence[str | list[int]], *, cut: bool = False, project: str = ""
+    ) -> Embeddings:
         assert cut
         self.asked.append(list(texts))
         return await super().embed(texts, cut=cut)

@@ -337,11 +337,11 @@ class Busy(WordEmbedder):
 
     at_once = most = 0
 
-    async def embed(self, texts: Sequence[str], *, query: bool) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, query: bool, project: str = "") -> list[Vector]:
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         try:
-            return await super().embed(texts, query=query)
+            return await super().embed(texts, query=query, project=project)
         finally:
             self.at_once -= 1
 

@@ -28,7 +28,7 @@ class Lover(ScriptedEngine):
         super().__init__(info=RANKER, ranks=True)
         self.asked: list[tuple[str, int]] = []
 
-    async def rank(self, query: str, texts: Sequence[str]) -> list[float]:
+    async def rank(self, query: str, texts: Sequence[str], *, project: str = "") -> list[float]:
         self.asked.append((query, len(texts)))
         digits = [int(text.strip()[-1]) for text in texts]
         return [(digit if "up" in query else 9 - digit) / 10 for digit in digits]
