@@ -553,6 +553,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return any(isinstance(obj, owner) and attr in names for owner, names in ATTRIBUTES)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
+        """Nothing is under what cannot be hashed, as for Jinja, whose error would name it whole."""
+        if isinstance(argument, (list, dict)):
+            return self.undefined(hint=f"a {type(argument).__name__} is not a key")
         return super().getitem(obj, _scalar(argument))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:

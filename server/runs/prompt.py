@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from server.chat.dialects import Dialect
 from server.chat.effort import effort_variables
-from server.chat.telling import telling_of
+from server.chat.telling import Telling, telling_of
 from server.chat.template import ChatTemplate, TemplateError, TemplateStopped
-from server.chat.values import ChatMessage, Piece
+from server.chat.values import ChatMessage, Piece, ToolSpec
 from server.engine.protocol import Engine, Span
 from server.engine.snapshots import common_prefix
 from server.runs.remembered import Remembered
@@ -37,6 +39,7 @@ LANDMARK_EVERY = 8
 MOST_TRIES = 5  # of half as many units each, where the template is stopped
 REMEMBERED_HEADS = 64  # of instructions and tools, tokenized
 REMEMBERED_COUNTS = 8192  # of units' tokens
+REMEMBERED_FAILURES = 64  # at sets of functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class PromptBuilder:
         self._template = template
         self._dialect = dialect
         self._telling = telling_of(template, dialect)
+        self._failed: deque[bytes] = deque(maxlen=REMEMBERED_FAILURES)  # at which functions
         self._counts = Remembered(self._count, most=REMEMBERED_COUNTS, known_by=_digest)
         tokenize: Callable[[tuple[Span, ...]], Awaitable[list[int]]] = engine.tokenize
         self._heads = Remembered(tokenize, most=REMEMBERED_HEADS)
@@ -135,8 +139,28 @@ class PromptBuilder:
     async def _rendered(
         self, messages: Sequence[ChatMessage], request: TurnRequest
     ) -> Sequence[Piece]:
+        """The prompt. Functions at which the template fails are told in words, from then on."""
+        in_words = replace(self._telling, tools=False)
+        if self._has_failed_at(request.tools):
+            return await self._rendered_by(in_words, messages, request)
+        try:
+            return await self._rendered_by(self._telling, messages, request)
+        except InvalidPrompt:
+            if request.tools and self._telling.tools:
+                with suppress(InvalidPrompt):
+                    pieces = await self._rendered_by(in_words, messages, request)
+                    self._failed.append(_digest(repr(request.tools)))
+                    return pieces
+            raise
+
+    def _has_failed_at(self, tools: Sequence[ToolSpec]) -> bool:
+        return bool(tools and self._failed) and _digest(repr(tools)) in self._failed
+
+    async def _rendered_by(
+        self, telling: Telling, messages: Sequence[ChatMessage], request: TurnRequest
+    ) -> Sequence[Piece]:
         template = self._template
-        told, tools = self._telling.told(messages, request.tools, request.response_format)
+        told, tools = telling.told(messages, request.tools, request.response_format)
         effort = effort_variables(request.reasoning_effort, template.variables, template.source)
         try:
             return await asyncio.to_thread(template.render, told, tools, extra=effort)

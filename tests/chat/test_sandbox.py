@@ -129,6 +129,15 @@ def test_a_template_gets_at_nothing(source: str) -> None:
         ChatTemplate(source)
 
 
+@pytest.mark.parametrize("key", ["[1]", "{'a': 1}", "['string', 'null']"])
+def test_nothing_is_under_a_key_that_cannot_be_hashed(key: str) -> None:
+    """Templates look up a schema's type in a map, and it may be a list of several."""
+    source = "{% if {'a': 1}[" + key + "] is defined %}found{% else %}nothing{% endif %}"
+    assert ChatTemplate(source).render([])[0].text == "nothing"
+    with pytest.raises(TemplateError, match="is not a key"):
+        ChatTemplate("{{ {'a': 1}[" + key + "].b }}")
+
+
 def test_a_template_that_loops_only_for_some_conversations_is_stopped() -> None:
     """The limit is not only that of loading, and later conversations are rendered again."""
     template = ChatTemplate(

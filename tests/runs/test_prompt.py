@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from server.chat.dialects import HERMES
 from server.chat.template import ChatTemplate
-from server.chat.values import ChatMessage, ToolCall
+from server.chat.values import ChatMessage, Piece, ToolCall, ToolSpec
 from server.engine.scripted import CHAT_TEMPLATE, ScriptedEngine
 from server.runs.prompt import MOST_TRIES, PromptBuilder, newest_within
 from server.runs.turns import Budget, InvalidPrompt, PromptBudgetUnmet, TurnRequest, Unit
@@ -112,3 +113,52 @@ async def test_a_template_that_tells_nothing_is_given_up() -> None:
         await told(stopped_beyond(70), talk(100 << MOST_TRIES))
     with pytest.raises(InvalidPrompt, match="stopped"):
         await told(stopped_beyond(70), [(ChatMessage("user", "x" * 100),)])
+
+
+PICKY = """
+{%- macro told(type) %}{% for one in type %}{{ told(one) }}{% endfor %}{% endmacro %}
+{%- for tool in tools or [] if 'null' in tool.function.name %}{{ told('null') }}{% endfor %}
+{%- for m in messages if m.content == 'Fail.' %}{{ raise_exception('Never.') }}{% endfor %}"""
+
+
+class Recorded(ChatTemplate):
+    """A template that keeps which functions it was given."""
+
+    def __init__(self, source: str) -> None:
+        self.given: list[list[str]] = []
+        super().__init__(source, eos="<|im_end|>")
+
+    def render(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = (), **options: Any
+    ) -> list[Piece]:
+        self.given.append([tool.name for tool in tools])
+        return super().render(messages, tools, **options)
+
+
+def unit_of(type_of_unit: str) -> ToolSpec:
+    """A function with a parameter of this type."""
+    properties = {"unit": {"type": type_of_unit}}
+    return ToolSpec(f"take_{type_of_unit}", parameters={"type": "object", "properties": properties})
+
+
+async def test_functions_at_which_a_template_fails_are_told_in_words() -> None:
+    """It is not asked again to tell these, and tells all others as ever."""
+    template = Recorded(PICKY + CHAT_TEMPLATE)
+    builder = PromptBuilder(ScriptedEngine(), template, HERMES)
+    template.given.clear()
+
+    async def told_with(*tools: ToolSpec, words: str = "Hi.") -> str:
+        units = [(ChatMessage("user", words),)]
+        request = TurnRequest("Be brief.", units, Budget(None, 1, ENOUGH), tools=tools)
+        return (await builder.build(request)).text
+
+    for _ in range(2):
+        prompt = await told_with(unit_of("null"))
+        assert "Be brief.\n\nYou can call functions." in prompt
+        assert '{"name": "take_null"' in prompt
+        assert "<tools>" not in prompt
+    assert template.given == [["take_null"], [], []]
+    assert "<tools>" in await told_with(unit_of("string"))
+    with pytest.raises(InvalidPrompt, match="Never"):
+        await told_with(unit_of("string"), words="Fail.")
+    assert "<tools>" in await told_with(unit_of("string"))
