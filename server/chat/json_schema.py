@@ -182,6 +182,7 @@ class _Choices:
 
 
 def _loosen(node: JsonObject) -> None:
+    has_patterns = "patternProperties" in node
     if isinstance(node.get("items"), list):  # as it was written before prefixItems
         node["prefixItems"] = node.pop("items")
     for key in list(node):
@@ -193,9 +194,17 @@ def _loosen(node: JsonObject) -> None:
     _let_go_of_nothing(node)
     if len(node.get("patternProperties", {})) > 1:  # they may overlap
         del node["patternProperties"]
-        node.pop("additionalProperties", None)
+    if has_patterns and "patternProperties" not in node:
+        _open(node)
     if node.get("additionalProperties") is False and _undeclared(node):
         del node["additionalProperties"]
+
+
+def _open(node: JsonObject) -> None:
+    """Let it have others than the properties that it declares, if it declares some."""
+    node.pop("additionalProperties", None)
+    if "properties" in node:
+        node["additionalProperties"] = True
 
 
 def _let_go_of_nothing(node: JsonObject) -> None:

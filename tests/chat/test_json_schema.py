@@ -14,6 +14,7 @@ from tests.engine.shapes import root_shape
 from tests.timing import little_work
 
 STRING = {"type": "string"}
+OPEN = {"properties": {"b": {}}, "additionalProperties": True}
 
 
 def kept(shape: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +90,12 @@ def kept(shape: dict[str, Any]) -> dict[str, Any]:
         ({"anyOf": [STRING, "x"]}, {}),
         ({"patternProperties": {"a": {}, "b": {}}, "additionalProperties": False}, {}),
         ({"patternProperties": {"(?=a)": {}}}, {}),
+        ({"patternProperties": {"^(?!_)": STRING}, "additionalProperties": False}, {}),
+        ({"patternProperties": {"^(?!_)": STRING}, "additionalProperties": {"type": "null"}}, {}),
+        ({"patternProperties": {"a": 1}, "properties": {"b": {}}}, OPEN),
+        ({"patternProperties": {"^(?!b$)": {}}, "properties": {"b": {}}}, OPEN),
+        ({"patternProperties": {"a": {}, "c": {}}, **OPEN}, OPEN),
+        ({"patternProperties": {"a": {}, "c": {}}, **OPEN, "additionalProperties": False}, OPEN),
     ],
     ids=str,
 )
@@ -239,3 +246,47 @@ def test_nothing_is_refused_that_was_valid() -> None:
         assert jsonschema.Draft202012Validator.check_schema(schema) is None
         left = usable(schema)
         assert left == schema
+
+
+NAMES = ["a", "ab", "b", "_a", "kind"]
+PATTERNS = ["^a", "b$", "^(?!_)", "^(?!kind$)", "(?=b)b", "(a)\\1"]
+
+
+def patterned(dice: random.Random, depth: int = 0) -> dict[str, Any]:
+    """An object with rules for the names that match a pattern, and perhaps for all others."""
+
+    def part() -> dict[str, Any]:
+        if depth < 2 and dice.random() < 0.4:
+            return patterned(dice, depth + 1)
+        return {"type": dice.choice(["string", "integer", "null"])}
+
+    shape: dict[str, Any] = {"type": "object"}
+    shape["patternProperties"] = {
+        pattern: part() for pattern in dice.sample(PATTERNS, dice.randint(1, 2))
+    }
+    if dice.random() < 0.6:
+        shape["properties"] = {name: part() for name in dice.sample(NAMES, dice.randint(1, 2))}
+    if dice.random() < 0.8:
+        shape["additionalProperties"] = dice.choice([True, False, part()])
+    return shape
+
+
+def instance(dice: random.Random, depth: int = 0) -> Any:
+    """A value that such a shape may take."""
+    if depth and (depth > 3 or dice.random() < 0.6):
+        return dice.choice(["text", 1, None])
+    return {name: instance(dice, depth + 1) for name in dice.sample(NAMES, dice.randint(0, 3))}
+
+
+def test_what_matches_a_pattern_is_not_refused() -> None:
+    """Where a pattern is let go, so is what was said of the names that it does not match."""
+    valid = 0
+    for seed in range(1000):
+        dice = random.Random(seed)
+        schema = patterned(dice)
+        given, left = map(jsonschema.Draft202012Validator, (schema, usable(schema)))
+        for value in (instance(dice) for _ in range(20)):
+            if given.is_valid(value):
+                valid += 1
+                assert left.is_valid(value), (schema, value)
+    assert valid > 1000
