@@ -16,6 +16,7 @@ from server.schemas.schema_tree import ANNOTATIONS, DEFINITIONS
 
 LARGEST: Final = 250_000  # bytes of a function's schema, with a copy for each of its parameters
 
+_END: Final = TAG_CLOSE.strip()  # of a block, as whoever reads it knows it
 _TOLD_IN_BLOCKS: Final = frozenset(
     ("type", "properties", "required", "additionalProperties", *DEFINITIONS, *ANNOTATIONS)
 )
@@ -33,7 +34,8 @@ def arguments(rules: Rules, layout: CallLayout, tool: ToolSpec, name: str) -> st
 def fits_tags(tool: ToolSpec) -> bool:
     """Whether each of its parameters can stand in a block of its own.
 
-    Its name must be one that is read in a tag, and its schema comes with all that it refers to.
+    Its name must be one that is read in a tag, none of the texts that it may be may look like the
+    end of its block, and its schema comes with all that it refers to.
     What else is said of them together has no place there.
     """
     schema = parameters_of(tool)
@@ -42,7 +44,12 @@ def fits_tags(tool: ToolSpec) -> bool:
     names = schema.get("properties") or {}
     text = orjson.dumps(enforced(schema))
     copies = len(names) if b'"$ref":' in text else 1
-    return all(map(_fits_tag, names)) and copies * len(text) <= LARGEST
+    choices = (choice for name in names for choice in parameter_of(schema, name).choices)
+    return (
+        all(map(_fits_tag, names))
+        and not any(_END in choice for choice in choices)
+        and copies * len(text) <= LARGEST
+    )
 
 
 def _is_plain(schema: Schema) -> bool:
@@ -90,4 +97,4 @@ def _value(rules: Rules, parameter: Parameter, schema: Schema, *, strict: bool) 
 
 def _told(rules: Rules) -> str:
     """Whatever text, up to the end of its block."""
-    return rules.up_to("told", rules.text_without("BARE", [TAG_CLOSE.strip()]), TAG_CLOSE)
+    return rules.up_to("told", rules.text_without("BARE", [_END]), TAG_CLOSE)

@@ -610,6 +610,39 @@ def test_a_value_ends_where_its_block_does(vocabulary: GrammarVocabulary) -> Non
     assert not vocabulary.accepts(grammar, tagged("f", x="a</parameter>b"))
 
 
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("choices", "in_blocks"),
+    [
+        (["a</parameter>b", "c"], False),
+        (["</parameter>"], False),
+        (["</parameter", "</function>", "\n", ""], True),
+    ],
+)
+def test_a_choice_that_looks_like_the_end_of_its_block_stands_in_an_object(
+    vocabulary: GrammarVocabulary, choices: list[str], in_blocks: bool, strict: bool
+) -> None:
+    """Each text that may be chosen is read as it is written."""
+    shape = {"const": choices[0]} if len(choices) == 1 else {"enum": choices}
+    parameters = {
+        "type": "object",
+        "properties": {"x": {"type": "string", **shape}},
+        "required": ["x"],
+        "additionalProperties": False,
+    }
+    tool = ToolSpec("f", None, parameters, strict)
+    grammar = turn_grammar(QWEN_CODER, [tool], must_call=True, tags=vocabulary.tags)
+    for choice in choices:
+        call = tagged("f", x=choice) if in_blocks else hermes("f", json.dumps({"x": choice}))
+        assert vocabulary.accepts(grammar, call)
+        parser = TurnParser(QWEN_CODER, [tool])
+        parser.feed(call)
+        parser.finish()
+        ((_, _, arguments),) = parser.calls
+        assert json.loads(arguments) == {"x": choice}
+    assert vocabulary.begins(grammar, "<tool_call>\n<function=f>") == in_blocks
+
+
 def test_a_form_rules_the_whole_answer(vocabulary: GrammarVocabulary) -> None:
     """The JSON of its schema, in the order of its keys, without white space that nobody needs."""
     form = AnswerForm(CITY, strict=True)
