@@ -44,6 +44,12 @@ ANSWERED = (
     ChatMessage("assistant", "Wait."),
     ChatMessage("tool", PROBE, tool_call_id="call00000", name="name"),
 )
+INSTRUCTED = ChatMessage("system", PROBE)
+# A call and its result that say nothing of what is probed.
+ASIDE = (
+    ChatMessage("assistant", "", (ToolCall("call00000", "name", "{}"),)),
+    ChatMessage("tool", "5", tool_call_id="call00000", name="name"),
+)
 TWO_SYSTEMS = (
     ChatMessage("system", PROBE),
     ChatMessage("user", "Hello"),
@@ -105,7 +111,8 @@ class ChatTemplate:
         """The prompt, its content told apart. `extra` are variables that only some templates know.
 
         What a template has no place for is said another way: system text goes into the first user
-        message, or later one into the user's words. What it cannot render is tried again with the
+        message, or later one into the user's words. Where no user speaks, system text that would be
+        dropped is the user's. What it cannot render is tried again with the
         turns of one role joined, and then with turns that alternate.
         """
         variables = {**(extra or {}), "add_generation_prompt": add_generation_prompt}
@@ -122,7 +129,9 @@ class ChatTemplate:
 
     def _system_placed(self, messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
         """The messages, with system text only where the template tells it."""
-        if not self.supports_system:
+        if not self.supports_system or not (
+            self._tells_system_alone or any(message.role == "user" for message in messages)
+        ):
             return system_folded(messages)
         return messages if self.supports_late_system else late_system_moved(messages)
 
@@ -137,10 +146,13 @@ class ChatTemplate:
             self._no_tools = []  # it loops over the tools without asking whether there are any
             prompt = self._probed(hello)
         self.supports_words = "hello" in prompt.casefold()
-        self.supports_system = self._shows([ChatMessage("system", PROBE), *hello])
+        self.supports_system = self._shows([INSTRUCTED, *hello])
         self.supports_late_system = self._shows(TWO_SYSTEMS, times=2)
         self.supports_tools = self._shows(hello, [TOOL]) or self._shows_in_system(hello)
         self.supports_results = self._shows([*hello, *ANSWERED])
+        if self.supports_results and self._drops([INSTRUCTED, *hello, *ASIDE]):
+            self.supports_system = False  # it tells it beside the newest message, if the user's
+        self._tells_system_alone = not self._drops([INSTRUCTED])
         self._text_arguments = self._shows([*hello, CALLED])
 
     def _shows_in_system(self, messages: Sequence[ChatMessage]) -> bool:
@@ -156,12 +168,20 @@ class ChatTemplate:
     def _shows(
         self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = (), *, times: int = 1
     ) -> bool:
+        return (self._shown(messages, tools) or 0) >= times
+
+    def _drops(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> bool:
+        """Whether it renders them without a word of what is probed."""
+        return self._shown(messages, tools) == 0
+
+    def _shown(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> int | None:
+        """How often what is probed is in the prompt; None if the template fails."""
         try:
-            return self._probed(messages, tools).count(PROBE) >= times
+            return self._probed(messages, tools).count(PROBE)
         except TemplateStopped:
             raise
         except TemplateError:
-            return False
+            return None
 
     def _pieces(
         self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec], variables: dict[str, Any]

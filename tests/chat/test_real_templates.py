@@ -59,16 +59,17 @@ UNEVEN = {
     "answer twice": [CHAT[0], CHAT[1], *CALLED, WITH_CALL[3], CHAT[2]],
     "no message": [],
     "system alone": [SYSTEM],
+    "system before assistant": [SYSTEM, CHAT[1]],
+    "system before calls": [SYSTEM, WITH_CALL[0], *CALLED],
     "system late": [SYSTEM, *CHAT[:2], MORE_SYSTEM, CHAT[2]],
     "system last": [SYSTEM, *CHAT[:2], MORE_SYSTEM],
     "system in turns": [CHAT[0], SYSTEM, CHAT[1], MORE_SYSTEM, WITH_CALL[3], CHAT[2]],
 }
 
-# Two drop words beside calls, and one tells the system's only with the user's last ones.
+# Two drop words beside calls.
 LOST = {
     ("Mistral-Small-3.2-24B-Instruct-2506", "answer twice"),
     ("mistralai-Mistral-Nemo-Instruct-2407", "answer twice"),
-    ("mistralai-Mistral-Nemo-Instruct-2407", "system alone"),
 }
 
 

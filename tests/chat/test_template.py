@@ -356,6 +356,41 @@ def test_system_text_that_comes_late(template: str) -> None:
     assert "[system]Be rude." in text_of(both.render(LATE_SYSTEM))
 
 
+BESIDE_LAST = """
+{%- set system = messages[0].content if messages and messages[0].role == 'system' else '' %}
+{%- for m in (messages[1:] if system else messages) %}
+    {%- if loop.last and m.role == 'user' and system %}{{ '[system]' + system }}{% endif %}
+    {{- '[' + m.role + ']' + m.content }}
+{%- endfor %}"""
+
+
+def test_system_text_that_a_template_tells_only_beside_the_newest_message() -> None:
+    """It stays with the first, also where a call's result is the newest."""
+    template = ChatTemplate(BESIDE_LAST)
+    call = ChatMessage("assistant", "", (ToolCall("call_1", "f", "{}"),))
+    result = ChatMessage("tool", "5", tool_call_id="call_1")
+    messages = [ChatMessage("system", "Be nice."), *user("Hi")]
+    assert text_of(template.render(messages)) == "[user]Be nice.\n\nHi"
+    prompt = text_of(template.render([*messages, call, result]))
+    assert prompt == "[user]Be nice.\n\nHi[assistant][tool]5"
+
+
+BEFORE_FIRST = """
+{%- set system = messages[0].content if messages and messages[0].role == 'system' else '' %}
+{%- for m in (messages[1:] if system else messages) %}
+    {{- '[' + m.role + ']' + (system + '|' if loop.first and system else '') + m.content }}
+{%- endfor %}"""
+
+
+def test_system_text_alone_that_a_template_drops() -> None:
+    """The user says it where no user speaks; where one does, the template tells it."""
+    template = ChatTemplate(BEFORE_FIRST)
+    system, answer = ChatMessage("system", "Greet me."), ChatMessage("assistant", "Hello")
+    assert text_of(template.render([system])) == "[user]Greet me."
+    assert text_of(template.render([system, answer])) == "[user]Greet me.[assistant]Hello"
+    assert text_of(template.render([system, *user("Hi")])) == "[user]Greet me.|Hi"
+
+
 @pytest.mark.parametrize("complaint", ["raise_exception('No user')", "messages[9].content"])
 def test_a_conversation_in_which_no_user_speaks(complaint: str) -> None:
     """A template that insists on one, or that fails without, is given one."""
