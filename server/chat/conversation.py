@@ -133,6 +133,14 @@ def system_folded(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return rest
 
 
+def user_first(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The conversation, with something that the user says where another than the user begins it."""
+    begin = len(list(takewhile(lambda message: message.role == "system", messages)))
+    if messages[begin:] and messages[begin].role == "user":
+        return list(messages)
+    return [*messages[:begin], ChatMessage("user", UNSAID), *messages[begin:]]
+
+
 def turns_merged(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """One message where a role speaks several times in a row; tool results stay apart."""
     merged: list[ChatMessage] = []
@@ -155,11 +163,9 @@ def alternated(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     Where one is missing, something stands for it. Calls and their results do not count, as they do
     not for the templates that count.
     """
-    merged = turns_merged(late_system_moved(messages))
-    system = merged[:1] if merged and merged[0].role == "system" else []
+    merged = turns_merged(user_first(late_system_moved(messages)))
+    system = merged[:1] if merged[0].role == "system" else []
     turns = merged[len(system) :]
-    if not turns or turns[0].role != "user":
-        turns = [ChatMessage("user", UNSAID), *turns]
     told: list[ChatMessage] = []
     due: Role = "user"
     for turn in turns:

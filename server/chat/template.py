@@ -26,6 +26,7 @@ from server.chat.conversation import (
     system_folded,
     tool_object,
     turns_merged,
+    user_first,
 )
 from server.chat.errors import TemplateError, TemplateRefused, TemplateStopped
 from server.chat.marking import split_content
@@ -39,6 +40,7 @@ CONTROL_STRING = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,40}\]")
 PROBE = "zyxwprobe"
 PROBE_SECONDS = 0.25
 TOOL = ToolSpec(PROBE, "A function.")
+OTHER_TOOL = ToolSpec("name", "A function.")
 CALLED = ChatMessage("assistant", "", (ToolCall("call00000", "name", PROBE),))
 ANSWERED = (
     ChatMessage("assistant", "Wait."),
@@ -112,11 +114,14 @@ class ChatTemplate:
 
         What a template has no place for is said another way: system text goes into the first user
         message, or later one into the user's words. Where no user speaks, system text that would be
-        dropped is the user's. What it cannot render is tried again with the
-        turns of one role joined, and then with turns that alternate.
+        dropped is the user's. A template that takes whatever comes first for the user's, and puts
+        functions before it, is given something of the user's there. What it cannot render is tried
+        again with the turns of one role joined, and then with turns that alternate.
         """
         variables = {**(extra or {}), "add_generation_prompt": add_generation_prompt}
         shaped = self._system_placed(messages)
+        if tools and self._wants_user_first:
+            shaped = user_first(shaped)
         try:
             return self._pieces(shaped, tools, variables)
         except TemplateStopped:
@@ -154,6 +159,10 @@ class ChatTemplate:
             self.supports_system = False  # it tells it beside the newest message, if the user's
         self._tells_system_alone = not self._drops([INSTRUCTED])
         self._text_arguments = self._shows([*hello, CALLED])
+        begun = [CALLED, ASIDE[1], *hello]
+        self._wants_user_first = self._drops(begun, [OTHER_TOOL]) and self._shows(
+            [*hello, *begun], [OTHER_TOOL]
+        )
 
     def _shows_in_system(self, messages: Sequence[ChatMessage]) -> bool:
         """Some templates look for the functions in the system's message."""

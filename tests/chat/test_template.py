@@ -309,6 +309,37 @@ def test_a_turn_that_nobody_took_is_put_in_where_roles_must_alternate(template: 
     assert text_of(ChatTemplate(TEMPLATE).render([answer])).startswith("<|im_start|>assistant")
 
 
+BEFORE_FIRST_WORDS = """
+{%- set system = messages[0].content if messages and messages[0].role == 'system' else '' %}
+{%- set messages = messages[1:] if system else messages %}
+{{- '[system]' + system }}
+{%- if tools %}
+    {{- '[user]' + tools[0].function.name + '|' + messages[0].content }}
+    {%- set messages = messages[1:] %}
+{%- endif %}
+{%- for m in messages %}
+    {{- '[' + m.role + ']' + m.content }}
+    {%- for call in m.tool_calls or [] %}{{ call.function.name + '()' }}{% endfor %}
+    {%- for call in m.tool_calls or [] %}{{ call.function.arguments | tojson }}{% endfor %}
+{%- endfor %}"""
+
+
+def test_another_than_the_user_begins_where_functions_stand_before_the_users_words() -> None:
+    """What an assistant said or called is not told as the user's."""
+    template = ChatTemplate(BEFORE_FIRST_WORDS)
+    system, answer = ChatMessage("system", "Be nice."), ChatMessage("assistant", "Hello")
+    call = ChatMessage("assistant", "", (ToolCall("call_1", "f", "{}"),))
+    result = ChatMessage("tool", "5", tool_call_id="call_1")
+    begin = f"[system]Be nice.[user]{TOOL.name}|"
+    told = text_of(template.render([system, answer, *user("Hi")], [TOOL]))
+    assert told == f"{begin}…[assistant]Hello[user]Hi"
+    told = text_of(template.render([system, call, result, *user("Hi")], [TOOL]))
+    assert told == f"{begin}…[assistant]f(){{}}[tool]5[user]Hi"
+    told = text_of(template.render([system, *user("Hi"), answer], [TOOL]))
+    assert told == f"{begin}Hi[assistant]Hello"
+    assert text_of(template.render([answer])) == "[system][assistant]Hello"
+
+
 def test_calls_and_results_do_not_count_as_turns() -> None:
     """Between a result that got no answer and the next question the assistant says something."""
     call = ChatMessage("assistant", "", (ToolCall("call_1", "f", "{}"),))
