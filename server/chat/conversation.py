@@ -7,7 +7,7 @@ Each string that a person or the model wrote passes through `mark`; the words of
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from itertools import groupby, takewhile
@@ -133,6 +133,17 @@ def system_folded(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return rest
 
 
+def words_parted(messages: Iterable[ChatMessage]) -> Iterator[ChatMessage]:
+    """Words and calls of one message as two."""
+    for message in messages:
+        if not message.tool_calls:
+            yield message
+            continue
+        if message.content.strip() or message.markup:
+            yield replace(message, tool_calls=())
+        yield replace(message, content="", markup=())
+
+
 def user_first(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """The conversation, with something that the user says where another than the user begins it."""
     begin = len(list(takewhile(lambda message: message.role == "system", messages)))
@@ -141,12 +152,17 @@ def user_first(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return [*messages[:begin], ChatMessage("user", UNSAID), *messages[begin:]]
 
 
-def turns_merged(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """One message where a role speaks several times in a row; tool results stay apart."""
+def turns_merged(
+    messages: Iterable[ChatMessage], *, calls_apart: bool = False
+) -> list[ChatMessage]:
+    """One message where a role speaks several times in a row; tool results stay apart.
+
+    `calls_apart`: so do words and calls, which one message could not tell.
+    """
     merged: list[ChatMessage] = []
-    for role, group in groupby(messages, key=lambda message: message.role):
+    for _, group in groupby(messages, lambda m: (m.role, calls_apart and bool(m.tool_calls))):
         turns = list(group)
-        merged.extend(turns if role == "tool" else [_one_turn(turns)])
+        merged.extend(turns if turns[0].role == "tool" else [_one_turn(turns)])
     return merged
 
 
@@ -157,13 +173,14 @@ def late_system_moved(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return [*messages[:begin], *late]
 
 
-def alternated(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+def alternated(messages: Sequence[ChatMessage], *, calls_apart: bool = False) -> list[ChatMessage]:
     """The user's and the assistant's turns by turns, the user's first.
 
     Where one is missing, something stands for it. Calls and their results do not count, as they do
     not for the templates that count.
     """
-    merged = turns_merged(user_first(late_system_moved(messages)))
+    begun = user_first(late_system_moved(messages))
+    merged = turns_merged(begun, calls_apart=calls_apart)
     system = merged[:1] if merged[0].role == "system" else []
     turns = merged[len(system) :]
     told: list[ChatMessage] = []

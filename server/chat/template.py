@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +28,7 @@ from server.chat.conversation import (
     tool_object,
     turns_merged,
     user_first,
+    words_parted,
 )
 from server.chat.errors import TemplateError, TemplateRefused, TemplateStopped
 from server.chat.marking import split_content
@@ -42,8 +44,9 @@ PROBE_SECONDS = 0.25
 TOOL = ToolSpec(PROBE, "A function.")
 OTHER_TOOL = ToolSpec("name", "A function.")
 CALLED = ChatMessage("assistant", "", (ToolCall("call00000", "name", PROBE),))
+SAID = ChatMessage("assistant", "Wait.")
 ANSWERED = (
-    ChatMessage("assistant", "Wait."),
+    SAID,
     ChatMessage("tool", PROBE, tool_call_id="call00000", name="name"),
 )
 INSTRUCTED = ChatMessage("system", PROBE)
@@ -115,11 +118,14 @@ class ChatTemplate:
         What a template has no place for is said another way: system text goes into the first user
         message, or later one into the user's words. Where no user speaks, system text that would be
         dropped is the user's. A template that takes whatever comes first for the user's, and puts
-        functions before it, is given something of the user's there. What it cannot render is tried
-        again with the turns of one role joined, and then with turns that alternate.
+        functions before it, is given something of the user's there. One that drops words beside
+        calls, or calls beside words, gets two messages, unless it counts turns. What it cannot
+        render is tried again with the turns of one role joined, and then with turns that alternate.
         """
         variables = {**(extra or {}), "add_generation_prompt": add_generation_prompt}
         shaped = self._system_placed(messages)
+        if self._parts_words:
+            shaped = list(words_parted(shaped))
         if tools and self._wants_user_first:
             shaped = user_first(shaped)
         try:
@@ -127,9 +133,10 @@ class ChatTemplate:
         except TemplateStopped:
             raise
         except TemplateError as problem:
-            for another in (turns_merged(shaped), alternated(shaped)):
+            for another in (turns_merged, alternated):
                 with suppress(TemplateError):
-                    return self._pieces(another, tools, variables)
+                    told = another(shaped, calls_apart=self._drops_beside)
+                    return self._pieces(told, tools, variables)
             raise problem
 
     def _system_placed(self, messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
@@ -163,6 +170,13 @@ class ChatTemplate:
         self._wants_user_first = self._drops(begun, [OTHER_TOOL]) and self._shows(
             [*hello, *begun], [OTHER_TOOL]
         )
+        words = replace(ASIDE[0], content=PROBE)
+        calls = replace(CALLED, content=SAID.content)
+        self._drops_beside = self._shows([*hello, CALLED]) and (
+            self._drops([*hello, words]) or self._drops([*hello, calls])
+        )
+        apart = [*hello, SAID, CALLED, ASIDE[1], SAID, *hello]
+        self._parts_words = self._drops_beside and self._shows(apart)
 
     def _shows_in_system(self, messages: Sequence[ChatMessage]) -> bool:
         """Some templates look for the functions in the system's message."""

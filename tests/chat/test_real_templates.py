@@ -57,6 +57,21 @@ UNEVEN = {
     "result without answer": [SYSTEM, WITH_CALL[0], *CALLED, WITH_CALL[4]],
     "results without answers": [*CHAT, *CALLED, CHAT[0], *CALLED, CHAT[2]],
     "answer twice": [CHAT[0], CHAT[1], *CALLED, WITH_CALL[3], CHAT[2]],
+    "words beside calls": [
+        SYSTEM,
+        WITH_CALL[0],
+        ChatMessage("assistant", "I look.", (CALL,)),
+        RESULT,
+    ],
+    "words beside calls again": [
+        SYSTEM,
+        WITH_CALL[0],
+        ChatMessage("assistant", "I look.", (CALL,)),
+        RESULT,
+        ChatMessage("assistant", "And again.", (CALL,)),
+        RESULT,
+        *WITH_CALL[3:],
+    ],
     "no message": [],
     "system alone": [SYSTEM],
     "system before assistant": [SYSTEM, CHAT[1]],
@@ -66,10 +81,17 @@ UNEVEN = {
     "system in turns": [CHAT[0], SYSTEM, CHAT[1], MORE_SYSTEM, WITH_CALL[3], CHAT[2]],
 }
 
-# Two drop words beside calls.
+# Two drop words beside calls, and count turns; one takes them for reasoning, up to the answer.
 LOST = {
-    ("Mistral-Small-3.2-24B-Instruct-2506", "answer twice"),
-    ("mistralai-Mistral-Nemo-Instruct-2407", "answer twice"),
+    *(
+        (family, f"words beside calls{again}")
+        for family in (
+            "Mistral-Small-3.2-24B-Instruct-2506",
+            "mistralai-Mistral-Nemo-Instruct-2407",
+        )
+        for again in ("", " again")
+    ),
+    ("openai-gpt-oss-120b", "words beside calls again"),
 }
 
 

@@ -359,6 +359,53 @@ LATE_SYSTEM = [
     ChatMessage("system", "Be rude."),
     *user("Who?"),
 ]
+WORDS_OR_CALLS = """
+{%- for m in messages %}
+    {{- '[' + m.role + ']' }}
+    {%- if FIRST %}SECOND{% else %}THIRD{% endif %}
+{%- endfor %}"""
+CALLS = "{% for call in m.tool_calls %}{{ call.function | tojson }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("m.tool_calls", CALLS, "{{ m.content }}"),
+        ("m.content or not m.tool_calls", "{{ m.content }}", CALLS),
+    ],
+    ids=["calls", "words"],
+)
+def test_words_and_calls_of_which_a_template_tells_only_some(parts: tuple[str, ...]) -> None:
+    """The words stand in a message before the calls; where there are none, in none."""
+    source = WORDS_OR_CALLS
+    for name, part in zip(("FIRST", "SECOND", "THIRD"), parts, strict=True):
+        source = source.replace(name, part)
+    template = ChatTemplate(source)
+    calls = (ToolCall("call_1", "f", "{}"), ToolCall("call_2", "g", "{}"))
+    result = ChatMessage("tool", "5", tool_call_id="call_1")
+    called = '[assistant]{"name": "f", "arguments": {}}{"name": "g", "arguments": {}}[tool]5'
+    for said, told in (("I look.", "[assistant]I look."), ("", ""), ("\n", "")):
+        messages = [*user("Hi"), ChatMessage("assistant", said, calls), result]
+        assert text_of(template.render(messages)) == f"[user]Hi{told}{called}"
+    marked = ChatMessage("assistant", "", calls, markup=(Piece("I look.", is_template=False),))
+    assert (
+        text_of(template.render([marked])) == f"[assistant]I look.{called.removesuffix('[tool]5')}"
+    )
+
+
+def test_words_before_calls_where_roles_must_alternate() -> None:
+    """A message of its own keeps them; those beside calls are the template's affair."""
+    template = ChatTemplate(STRICT_TEMPLATE)
+    call = ToolCall("call_1", "f", "{}")
+    result, answer = ChatMessage("tool", "5", tool_call_id="call_1"), ChatMessage("assistant", "5.")
+    called = '[TOOL_CALLS][{"name": "f", "arguments": {}}]</s>[TOOL_RESULTS]5[/TOOL_RESULTS]'
+    beside = [*user("Hi"), ChatMessage("assistant", "I look.", (call,)), result, answer]
+    assert text_of(template.render(beside)) == f"[INST]Hi[/INST]{called}5.</s>"
+    words, calls = ChatMessage("assistant", "Hello"), ChatMessage("assistant", "", (call,))
+    prompt = text_of(template.render([*user("Hi"), words, calls, result, answer]))
+    assert prompt == f"[INST]Hi[/INST]Hello</s>{called}[INST]…[/INST]5.</s>"
+
+
 FIRST_ONLY = """
 {%- for m in messages %}
     {%- if m.role != 'system' or loop.first %}{{ '[' + m.role + ']' + m.content }}{% endif %}
