@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,18 @@ def write_bert(
     width: int = 32,
     layers: int = 2,
     pooling: int = 1,
+    unigram: bool = False,
     **more: Any,
 ) -> Path:
     """An embedding model: BERT with mean pooling, and a vocabulary of words and letters.
 
-    One that ranks (pooling 4) has the same weights, and a head.
+    One that ranks (pooling 4) has the same weights, and a head. A unigram vocabulary, as XLM-R's,
+    has a token for the space that is put before a text, and no letters that begin with it.
     """
     letters = [chr(code) for code in range(33, 127)]
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokens = [*specials, *(f"▁{word}" for word in (*WORDS, *letters)), *letters]
+    starts = [*WORDS, ""] if unigram else [*WORDS, *letters]
+    tokens = [*specials, *(f"▁{word}" for word in starts), *letters]
     random = np.random.default_rng(1)
 
     def weight(*shape: int) -> np.ndarray[Any, Any]:
@@ -86,6 +90,7 @@ def write_bert(
         "tokenizer.ggml.unknown_token_id": 1,
         "tokenizer.ggml.padding_token_id": 0,
         "tokenizer.ggml.mask_token_id": 4,
+        **(_unigram(tokens) if unigram else {}),
         **more,
     }
     write_gguf(path, metadata, tensors)
@@ -184,6 +189,18 @@ def write_lora(path: Path, *, width: int, outer: int, layers: int, rank: int = 4
     }
     write_gguf(path, metadata, tensors)
     return path
+
+
+def _unigram(tokens: Sequence[str]) -> dict[str, Any]:
+    """The longest tokens are the likeliest."""
+    return {
+        "tokenizer.ggml.model": "t5",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.scores": [float(len(token)) for token in tokens],
+        "tokenizer.ggml.add_space_prefix": True,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": True,
+    }
 
 
 def _norm(name: str, width: int) -> Tensors:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from server.engine.messages import Embedded, Unembeddable
+from server.engine.messages import Embedded, Unread
 from server.engine.vectors import Vector, normalised, packed
 
 WARM_UP: Final = 32  # tokens; fewer say nothing of how fast the machine reads
@@ -94,11 +94,11 @@ class Embedder:
     def idle(self) -> bool:
         return not self._waiting
 
-    def submit(self, request: Texts) -> Unembeddable | None:
+    def submit(self, request: Texts) -> Unread | None:
         """Queue a request, or say why it cannot be served."""
         for index, text in enumerate(request.texts):
             if problem := self._problem(text):
-                return Unembeddable(request.number, f"Text {index} {problem}")
+                return Unread(request.number, f"Text {index} {problem}")
         requests = self._waiting.setdefault(request.project, deque())
         requests.append(_Request(request.number, request.texts))
         return None

@@ -289,11 +289,14 @@ class ModelVocabulary:
 
     def _tokenize(self, text: str, special: bool, around: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
-        ids = (_c.llama_token * (len(data) + 2))()
-        count = _c.llama_tokenize(self._pointer, data, len(data), ids, len(ids), around, special)
-        if count < 0:
-            raise ValueError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
-        return list(ids[:count])
+        size = len(data) + 2
+        for _ in range(2):  # a vocabulary that normalises finds more at times, and says how much
+            ids = (_c.llama_token * size)()
+            count = _c.llama_tokenize(self._pointer, data, len(data), ids, size, around, special)
+            if count >= 0:
+                return list(ids[:count])
+            size = -count
+        raise ValueError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
 
     def ends_turn(self, token: int) -> bool:
         return token in self._turn_ends

@@ -198,8 +198,8 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
-class Unembeddable:
-    """From the worker: the answer to an Embed whose texts cannot be read, and why."""
+class Unread:
+    """From the worker: the answer to a question whose text it cannot read, and why."""
 
     number: int
     reason: str
@@ -213,7 +213,7 @@ class Dropped:
 
 
 ToWorker = Load | Generate | Cancel | Tokenize | Locate | Forget | Stop | Embed | Rank
-FromWorker = Loaded | Refused | Step | Tokenized | Located | Embedded | Unembeddable | Dropped
+FromWorker = Loaded | Refused | Step | Tokenized | Located | Embedded | Unread | Dropped
 Message = ToWorker | FromWorker
 
 
@@ -331,6 +331,6 @@ _READERS: Final[dict[str, Any]] = {
     "Embed": lambda fields: Embed(**fields | {"texts": tuple(fields["texts"])}),
     "Rank": lambda fields: Rank(**fields | {"texts": tuple(fields["texts"])}),
     "Embedded": lambda fields: Embedded(**fields),
-    "Unembeddable": lambda fields: Unembeddable(**fields),
+    "Unread": lambda fields: Unread(**fields),
     "Dropped": lambda fields: Dropped(**fields),
 }

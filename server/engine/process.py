@@ -37,7 +37,7 @@ from server.engine.messages import (
     Tokenize,
     Tokenized,
     ToWorker,
-    Unembeddable,
+    Unread,
     encode,
 )
 from server.engine.protocol import EngineUnavailable
@@ -46,7 +46,7 @@ from server.engine.settings import EngineSettings
 logger = logging.getLogger(__name__)
 
 # What a worker says once its model is loaded.
-News = Step | Tokenized | Located | Embedded | Unembeddable | Dropped
+News = Step | Tokenized | Located | Embedded | Unread | Dropped
 
 _STOP_PATIENCE = 15.0  # it writes snapshots of its threads before it ends
 _STDERR_LINE_LIMIT = 1 << 20

@@ -33,7 +33,7 @@ class EngineUnavailable(EngineError):
 
 
 class Unreadable(EngineError):
-    """Texts that are not turned into vectors: one that cannot be, or too much; it says which."""
+    """Texts that are not turned into tokens, or vectors: too much, or no use; it says which."""
 
 
 class InvalidRequest(EngineError):

@@ -20,7 +20,7 @@ from server.engine.messages import (
     Rank,
     Tokenize,
     Tokenized,
-    Unembeddable,
+    Unread,
     Unsendable,
     well_formed,
 )
@@ -29,7 +29,7 @@ from server.engine.protocol import Embeddings, EngineError, Span, Unreadable
 from server.engine.vectors import Vector, unpacked
 
 T = TypeVar("T")
-Answer = Tokenized | Located | Embedded | Unembeddable
+Answer = Tokenized | Located | Embedded | Unread
 
 
 class Question(ABC, Generic[T]):
@@ -49,7 +49,9 @@ class Question(ABC, Generic[T]):
 
     def hear(self, message: Answer) -> None:
         """Take a part of the answer, or all of it."""
-        if not self.answer.done():
+        if isinstance(message, Unread):
+            self.fail(Unreadable(message.reason))
+        elif not self.answer.done():
             self._take(message)
 
     def fail(self, error: EngineError) -> None:
@@ -119,9 +121,7 @@ class Embedding(Question[Embeddings]):
             worker.send(Cancel(self.message.number))
 
     def _take(self, message: Answer) -> None:
-        if isinstance(message, Unembeddable):
-            self.answer.set_exception(Unreadable(message.reason))
-        elif isinstance(message, Embedded):
+        if isinstance(message, Embedded):
             if self._charge is not None and message.index not in self._found:
                 self._charge(message.tokens)
             self._found[message.index] = (unpacked(message.vector), message.tokens)

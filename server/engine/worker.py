@@ -51,7 +51,7 @@ from server.engine.messages import (
     Stop,
     Tokenize,
     Tokenized,
-    Unembeddable,
+    Unread,
     encode,
 )
 from server.engine.pairs import Pairs
@@ -323,11 +323,13 @@ def _store(
 
 def tokenize(vocabulary: Vocabulary, inbox: SimpleQueue[VocabularyMessage], outbox: Outbox) -> None:
     while True:
-        match inbox.get():
-            case Tokenize(number, spans):
-                outbox.put(Tokenized(number, vocabulary.tokenize(spans)))
-            case Locate(number, text):
-                outbox.put(Located(number, vocabulary.token_ends(text)))
+        message = inbox.get()
+        with _alone(message, outbox):
+            match message:
+                case Tokenize(number, spans):
+                    outbox.put(Tokenized(number, vocabulary.tokenize(spans)))
+                case Locate(number, text):
+                    outbox.put(Located(number, vocabulary.token_ends(text)))
 
 
 def read_texts(
@@ -339,20 +341,32 @@ def read_texts(
 ) -> None:
     """Give the embedding thread ids where it was sent text."""
     while True:
-        match inbox.tokenizing.get():
-            case Embed(number, texts, cut, most, project):
-                ids = (tokenize(text, cut) if isinstance(text, str) else text for text in texts)
-                if not _hand_on(number, ids, project, inbox, most):
-                    reason = f"The texts have more than {most} tokens together."
-                    outbox.put(Unembeddable(number, reason))
-            case Rank(number, query, passages, project):
-                ids = (pairs.tokenize(query, each) for each in passages)
-                _hand_on(number, ids, project, inbox)
-            case Locate(number, text):
-                outbox.put(Located(number, vocabulary.token_ends(text)))
-            case Cancel(number) as message:
-                inbox.unwanted.discard(number)
-                inbox.decoding.put(message)
+        message = inbox.tokenizing.get()
+        with _alone(message, outbox):
+            match message:
+                case Embed(number, texts, cut, most, project):
+                    ids = (tokenize(text, cut) if isinstance(text, str) else text for text in texts)
+                    if not _hand_on(number, ids, project, inbox, most):
+                        reason = f"The texts have more than {most} tokens together."
+                        outbox.put(Unread(number, reason))
+                case Rank(number, query, passages, project):
+                    ids = (pairs.tokenize(query, each) for each in passages)
+                    _hand_on(number, ids, project, inbox)
+                case Locate(number, text):
+                    outbox.put(Located(number, vocabulary.token_ends(text)))
+                case Cancel(number):
+                    inbox.unwanted.discard(number)
+                    inbox.decoding.put(message)
+
+
+@contextlib.contextmanager
+def _alone(message: VocabularyMessage, outbox: Outbox) -> Iterator[None]:
+    """Whatever becomes of it, others' texts are read."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the edge: whoever asked must hear of it
+        _tell(type(error), error, error.__traceback__)
+        outbox.put(Unread(message.number, "The model cannot read the text."))
 
 
 def _hand_on(

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from server.engine.client import WorkerEngine
 from server.engine.embedding import Embedder, Texts
-from server.engine.messages import Embedded, Unembeddable
+from server.engine.messages import Embedded, Unread
 from server.engine.protocol import EngineUnavailable, Unreadable
 from server.engine.settings import EngineSettings
 from server.engine.vectors import Vector, normalised, packed, unpacked
@@ -146,7 +146,7 @@ def test_a_text_that_cannot_be_read_refuses_its_request_and_no_other(
     """Before anything of it is computed."""
     embedder = Embedder(Lengths())
     embedder.submit(Texts(1, [[0]]))
-    assert embedder.submit(Texts(2, texts)) == Unembeddable(2, f"Text {index} {reason}")
+    assert embedder.submit(Texts(2, texts)) == Unread(2, f"Text {index} {reason}")
     assert [embedded.number for embedded in embedder.step()] == [1]
     assert embedder.idle
 
@@ -193,12 +193,33 @@ async def test_tokens_are_counted_with_those_around_a_text(engine: WorkerEngine)
     assert given.vectors[0] @ words.vectors[0] == pytest.approx(1, abs=1e-5)
 
 
+async def test_a_text_may_have_more_tokens_than_bytes(tmp_path: Path) -> None:
+    """A space is put before it, and tokens around it: `x` is four of them."""
+    path = write_bert(tmp_path / "unigram.gguf", unigram=True)
+    engine = WorkerEngine(path, name="unigram", settings=EngineSettings(slots=2, threads=1))
+    await engine.start()
+    found = await engine.embed(["x"])
+    assert (found.tokens, engine.stats.restarts) == (4, 0)
+    await engine.stop()
+
+
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_text_is_read_up_to_the_models_context(engine: WorkerEngine) -> None:
     """And one token more is refused."""
     await engine.embed([[5] * CONTEXT])
     with pytest.raises(Unreadable, match=r"Text 1 has 65 tokens; the model reads 64 at most\."):
         await engine.embed(["hello", [5] * (CONTEXT + 1)])
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_text_that_nothing_can_read_harms_nobody_else(engine: WorkerEngine) -> None:
+    """Whoever asked is told, and the worker lives on: here it was sent no text at all."""
+    worker = engine.pid
+    others = asyncio.gather(*(engine.embed(["hello"] * 50) for _ in range(2)))
+    with pytest.raises(Unreadable, match=r"^The model cannot read the text\.$"):
+        await engine.embed(["hello", 5])  # type: ignore[list-item]
+    assert [len(each.vectors) for each in await others] == [50, 50]
+    assert engine.pid == worker
 
 
 @pytest.mark.asyncio(loop_scope="module")

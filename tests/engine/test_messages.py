@@ -27,7 +27,7 @@ from server.engine.messages import (
     Token,
     Tokenize,
     Tokenized,
-    Unembeddable,
+    Unread,
     Unsendable,
     encode,
 )
@@ -69,7 +69,7 @@ MESSAGES: list[Message] = [
     Embed(4, ("Grüße", [1, 2]), cut=True, most=3, project="proj_1"),
     Rank(6, "Grüße?", ("Grüße", ""), "proj_1"),
     Embedded(4, 1, "AACAPw==", 3, last=True, pace=0.5),
-    Unembeddable(5, "Text 0 is empty."),
+    Unread(5, "Text 0 is empty."),
     Dropped(6),
 ]
 

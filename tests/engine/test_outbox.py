@@ -5,11 +5,22 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from queue import SimpleQueue
 
 import pytest
 
-from server.engine.messages import FrameDecoder, Refused
-from server.engine.worker import Outbox
+from server.engine.messages import (
+    FrameDecoder,
+    Locate,
+    Message,
+    Refused,
+    Tokenize,
+    Tokenized,
+    Unread,
+)
+from server.engine.protocol import Span
+from server.engine.vocabulary import Special, Vocabulary
+from server.engine.worker import Outbox, VocabularyMessage, tokenize
 
 LONG = "x" * 50_000  # some of these fill a socket
 
@@ -103,3 +114,37 @@ def test_closing_sends_what_is_left(ends: tuple[socket.socket, socket.socket]) -
     ours.close()
     reading.join()
     assert found == said
+
+
+class Letters:
+    """A vocabulary of small letters that fails at everything else."""
+
+    bos = None
+    adds_bos = False
+
+    def specials(self) -> list[Special]:
+        return []
+
+    def tokenize(self, text: str) -> list[int]:
+        return ["abcdefghijklmnopqrstuvwxyz".index(letter) for letter in text]
+
+    def text(self, token: int) -> bytes:
+        return bytes((97 + token,))
+
+
+def test_a_text_that_cannot_be_read_is_told_to_who_asked(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    """And the next one is read."""
+    ours, theirs = ends
+    inbox = SimpleQueue[VocabularyMessage]()
+    arguments = (Vocabulary(Letters()), inbox, Outbox(ours))
+    threading.Thread(target=tokenize, args=arguments, daemon=True).start()
+    inbox.put(Tokenize(1, (Span("A", is_template=False),)))
+    inbox.put(Locate(2, "B"))
+    inbox.put(Tokenize(3, (Span("c", is_template=False),)))
+    frames, told = FrameDecoder(), list[Message]()
+    while len(told) < 3:
+        told += frames.feed(theirs.recv(1 << 16))
+    reason = "The model cannot read the text."
+    assert told == [Unread(1, reason), Unread(2, reason), Tokenized(3, [2])]

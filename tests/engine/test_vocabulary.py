@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from server.engine.llama import ErrorLog, Model
 from server.engine.protocol import Span
 from server.engine.settings import EngineSettings
 from server.engine.vocabulary import LONGEST_WORD, Special, Vocabulary, divide_words
+from tests.chat.vocabularies import load_vocabulary
+
+SOURCE_TREE = os.environ.get("ASSISTANTS_LLAMA_CPP_DIR")
 
 START = Special(900, "<|start|>", "control")
 END = Special(901, "<|end|>", "control", strips_left=True, strips_right=True)
@@ -203,6 +207,17 @@ def test_ends_of_a_turn_have_no_text_and_other_markers_do(model: Model) -> None:
     assert vocabulary.text(named["<|im_end|>"]) == b""
     assert vocabulary.text(named["<|im_start|>"]) == b"<|im_start|>"
     assert vocabulary.text(named["<tool_call>"]) == b"<tool_call>"
+
+
+@pytest.mark.skipif(SOURCE_TREE is None, reason="ASSISTANTS_LLAMA_CPP_DIR is not set")
+def test_a_character_may_be_more_tokens_than_bytes() -> None:
+    """Where a vocabulary spells out what it stands for, however many there are of them."""
+    folder = Path(SOURCE_TREE or "/nowhere") / "models"
+    vocabulary = load_vocabulary(folder / "ggml-vocab-nomic-bert-moe.gguf")
+    spelled = vocabulary.tokenize("صلى الله عليه وسلم")
+    assert vocabulary.tokenize("\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}") == spelled
+    many = vocabulary.tokenize("\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}" * 50, around=True)
+    assert len(many) > 3 * 50 + 2
 
 
 def test_only_words_without_end_are_divided() -> None:
