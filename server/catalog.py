@@ -12,7 +12,7 @@ from server.bundled import bundled_path
 from server.chat.dialects import DIALECTS
 from server.config import NGRAMS, NO_RERANKER, ModelSection, Settings
 from server.engine.client import WorkerEngine
-from server.engine.devices import free_gpu_memory
+from server.engine.devices import Gpus, find_gpus
 from server.engine.gguf import Part, find_files
 from server.engine.machine import available_memory, computes_on_gpu
 from server.engine.pool import Loadable, ModelPool, Stay
@@ -247,17 +247,25 @@ def _prefixes(name: str, section: ModelSection) -> Prefixes:
     )
 
 
-def _memory(settings: Settings) -> int | None:
-    """For all models together; None if it is not known."""
+def _memory(settings: Settings) -> int:
+    """For all models together."""
     if settings.models.memory is not None:
         return settings.models.memory
-    return free_gpu_memory() if _counts_gpu(settings) else available_memory()
+    gpus = _gpus(settings)
+    return available_memory() if gpus is None else gpus.free
 
 
 def _counts_gpu(settings: Settings) -> bool:
-    """Whether it is the GPUs' memory that models share: one model that computes there is enough."""
+    """Whether of each model only that part counts which is on a GPU: the rest is elsewhere."""
+    gpus = _gpus(settings)
+    return gpus is not None and not gpus.shared
+
+
+def _gpus(settings: Settings) -> Gpus | None:
+    """Those whose memory models share: one model that computes there is enough."""
     sections = (settings.engine, *settings.model.values())
-    return any(section.gpu_layers for section in sections) and computes_on_gpu()
+    wanted = any(section.gpu_layers for section in sections)
+    return find_gpus() if wanted and computes_on_gpu() else None
 
 
 def _stay(name: str, catalog: Catalog, settings: Settings) -> Stay:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from server import catalog
+from server.engine.devices import Gpus
 from tests.support import settings_for
 
 MACHINE, GPUS = 1 << 30, 2 << 30
@@ -16,7 +17,7 @@ MACHINE, GPUS = 1 << 30, 2 << 30
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """One with a GPU, whatever this one has."""
     monkeypatch.setattr(catalog, "computes_on_gpu", lambda: True)
-    monkeypatch.setattr(catalog, "free_gpu_memory", lambda: GPUS)
+    monkeypatch.setattr(catalog, "find_gpus", lambda: Gpus(GPUS, shared=False))
     monkeypatch.setattr(catalog, "available_memory", lambda: MACHINE)
 
 
@@ -39,3 +40,17 @@ def test_without_a_gpu_the_machines_memory_counts(
     """Even if all layers were to be on one."""
     monkeypatch.setattr(catalog, "computes_on_gpu", lambda: False)
     assert catalog._memory(settings_for(tmp_path)) == MACHINE
+
+
+@pytest.mark.parametrize(("found", "memory"), [(None, MACHINE), (Gpus(GPUS, shared=True), GPUS)])
+def test_without_memory_of_its_own_a_gpu_takes_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Gpus | None, memory: int
+) -> None:
+    """A GPU that is not there, or that has none of its own: models are counted whole."""
+    monkeypatch.setattr(catalog, "find_gpus", lambda: found)
+    settings = settings_for(tmp_path, engine__gpu_layers=-1)
+    assert catalog._memory(settings) == memory
+    assert not catalog._counts_gpu(settings)
+    settings = settings_for(tmp_path, models__memory=5, engine__gpu_layers=-1)
+    assert catalog._memory(settings) == 5
+    assert not catalog._counts_gpu(settings)

@@ -56,7 +56,7 @@ _CACHE_TYPES = {
     "q4_0": _c.GGML_TYPE_Q4_0,
     "iq4_nl": _c.GGML_TYPE_IQ4_NL,
 }
-_GPU_DEVICE = 1  # the binding has no names for kinds of devices
+_GPU, _INTEGRATED_GPU = 1, 2  # the binding has no names for kinds of devices
 _WIDE_TYPES = {"f32", "f16", "bf16"}
 _RANKED_BY_SHARES = {"qwen3", "qwen3vl"}  # of yes and no, where others have one logit
 _ERROR_LEVEL = 4
@@ -566,8 +566,8 @@ class _Abort:
         self._flag[0] = b"\x00"
 
 
-def gpu_memory() -> int:
-    """Free bytes of all GPUs; 0 if there is none."""
+def gpu_memory() -> tuple[int, bool]:
+    """Free bytes of the GPUs that llama.cpp takes, and whether they are the machine's own."""
     ggml = _c._lib
     ggml.ggml_backend_dev_get.restype = ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
     devices = [
@@ -575,12 +575,21 @@ def gpu_memory() -> int:
         for number in range(ggml.ggml_backend_dev_count())
     ]
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    found = 0
+    found = []
     for device in devices:
-        if ggml.ggml_backend_dev_type(device) == _GPU_DEVICE:
-            ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-            found += free.value
-    return found
+        ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        found.append((ggml.ggml_backend_dev_type(device), free.value))
+    return memory_of_gpus(found)
+
+
+def memory_of_gpus(devices: Sequence[tuple[int, int]]) -> tuple[int, bool]:
+    """The same, of all devices' kinds and free bytes.
+
+    An integrated GPU is taken only where there is no other, and may be there for several drivers.
+    """
+    own = [free for kind, free in devices if kind == _GPU]
+    shared = [free for kind, free in devices if kind == _INTEGRATED_GPU]
+    return (max(shared), True) if shared and not own else (sum(own), False)
 
 
 def _threads(settings: EngineSettings) -> int:

@@ -10,8 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from server.engine import devices, machine
+from server.engine.devices import Gpus
+from server.engine.llama import memory_of_gpus
 
 GIB = 1 << 30
+CPU, GPU, IGPU, ACCELERATOR = range(4)  # as ggml-backend.h numbers them
 
 
 @pytest.fixture
@@ -72,20 +75,51 @@ def test_a_build_for_a_gpu_is_known_by_its_libraries(
     assert machine.computes_on_gpu() is expected
 
 
+@pytest.fixture(autouse=True)
+def unasked() -> None:
+    """Nobody has looked for GPUs yet."""
+    devices.find_gpus.cache_clear()
+
+
 @pytest.mark.skipif(machine.computes_on_gpu(), reason="there may be a GPU")
 def test_without_a_gpu_there_is_no_memory_of_one() -> None:
     """A real child asks llama.cpp."""
-    assert devices.free_gpu_memory() is None
+    assert devices.find_gpus() is None
 
 
-@pytest.mark.parametrize(("printed", "expected"), [("\n8589934592\n", 8 * GIB), ("oops", None)])
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        ("\n8589934592 0\n", Gpus(8 * GIB, shared=False)),
+        ("\n8589934592 1\n", Gpus(8 * GIB, shared=True)),
+        ("\n0 0\n", None),
+        ("oops", None),
+    ],
+)
 def test_the_memory_of_gpus_is_the_last_word_of_who_is_asked(
-    monkeypatch: pytest.MonkeyPatch, printed: str, expected: int | None
+    monkeypatch: pytest.MonkeyPatch, printed: str, expected: Gpus | None
 ) -> None:
     """Drivers may have printed before; one that cannot be understood is as if it were not there."""
     answer = SimpleNamespace(stdout=f"ggml_cuda_init: found 1 device {printed}")
     monkeypatch.setattr(devices.subprocess, "run", lambda *_, **__: answer)
-    assert devices.free_gpu_memory() == expected
+    assert devices.find_gpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([(CPU, 64), (GPU, 8), (GPU, 16)], (24, False)),
+        ([(CPU, 64), (GPU, 8), (IGPU, 60)], (8, False)),
+        ([(IGPU, 60), (IGPU, 62), (CPU, 64)], (62, True)),
+        ([(CPU, 64), (ACCELERATOR, 64)], (0, False)),
+    ],
+    ids=["of their own", "both", "integrated", "none"],
+)
+def test_integrated_gpus_count_where_there_are_no_others(
+    found: list[tuple[int, int]], expected: tuple[int, bool]
+) -> None:
+    """llama.cpp takes them then only; however many drivers see it, there is one memory."""
+    assert memory_of_gpus(found) == expected
 
 
 def test_a_child_finds_this_code() -> None:
