@@ -59,7 +59,7 @@ class IdleBackend:
 
     def copy(self, source: int, target: int, length: int) -> None: ...
 
-    def save(self, slot: int, length: int) -> State:
+    def save(self, slot: int, length: int, most: int) -> State | None:
         return np.zeros(length, np.uint8)
 
     def load(self, slot: int, state: State) -> bool:

@@ -68,8 +68,11 @@ class Backend(Protocol):
         """Let an empty slot begin with another one's first tokens. Only if `rolls_back`."""
         ...
 
-    def save(self, slot: int, length: int) -> State:
-        """The state of a slot's first `length` tokens; all of them unless `rolls_back`."""
+    def save(self, slot: int, length: int, most: int) -> State | None:
+        """The state of a slot's first `length` tokens; all of them unless `rolls_back`.
+
+        None, and next to no time is spent, if it has more than `most` bytes.
+        """
         ...
 
     def load(self, slot: int, state: State) -> bool:

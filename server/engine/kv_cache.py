@@ -329,7 +329,9 @@ class KVCache:
             return
         if not self._store.holds(slot.scope, owner, tokens) and self._is_worth_saving(slot, length):
             started = self._clock()
-            state = self._backend.save(slot.index, length)
+            state = self._backend.save(slot.index, length, self._store.largest(owner))
+            if state is None:
+                return
             seconds = self._clock() - started
             self._rests_until = started + (1 + REST) * seconds
             self._saves.append(seconds / max(1, slot.pieces))

@@ -390,11 +390,11 @@ class LlamaBackend:
     def copy(self, source: int, target: int, length: int) -> None:
         _c.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
-    def save(self, slot: int, length: int) -> State:
+    def save(self, slot: int, length: int, most: int) -> State | None:
         if length == self._length(slot):
-            return self._state(slot)
+            return self._state(slot, most)
         self.copy(slot, self._spare, length)
-        state = self._state(self._spare)
+        state = self._state(self._spare, most)
         self.cut(self._spare, 0)
         return state
 
@@ -410,8 +410,11 @@ class LlamaBackend:
     def resume(self) -> None:
         self._abort.clear()
 
-    def _state(self, slot: int) -> State:
-        state = np.empty(_c.llama_state_seq_get_size(self._context, slot), np.uint8)
+    def _state(self, slot: int, most: int) -> State | None:
+        size = _c.llama_state_seq_get_size(self._context, slot)
+        if size > most:
+            return None
+        state = np.empty(size, np.uint8)
         written = _c.llama_state_seq_get_data(self._context, _bytes(state), len(state), slot)
         return state[:written]
 

@@ -101,6 +101,11 @@ class SnapshotStore:
         """Whether it is worth saving anything."""
         return bool(self._memory_limit or self._disk_limit)
 
+    def largest(self, owner: str) -> int:
+        """Bytes of a state that can be kept for this owner now; to save a larger one is no use."""
+        on_disk = 0 if owner == SHARED else self._largest_on_disk(owner)
+        return max(self._memory_limit, on_disk)
+
     @property
     def fetching(self) -> bool:
         """Whether something is on its way from disk."""
@@ -215,15 +220,17 @@ class SnapshotStore:
 
     def _write(self, snapshot: Snapshot) -> None:
         """Send it, just used, to disk, unless it is there, on its way, too large, or transient."""
-        if snapshot.owner.startswith(TRANSIENT):
-            return
-        fits = snapshot.size <= self._disk_limit and self._backlog <= self._most_backlog
+        fits = snapshot.size <= self._largest_on_disk(snapshot.owner)
         absent = snapshot.path is None and snapshot not in self._unwritten
         if self._archive and fits and absent and snapshot.state is not None:
             self._unwritten[snapshot] = snapshot.state
             self._backlog += snapshot.size
             self._filed[snapshot] = None
             self._archive.write(snapshot)
+
+    def _largest_on_disk(self, owner: str) -> int:
+        waits = self._backlog > self._most_backlog
+        return 0 if waits or owner.startswith(TRANSIENT) else self._disk_limit
 
     def _touch(self, snapshot: Snapshot) -> None:
         snapshot.used = next(self._uses)

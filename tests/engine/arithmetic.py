@@ -115,8 +115,10 @@ class ArithmeticBackend:
         """Shared ones are counted once."""
         return len({cell for cells in self.cells_of for cell in cells})
 
-    def save(self, slot: int, length: int) -> State:
+    def save(self, slot: int, length: int, most: int) -> State | None:
         assert self.rolls_back or length == len(self.held[slot])
+        if length > most:
+            return None
         self.saves += 1
         self.now += self.seconds_per_save
         return np.array(self.held[slot][:length], np.uint8)

@@ -28,6 +28,7 @@ SETTINGS = EngineSettings(slots=4, context=512, kv_cells=2048, threads=1, gpu_la
 ROUNDING = 0.02  # standard deviations of the logits
 CONTRAST = 0.1  # what another prefix is off by, at least
 PATIENCE = 20.0
+ANY = 1 << 30  # bytes that a state may have
 
 
 class Heard(LlamaBackend):
@@ -281,7 +282,7 @@ def decode(backend: LlamaBackend, slot: int, position: int, tokens: list[int]) -
 def test_a_state_can_be_loaded_into_any_slot(backend: Heard) -> None:
     """And goes on exactly as the one that it was taken from, which is none the worse."""
     decode(backend, 0, 0, FIRST)
-    state = backend.save(0, len(FIRST))
+    state = backend.save(0, len(FIRST), ANY)
     assert backend.load(2, state)
     for slot in (0, 2):
         decode(backend, slot, len(FIRST), REST)
@@ -293,8 +294,8 @@ def test_a_part_of_a_slot_can_be_saved(backend: Heard) -> None:
     if not backend.rolls_back:
         pytest.skip("a state without a middle is saved whole")
     decode(backend, 0, 0, FIRST + REST)
-    state = backend.save(0, 100)
-    assert len(state) < len(backend.save(0, len(FIRST + REST)))
+    state = backend.save(0, 100, ANY)
+    assert len(state) < len(backend.save(0, len(FIRST + REST), ANY))
     assert backend.load(1, state)
     decode(backend, 1, 100, FIRST[100:] + REST)
     decode(backend, 0, len(FIRST + REST), [5])
@@ -302,10 +303,19 @@ def test_a_part_of_a_slot_can_be_saved(backend: Heard) -> None:
     assert distance(backend.rows[-2], backend.rows[-1]) < ROUNDING
 
 
+def test_a_state_that_is_larger_than_it_may_be_is_not_made(backend: Heard) -> None:
+    """By a byte; of a whole slot, and of a part of one where there is such a thing."""
+    decode(backend, 0, 0, FIRST + REST)
+    for length in (len(FIRST + REST), 100) if backend.rolls_back else (len(FIRST + REST),):
+        size = len(backend.save(0, length, ANY))
+        assert backend.save(0, length, size - 1) is None
+        assert len(backend.save(0, length, size)) == size
+
+
 def test_a_damaged_state_is_refused_and_leaves_the_slot_empty(backend: Heard) -> None:
     """One that was cut short, or is of another model."""
     decode(backend, 0, 0, FIRST)
-    state = backend.save(0, len(FIRST))
+    state = backend.save(0, len(FIRST), ANY)
     for broken in (state[:1000], np.zeros(5000, np.uint8)):
         assert not backend.load(1, broken)
         assert decode(backend, 1, 0, REST) is Outcome.DONE
@@ -317,7 +327,7 @@ def test_a_state_without_room_is_refused(backend: Heard) -> None:
     if not backend.rolls_back:
         pytest.skip("a state that does not grow with its tokens always has room")
     decode(backend, 0, 0, prompt_of(400))
-    state = backend.save(0, 400)
+    state = backend.save(0, 400, ANY)
     backend.cut(0, 0)
     for slot in (1, 2, 3):
         decode(backend, slot, 0, prompt_of(600, seed=slot))

@@ -183,6 +183,17 @@ def test_what_is_short_is_not_worth_a_place() -> None:
     assert cached.backend.saves == 0
 
 
+def test_a_thread_that_outgrows_what_is_kept_has_the_beginning_that_it_had() -> None:
+    """What would not be kept is not even saved, and so does not take its place."""
+    cached = Cached(slots=1, memory=150)
+    for length in (100, 200, 300):
+        cached.take("x", prompt_of(0, length))
+        cached.take("y", prompt_of(1, 60))
+    assert cached.saved() == {"x": 100}
+    assert cached.length("x", prompt_of(0, 400)) == 100
+    assert cached.backend.saves == 1
+
+
 def test_an_owner_is_forgotten_in_slots_and_snapshots() -> None:
     """What is idle goes at once, what is busy when it ends; others keep theirs."""
     cached = Cached()

@@ -127,6 +127,18 @@ def test_one_that_is_too_large_for_memory_takes_nothing_with_it() -> None:
         assert kept.store.in_memory == 20
 
 
+def test_how_large_a_state_can_be_depends_on_where_it_may_go() -> None:
+    """Only what is an owner's goes to disk unused, and nothing while much waits to be written."""
+    kept = Kept(memory=30, disk=100)
+    transient = f"{TRANSIENT}x"
+    assert [kept.store.largest(owner) for owner in ("x", SHARED, transient)] == [100, 30, 30]
+    kept.keep("x", 60)
+    assert kept.store.largest("y") == 30
+    kept.deliver_all()
+    assert kept.store.largest("y") == 100
+    assert Kept(memory=30).store.largest("x") == 30
+
+
 def test_what_was_fetched_stays_until_it_was_used() -> None:
     """Also where memory holds nothing: it is there for the one that asked, and then gone."""
     kept = Kept(memory=0, disk=100)
