@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -37,6 +38,9 @@ def _none_if_unreadable(value: object, read: ValidatorFunctionWrapHandler) -> ob
         return read(value)
     except ValidationError:
         return None
+
+
+Count = Annotated[int, Field(ge=0, lt=2**31)]  # whatever is beyond that was not counted
 
 
 class Lenient(BaseModel):
@@ -78,20 +82,20 @@ class Choice(Lenient):
 class PromptDetails(Lenient):
     """What of the prompt was not computed anew."""
 
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class CompletionDetails(Lenient):
     """What of the answer nobody sees."""
 
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
 
 
 class Usage(Lenient):
     """Tokens that were counted by the endpoint."""
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: Count
+    completion_tokens: Count
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
 

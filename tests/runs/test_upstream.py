@@ -204,6 +204,27 @@ async def test_without_usage_it_is_estimated(story: Story, endpoint: ScriptedEnd
     assert run["usage"]["prompt_tokens"] > 10
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        counted(-1, -1),
+        counted(10**30, 4),
+        counted(9, 2**31),
+        counted(9, 4, cached=-1),
+        counted(9, 4, reasoning=10**20),
+    ],
+)
+async def test_usage_that_cannot_be_is_estimated(
+    story: Story, endpoint: ScriptedEndpoint, usage: Json
+) -> None:
+    """As if nothing had been counted; the run ends as any other."""
+    endpoint.says("a word " * 30, usage=usage)
+    run = await story.run()
+    assert run["status"] == "completed"
+    assert 50 < run["usage"]["completion_tokens"] < 100
+    assert 10 < run["usage"]["prompt_tokens"] < 1000
+
+
 async def test_an_answer_that_is_cut_off(story: Story, endpoint: ScriptedEndpoint) -> None:
     """`length` makes the run incomplete, as with any model."""
     endpoint.says("One two", finish="length")
