@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 from server.chat.citations import Part, Source
 from server.chat.links import Link, Links
 from server.chat.values import CallArguments, CallStarted, TextDelta, TurnDelta
-from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
+from server.db.database import Database, DatabaseBusy, DatabaseClosed, DatabaseFull, Tx
 from server.db.stores import Record
 from server.engine.protocol import EndpointLost, EngineCrashed, EngineError, RateLimited
 from server.ids import IdSource
@@ -395,15 +395,17 @@ class RunExecution:
     async def _end(self, ending: Ending | None) -> RunStatus:
         """Write how the claim ends. An interrupt that commits first changes what is written.
 
-        A database that cannot write now is waited for: the run must not stay open.
+        A database that cannot write now is waited for, and what it can never write is left away:
+        the run must not stay open.
         """
         delay = 0.1
+        without_call = partial(self._write_fault, keeps_text=True)
+        less_and_less = [partial(self._write_fault, keeps_text=False), without_call]
+        write: Callable[..., RunStatus] = self._write_end
         while True:
             interrupt = self._interrupted
             try:
-                return await self._db.write(
-                    partial(self._write_end, ending=ending, interrupt=interrupt)
-                )
+                return await self._db.write(partial(write, ending=ending, interrupt=interrupt))
             except RunMoved:
                 if self._interrupted is interrupt:
                     raise
@@ -411,6 +413,13 @@ class RunExecution:
                 log.warning("end_delayed")
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, MAX_DELAY)
+            except DatabaseClosed:
+                raise
+            except Exception:
+                if not less_and_less:
+                    raise
+                log.exception("end_refused")
+                write = less_and_less.pop()
 
     def _write_end(self, tx: Tx, ending: Ending | None, interrupt: Interrupt | None) -> RunStatus:
         if interrupt is not None:
@@ -425,6 +434,15 @@ class RunExecution:
             raise RunMoved(self.run_id)
         self._progress.require_action(tx, self._claim, self._calls.stored, cost)
         return "requires_action"
+
+    def _write_fault(
+        self, tx: Tx, ending: Ending | None, interrupt: Interrupt | None, *, keeps_text: bool
+    ) -> RunStatus:
+        """The end for one that is refused: without calls and what they cost, or without a word."""
+        to: RunStatus = interrupt or "failed"
+        said = self._said() if keeps_text else None
+        self._progress.end(tx, self._claim, Ending(to, None, said, error=SERVER_ERROR))
+        return to
 
     def _ended_by(self, why: Interrupt) -> Ending:
         to: RunStatus = why

@@ -118,19 +118,72 @@ async def test_fault_in_the_middle(story: Story, caplog: pytest.LogCaptureFixtur
     assert "a bug" not in str(run)
 
 
+@pytest.mark.parametrize(
+    ("faults", "text"), [(["completed"], "one two"), (["completed", "failed"], "")]
+)
 async def test_fault_at_the_end(
+    story: Story, caplog: pytest.LogCaptureFixture, faults: list[str], text: str
+) -> None:
+    """A run whose end could not be written fails, with what it said if that can be written."""
+    for status in faults:
+        fail_once(f"run.{status}", ZeroDivisionError("a bug"))
+    story.engine.says("one two")
+    run = await story.run()
+    error = {"code": "server_error", "message": "Sorry, something went wrong."}
+    assert (run["status"], run["last_error"]) == ("failed", error)
+    assert [step["status"] for step in await story.steps(run)] == ["failed"]
+    [message] = await story.answers(run)
+    assert (message["status"], text_of(message)) == ("incomplete", text)
+    assert caplog.messages.count("end_refused") == len(faults)
+    assert (await story.run())["status"] == "completed"
+
+
+async def test_fault_at_the_end_of_calls(story: Story) -> None:
+    """Nobody is asked for outputs of calls that could not be written."""
+    fail_once("run.requires_action", ZeroDivisionError("a bug"))
+    story.engine.says(CALL)
+    run = await story.run(tools=[WEATHER])
+    assert (run["status"], run["required_action"]) == ("failed", None)
+    assert [step["status"] for step in await story.steps(run)] == ["failed"]
+
+
+@pytest.mark.parametrize("status", ["cancelled", "expired"])
+async def test_fault_at_an_interrupted_end(tmp_path: Path, clock: ManualClock, status: str) -> None:
+    """A run that was to be cancelled, or whose time is over, ends so all the same."""
+    engine = ScriptedEngine()
+    engine.says("one two", pause_after=1)
+    async with (
+        live_server(tmp_path, engine, clock=clock) as server,
+        begin_story(server, engine) as story,
+    ):
+        run = await story.paused()
+        fail_once(f"run.{status}", ZeroDivisionError("a bug"))
+        if status == "cancelled":
+            await story.cancel(run)
+        else:
+            clock.advance(600)
+            await server.services.executor.sweep()
+        run = await story.settled(run)
+        assert (run["status"], run["last_error"]) == (status, None)
+        [message] = await story.answers(run)
+        assert message["incomplete_details"] == {"reason": f"run_{status}"}
+
+
+async def test_every_end_refused(
     tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A run whose end could not be written expires in time; meanwhile other threads go on."""
+    """A run of which no end can be written expires in time; meanwhile other threads go on."""
     engine = ScriptedEngine(slots=1)
     async with (
         live_server(tmp_path, engine, clock=clock) as server,
         begin_story(server, engine) as story,
     ):
         fail_once("run.completed", ZeroDivisionError("a bug"))
+        failpoints.arm("run.failed", lambda: 1 // 0)
         begun = await story.start()
         other = await story.another(HELLO)
         assert (await other.run())["status"] == "completed"
+        failpoints.disarm("run.failed")
         assert (await story.now(begun))["status"] == "in_progress"
         assert "run_left_open" in caplog.messages
         clock.advance(600)
