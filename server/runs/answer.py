@@ -6,6 +6,7 @@ get numbers of our own, since endpoints number them from anywhere, alike, or not
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from server.chat.dialects import PLAIN
@@ -22,7 +23,16 @@ class _Call:
     name: str = ""
     index: int | None = None
     held: list[str] = field(default_factory=list)
-    has_arguments: bool = False
+    arguments: list[str] = field(default_factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its arguments are an object, which nothing can follow."""
+        written = "".join(self.arguments)
+        try:
+            return written.rstrip().endswith("}") and isinstance(json.loads(written), dict)
+        except (ValueError, RecursionError):
+            return False
 
 
 class AnswerReader:
@@ -54,7 +64,7 @@ class AnswerReader:
         """The answer is over: text that was held, or an object for calls without arguments."""
         if not self._announced:
             return self._text.finish()
-        bare = (call.index for call in self._calls if not call.has_arguments)
+        bare = (call.index for call in self._calls if not call.arguments)
         return [CallArguments(index, "{}") for index in bare if index is not None]
 
     def _say(self, text: str) -> list[TurnDelta]:
@@ -73,7 +83,7 @@ class AnswerReader:
             deltas.append(CallStarted(call.index, name))
         if arguments:
             call.held.append(arguments)
-            call.has_arguments = True
+            call.arguments.append(arguments)
         if call.index is not None and call.held:
             deltas.append(CallArguments(call.index, "".join(call.held)))
             call.held.clear()
@@ -84,10 +94,18 @@ class AnswerReader:
         """The call that this belongs to: another id begins another call."""
         last = self._calls[-1] if self._calls else None
         known = last if delta.index is None else self._at.get(delta.index)
-        another = known is not None and delta.id and known.id and delta.id != known.id
-        if known is None or another:
+        if known is None or _is_another(delta, known):
             known = _Call(delta.id)
             self._calls.append(known)
             if delta.index is not None:
                 self._at[delta.index] = known
         return known
+
+
+def _is_another(delta: CallDelta, call: _Call) -> bool:
+    """Whether it begins a call. Where there are no ids, a name does, behind one that is over."""
+    if delta.id and call.id:
+        return delta.id != call.id
+    name = delta.function and delta.function.name
+    without_ids = not delta.id and not call.id
+    return bool(without_ids and name and call.name and (name != call.name or call.is_over))

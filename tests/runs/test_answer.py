@@ -88,18 +88,45 @@ WHOLE: list[list[Json]] = [
         call(0, name="get_weather"),
         call(1, id="b", name="get_weather", arguments=OSLO),
     ],
+    [
+        call(None, name="get_weather", arguments=ROME),
+        call(None, name="get_weather", arguments=OSLO),
+    ],
+    [
+        call(0, id="", name="get_weather", arguments=ROME),
+        call(0, id="", name="get_weather", arguments=OSLO),
+    ],
+    [
+        call(None, name="get_weather", arguments=ROME[:5]),
+        call(None, arguments=ROME[5:]),
+        call(None, name="get_weather", arguments=""),
+        call(None, arguments=OSLO),
+    ],
+    [
+        call(0, name="get_weather", arguments=ROME[:5]),
+        call(0, name="get_weather", arguments=ROME[5:]),
+        call(0, name="get_weather", arguments=OSLO),
+    ],
 ]
+WAYS = ["hosted", "from one", "all alike", "no numbers", "by turns", "repeated", "name last"]
+WITHOUT_IDS = ["nothing but names", "empty ids", "named first", "named again"]
 
 
-@pytest.mark.parametrize(
-    "chunks",
-    WHOLE,
-    ids=["hosted", "from one", "all alike", "no numbers", "by turns", "repeated", "name last"],
-)
+@pytest.mark.parametrize("chunks", WHOLE, ids=[*WAYS, *WITHOUT_IDS])
 def test_calls_are_put_together(chunks: list[Json]) -> None:
     """Two calls, numbered from 0 as they are announced, whatever the endpoint's own numbers."""
     expected = [("get_weather", ROME), ("get_weather", OSLO)]
     assert read(content("Let me see.\n\n"), *chunks) == ("Let me see.", expected)
+
+
+def test_calls_without_ids_in_one_chunk() -> None:
+    """Each is one of its own; arguments that are no object are not taken for whole ones."""
+    both = [{"function": {"name": name, "arguments": ROME}} for name in ("here", "there")]
+    assert read(chunk({"tool_calls": both})) == ("", [("here", ROME), ("there", ROME)])
+    parts = [call(0, name="count", arguments=part) for part in ("1", "2")]
+    assert read(*parts) == ("", [("count", "12")])
+    bare = [call(None, name=name, arguments="") for name in ("here", "there")]
+    assert read(*bare) == ("", [("here", "{}"), ("there", "{}")])
 
 
 @pytest.mark.parametrize("arguments", ["", None], ids=["empty", "missing"])
