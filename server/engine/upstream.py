@@ -137,7 +137,7 @@ class ChatEndpoint:
                 break
             if event.data.strip():  # else it only keeps the connection alive
                 chunk = self._chunk(event.data)
-                begun, ended = True, ended or chunk.finish_reason is not None
+                begun, ended = True, ended or bool(chunk.finish_reason)
                 give(chunk)
         if not ended:
             raise EndpointLost(f"{self.name} ended its answer in the middle.")

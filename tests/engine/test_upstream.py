@@ -174,6 +174,15 @@ async def test_a_broken_answer_is_lost(endpoint: ScriptedEndpoint, last: bytes, 
     assert endpoint.url in str(caught.value)
 
 
+async def test_an_empty_reason_ends_nothing(endpoint: ScriptedEndpoint) -> None:
+    """As some endpoints have it in each chunk: an answer that is cut behind it is lost."""
+    endpoint.streams(*(event(chunk({"content": text}, "")) for text in ("Half an", " answ")))
+    with pytest.raises(EndpointLost, match="ended its answer in the middle"):
+        await chunks_of(endpoint)
+    endpoint.streams(event(chunk({"content": "Whole."}, "")), event(finished("stop")))
+    assert text_of(await chunks_of(endpoint)) == "Whole."
+
+
 async def test_an_answer_of_nothing_but_its_end_is_lost(endpoint: ScriptedEndpoint) -> None:
     """As a proxy may send that has lost what it asks."""
     endpoint.streams(b": wait\n\n", DONE)
