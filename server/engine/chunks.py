@@ -40,6 +40,7 @@ def _none_if_unreadable(value: object, read: ValidatorFunctionWrapHandler) -> ob
         return None
 
 
+Place = tuple[object, ...]  # the keys and numbers that lead to a text in a chunk
 Count = Annotated[int, Field(ge=0, lt=2**31)]  # whatever is beyond that was not counted
 
 
@@ -125,3 +126,49 @@ class Chunk(Lenient):
     @property
     def finish_reason(self) -> str | None:
         return self.choice.finish_reason if self.choice is not None else None
+
+
+class ChunkReader:
+    """Reads the chunks of one answer.
+
+    Some endpoints count characters as UTF-16 does and cut some of them in two: the first half is
+    held until the other comes. One that is alone is replaced, or dropped at the end.
+    """
+
+    def __init__(self) -> None:
+        self._halves: dict[Place, str] = {}
+
+    def read(self, data: str) -> Chunk:
+        """Raises ValueError, RecursionError."""
+        if not self._halves:
+            try:
+                return Chunk.model_validate_json(data)
+            except ValidationError:
+                pass  # it may have a half: what reads JSON so fast takes none
+        return Chunk.model_validate(self._whole(json.loads(data), ()))
+
+    def _whole(self, value: object, place: Place) -> object:
+        match value:
+            case str():
+                return self._text(value, place)
+            case dict():
+                return {key: self._whole(each, (*place, key)) for key, each in value.items()}
+            case list():
+                return [
+                    self._whole(each, (*place, _number(each, at))) for at, each in enumerate(value)
+                ]
+        return value
+
+    def _text(self, text: str, place: Place) -> str:
+        """Without half a character at its end, which goes before the next text at this place."""
+        text = self._halves.pop(place, "") + text
+        if "\ud800" <= text[-1:] <= "\udbff":
+            self._halves[place] = text[-1]
+            text = text[:-1]
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _number(value: object, at: int) -> object:
+    """A call's own, if it has one: not all of them are in each chunk."""
+    number = value.get("index") if isinstance(value, dict) else None
+    return number if isinstance(number, int) else at

@@ -16,9 +16,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import httpx2
-from pydantic import ValidationError
 
-from server.engine.chunks import Chunk
+from server.engine.chunks import Chunk, ChunkReader
 from server.engine.protocol import EndpointLost, EngineError, EngineUnavailable
 from server.engine.refusals import Fault, fault_of, read_fault, refusal, retry_after
 
@@ -130,22 +129,23 @@ class ChatEndpoint:
 
     async def _read_events(self, response: httpx2.Response, give: Give) -> None:
         response.encoding = "utf-8"  # what event streams are in, whatever the head says
+        chunks = ChunkReader()
         begun = ended = False
         async for event in httpx2.EventSource(response):
             if event.data.strip() == DONE:
                 ended = begun
                 break
             if event.data.strip():  # else it only keeps the connection alive
-                chunk = self._chunk(event.data)
+                chunk = self._chunk(event.data, chunks)
                 begun, ended = True, ended or bool(chunk.finish_reason)
                 give(chunk)
         if not ended:
             raise EndpointLost(f"{self.name} ended its answer in the middle.")
 
-    def _chunk(self, data: str) -> Chunk:
+    def _chunk(self, data: str, chunks: ChunkReader) -> Chunk:
         try:
-            chunk = Chunk.model_validate_json(data)
-        except ValidationError as error:
+            chunk = chunks.read(data)
+        except (ValueError, RecursionError) as error:
             raise EndpointLost(f"{self.name} sent what is no chunk of an answer.") from error
         if chunk.error is not None:
             fault = fault_of(chunk.error)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import socket
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +28,9 @@ from server.engine.refusals import retry_after
 from server.engine.upstream import ChatEndpoint, EndpointSettings
 from tests.endpoint import (
     DONE,
+    Json,
     ScriptedEndpoint,
+    call,
     chunk,
     content,
     counted,
@@ -130,6 +133,45 @@ async def test_event_streams_are_written_in_many_ways(
     data = json.dumps(chunk({"content": "Hi"}, "stop")).encode()
     endpoint.streams(stream.replace(b"{data}", data))
     assert text_of(await chunks_of(endpoint)) == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["Hi \ud83d", "\ude42!"], "Hi 🙂!"),
+        (["\ud83d", "", "\ude42\ud83d", "\ude42"], "🙂🙂"),
+        (["Hi \ud83d", " there"], "Hi \ufffd there"),
+        (["Hi \ude42", "!"], "Hi \ufffd!"),
+        (["Hi", "\ud83d"], "Hi"),
+    ],
+    ids=["two halves", "by and by", "first only", "second only", "at the end"],
+)
+async def test_a_character_may_be_cut_in_two(
+    endpoint: ScriptedEndpoint, pieces: list[str], text: str
+) -> None:
+    """Halves are put together, in text and in arguments; one that is alone is replaced."""
+    endpoint.streams(*(escaped(content(piece)) for piece in pieces), event(finished("stop")))
+    assert text_of(await chunks_of(endpoint)) == text
+    by_turns = [call(index, arguments=piece) for piece in pieces for index in (0, 1)]
+    endpoint.streams(*map(escaped, by_turns), event(finished("tool_calls")))
+    assert arguments_of(await chunks_of(endpoint)) == {0: text, 1: text}
+
+
+def escaped(value: Json) -> bytes:
+    """An event in ASCII, which can say what is no Unicode."""
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def arguments_of(chunks: list[Chunk]) -> dict[int, str]:
+    """Those of each call."""
+    found = defaultdict[int, str](str)
+    for each in chunks:
+        delta = each.choice.delta if each.choice is not None else None
+        for part in (delta and delta.tool_calls) or ():
+            assert part.index is not None
+            assert part.function is not None
+            found[part.index] += part.function.arguments or ""
+    return found
 
 
 async def test_what_is_unknown_or_null_is_let_by(endpoint: ScriptedEndpoint) -> None:
