@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from server.api.heads import HeadProtocol
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +15,7 @@ def impatient(stuck_after: float) -> type[asyncio.Protocol]:
     return type("Impatient", (_ImpatientProtocol,), {"stuck_after": stuck_after})
 
 
-class _ImpatientProtocol(HttpToolsProtocol):
+class _ImpatientProtocol(HeadProtocol):
     """Whoever works for the client sees that it is gone, as if it had left.
 
     To close the connection would not do: that waits for the client to take what is written.
