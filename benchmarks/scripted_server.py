@@ -65,7 +65,7 @@ async def main(options: argparse.Namespace) -> None:
     with listen("127.0.0.1", options.port, settings.streams.send_buffer) as listener:
         engines = {settings.models.default: engine}
         async with (
-            Entrance(listener, settings.streams) as entrance,
+            Entrance(listener, settings.streams, settings.limits) as entrance,
             running(settings, engines) as services,
         ):
             stop_on_signals(stop)

@@ -363,14 +363,17 @@ def listen(host: str, port: int, send_buffer: int) -> socket.socket:
 class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers: when to stop is the caller's decision.
 
-    Who takes nothing for `stuck_after` seconds is dropped.
+    Who takes nothing for `stuck_after` seconds is dropped, and who has not told within
+    `head_within` seconds what he wants.
 
     It is told so, and does not look ten times a second, which costs more than it seems where every
     look finds its code gone from the caches.
     """
 
-    def __init__(self, config: uvicorn.Config, stuck_after: float) -> None:
-        config.http = impatient(stuck_after)
+    def __init__(
+        self, config: uvicorn.Config, stuck_after: float, head_within: float = 60.0
+    ) -> None:
+        config.http = impatient(stuck_after, head_within)
         super().__init__(config)
         self.accepting = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -404,7 +407,9 @@ class Entrance:
     Both have the same connections, so that none is lost in between.
     """
 
-    def __init__(self, listener: socket.socket, streams: StreamsSettings) -> None:
+    def __init__(
+        self, listener: socket.socket, streams: StreamsSettings, limits: LimitsSettings
+    ) -> None:
         # Streams end when their runs were drained.
         AppStatus.enable_automatic_graceful_drain = False
         starting = Starting()
@@ -424,6 +429,7 @@ class Entrance:
                 timeout_graceful_shutdown=5,
             ),
             streams.stuck_after,
+            limits.body_timeout,
         )
         self._answering = asyncio.create_task(self._http.serve(sockets=[listener]))
 

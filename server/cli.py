@@ -215,7 +215,9 @@ async def _serve(settings: Settings, engines: dict[str, Engine]) -> None:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
         _give_up_on_signals()
-        entrance = await stack.enter_async_context(Entrance(listener, settings.streams))
+        entrance = await stack.enter_async_context(
+            Entrance(listener, settings.streams, settings.limits)
+        )
         services = await _start(stack, settings, engines)
         stop_on_signals(stop)
         app = create_app(services, settings)

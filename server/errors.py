@@ -49,6 +49,10 @@ class TooLarge(WireError):
     """The body is larger than this server takes."""
 
 
+class HeadTooLarge(WireError):
+    """The URL and the headers are larger than this server takes."""
+
+
 class TooSlow(InvalidRequest):
     """The body did not arrive in time; there is no use in waiting for the rest of it."""
 

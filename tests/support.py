@@ -94,7 +94,7 @@ async def live_server(
         app = create_app(services, settings)
         with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:
             config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False)
-            http = HttpServer(config, settings.streams.stuck_after)
+            http = HttpServer(config, settings.streams.stuck_after, settings.limits.body_timeout)
             task = asyncio.create_task(http.serve(sockets=[listener]))
             try:
                 port = listener.getsockname()[1]

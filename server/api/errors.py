@@ -32,6 +32,7 @@ STATUS: dict[type[errors.WireError], int] = {
     errors.TooLarge: 413,
     errors.TooSlow: 400,
     errors.TooMany: 429,
+    errors.HeadTooLarge: 431,
     errors.ClientGone: 499,  # nginx's, for the log and the metrics
     errors.ServerFault: 500,
     errors.Unavailable: 503,

@@ -10,9 +10,10 @@ from server.api.heads import HeadProtocol
 log = logging.getLogger(__name__)
 
 
-def impatient(stuck_after: float) -> type[asyncio.Protocol]:
+def impatient(stuck_after: float, head_within: float) -> type[asyncio.Protocol]:
     """The protocol of connections that are dropped after so many seconds."""
-    return type("Impatient", (_ImpatientProtocol,), {"stuck_after": stuck_after})
+    limits = {"stuck_after": stuck_after, "head_within": head_within}
+    return type("Impatient", (_ImpatientProtocol,), limits)
 
 
 class _ImpatientProtocol(HeadProtocol):

@@ -614,9 +614,15 @@ async def test_a_file_that_is_deleted_as_it_is_asked_for(
 @pytest.mark.asyncio(loop_scope="function")
 async def test_a_file_that_falls_silent_is_given_up(tmp_path: Path) -> None:
     """The answer says so, and the connection is closed. JSON's own time limit is not the file's."""
-    settings: dict[str, Any] = {"files__silence": 0.05, "limits__body_timeout": 1e-9}
+    settings: dict[str, Any] = {"files__silence": 0.5, "limits__body_timeout": 0.05}
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for piece in (PURPOSE, file(b"x"), END):
+            yield piece
+            await asyncio.sleep(0.1)
+
     async with live_server(tmp_path, **settings) as server, server.http() as http:
-        answer_of(await http.post("/v1/files", content=form(PURPOSE, file(b"x")), headers=FORM))
+        answer_of(await http.post("/v1/files", content=slowly(), headers=FORM))
         async with half_an_upload(server) as reader:
             async with asyncio.timeout(DEADLINE):
                 answer = await reader.read()

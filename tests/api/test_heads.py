@@ -153,6 +153,100 @@ async def test_an_offer_does_not_keep_a_connection(
         assert await wire.closed()
 
 
+MOST = 2**16
+TOO_LARGE = {
+    "message": "Your request's URL and headers are too large. At most 65536 bytes of them are "
+    "taken.",
+    "type": "invalid_request_error",
+    "param": None,
+    "code": None,
+}
+LONG = b"x" * 1_000_000
+LINES = b"X-Some: " + b"x" * 992
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        head(b"X-Long: " + b"x" * MOST),
+        head(*[LINES] * 66),
+        head(b"X-Long: " + LONG)[:-4],
+        head(*[LINES] * 1000)[:-4],
+        b"GET /v1/models?" + LONG,
+        b"GET /v1/models?" + b"x" * MOST + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\r\n" * 200_000,
+        head(*H2C, *[LINES] * 66),
+    ],
+    ids=["header", "headers", "no end", "no ends", "endless", "URL", "nothing", "an offer"],
+)
+async def test_a_head_is_bounded(server: LiveServer, packet: bytes) -> None:
+    """Whether it comes to its end or not, the answer says so, and the connection is closed."""
+    async with connected(server) as wire:
+        wire.writer.write(packet)
+        answer = await wire.answer()
+        assert (answer.status, answer.body["error"]) == (431, TOO_LARGE)
+        assert answer.headers["connection"] == "close"
+        assert await wire.closed()
+
+
+async def test_what_is_no_head_is_not_counted(server: LiveServer) -> None:
+    """However large the body, however many heads, and up to the bound."""
+    pad = b" " * (2 * MOST)
+    chunks = b"".join(b"1\r\n" + byte + b"\r\n" for byte in split(BODY, 1))
+    spaces = b"1\r\n \r\n" * MOST
+    async with connected(server) as wire:
+        await wire.say(head(b"Content-Length: %d" % len(pad + BODY)) + pad + BODY)
+        assert (await wire.answer()).body["metadata"] == {"color": "red"}
+        await wire.say(head(b"Transfer-Encoding: chunked") + spaces + chunks + b"0\r\n\r\n")
+        assert (await wire.answer()).body["metadata"] == {"color": "red"}
+        await wire.say(head(*[LINES] * 64, request=b"GET /v1/models HTTP/1.1") * 9)
+        for _ in range(9):
+            assert (await wire.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [b"X-Trailer: " + LONG, b"X-Trailer: x\r\n" * 20_000],
+    ids=["one", "many"],
+)
+async def test_trailers_are_bounded(server: LiveServer, packet: bytes) -> None:
+    """So is whatever else stands between a body's pieces and is none."""
+    async with connected(server) as wire:
+        await wire.say(head(b"Transfer-Encoding: chunked") + b"2\r\n{}\r\n0\r\n")
+        wire.writer.write(packet)
+        assert (await wire.reader.readline()).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("before", "begin"), [(0, b""), (0, head()[:-2]), (1, head()[:-2]), (1, b"G"), (1, b"\r\n")]
+)
+async def test_a_head_that_does_not_come_is_not_waited_for(
+    tmp_path: Path, before: int, begin: bytes
+) -> None:
+    """Be it the first one of its connection, or another that has begun."""
+    async with (
+        live_server(tmp_path, limits__body_timeout=0.1) as server,
+        connected(server) as wire,
+    ):
+        for _ in range(before):
+            await wire.say(head(LENGTH) + BODY)
+            assert (await wire.answer()).status == 200
+        wire.writer.write(begin)
+        assert await wire.closed()
+
+
+async def test_who_has_an_answer_may_be_idle(tmp_path: Path) -> None:
+    """For longer than a head may take."""
+    async with (
+        live_server(tmp_path, limits__body_timeout=0.1) as server,
+        connected(server) as wire,
+    ):
+        for _ in range(2):
+            await wire.say(head(LENGTH) + BODY)
+            assert (await wire.answer()).status == 200
+            await asyncio.sleep(0.3)
+
+
 async def test_nothing_is_passed_on(server: LiveServer) -> None:
     """To ask for a tunnel is no request of this server."""
     async with connected(server) as wire:

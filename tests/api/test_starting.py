@@ -50,7 +50,10 @@ async def beginning(folder: Path) -> AsyncIterator[Start]:
 
     async def serve() -> None:
         parts = running(settings, {settings.models.default: engine})
-        async with Entrance(listener, settings.streams) as entrance, parts as services:
+        async with (
+            Entrance(listener, settings.streams, settings.limits) as entrance,
+            parts as services,
+        ):
             await entrance.serve(create_app(services, settings), stop, 0.0)
 
     with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:

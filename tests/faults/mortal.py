@@ -47,7 +47,7 @@ async def live(folder: str, settings: dict[str, Any]) -> None:
     engines = {chosen.models.default: ObedientEngine(slots=8)}
     with listen("127.0.0.1", 0, chosen.streams.send_buffer) as listener:
         parts = running(chosen, engines, sandbox=ObedientSandbox())
-        async with Entrance(listener, chosen.streams) as entrance, parts as services:
+        async with Entrance(listener, chosen.streams, chosen.limits) as entrance, parts as services:
             asyncio.get_running_loop().add_reader(0, _arm)
             say(pid=os.getpid(), url=f"http://127.0.0.1:{listener.getsockname()[1]}")
             await entrance.serve(create_app(services, chosen), stop, GRACE)

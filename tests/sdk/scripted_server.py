@@ -107,7 +107,10 @@ async def main(data_dir: str) -> None:
     engines = {settings.models.default: ObedientEngine()}
     with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:
         parts = running(settings, engines, sandbox=ObedientSandbox())
-        async with Entrance(listener, settings.streams) as entrance, parts as services:
+        async with (
+            Entrance(listener, settings.streams, settings.limits) as entrance,
+            parts as services,
+        ):
             host, port = listener.getsockname()
             print(f"http://{host}:{port}/v1\nReady.", flush=True)  # noqa: T201 - it is a command
             await entrance.serve(create_app(services, settings), stop, 0.0)

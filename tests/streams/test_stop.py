@@ -31,7 +31,7 @@ async def served(
     with listen("127.0.0.1", 0, settings.streams.send_buffer) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with (
-            Entrance(listener, settings.streams) as entrance,
+            Entrance(listener, settings.streams, settings.limits) as entrance,
             running(settings, engines) as services,
         ):
             app = create_app(services, settings)
