@@ -62,8 +62,14 @@ def copy(data: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-async def test_there_and_back(tmp_path: Path) -> None:
-    """All is as it was; blobs are shared, not copied; only their owner can read them."""
+@pytest.mark.parametrize("name", ["folder", "what? 100%#ä&b=c"])
+async def test_there_and_back(tmp_path: Path, name: str) -> None:
+    """All is as it was; blobs are shared, not copied; only their owner can read them.
+
+    Whatever the folders are called.
+    """
+    tmp_path = tmp_path / name
+    tmp_path.mkdir()
     data, copy, other = tmp_path / "data", tmp_path / "copy", tmp_path / "new" / "data"
     file_ids = await upload(data, *TEXTS, TEXTS[0])
     about = back_up(data, copy, NOW)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -27,7 +27,7 @@ def open_engine(path: Path, busy_timeout: float, *, read_only: bool = False) -> 
     The driver's own mode begins transactions late and breaks savepoints, hence AUTOCOMMIT.
     """
     engine = create_engine(
-        f"sqlite:///{path}",
+        URL.create("sqlite", database=str(path)),
         isolation_level="AUTOCOMMIT",
         connect_args={"check_same_thread": False, "timeout": busy_timeout},
         poolclass=NullPool,
