@@ -10,7 +10,7 @@ from pathlib import Path
 
 from server.bundled import bundled_path
 from server.chat.dialects import DIALECTS
-from server.config import NGRAMS, NO_RERANKER, ModelSection, Settings
+from server.config import NGRAMS, NO_RERANKER, ModelSection, Settings, in_environment
 from server.engine.client import WorkerEngine
 from server.engine.devices import Gpus, find_gpus
 from server.engine.gguf import Part, find_files
@@ -32,6 +32,26 @@ UPSTREAM_CONTEXT = 32_768  # of an endpoint whose limit the settings leave open
 
 class ModelProblem(Exception):
     """A model cannot be served; the text says why, for the user."""
+
+
+def by_files(settings: Settings) -> Settings:
+    """The same, with the sections of models under the ids that files have.
+
+    A variable's name has no small letters: a section that has no file of its name belongs to the
+    one whose id is spelled like it there.
+    """
+    ids = [chosen_model(settings)]
+    ids += [name for folder in _folders(settings) for name, _ in find_files(folder)]
+    spelled = {in_environment(name): name for name in reversed(ids)}
+
+    def named(name: str, own: ModelSection) -> str:
+        if name in ids or own.path is not None or own.upstream is not None:
+            return name
+        found = spelled.get(in_environment(name), name)
+        return name if found in settings.model else found
+
+    sections = {named(name, own): own for name, own in settings.model.items()}
+    return settings.model_copy(update={"model": sections})
 
 
 def find_models(settings: Settings) -> dict[str, Path]:
@@ -276,8 +296,13 @@ def _stay(name: str, catalog: Catalog, settings: Settings) -> Stay:
 
 
 def _given_path(settings: Settings) -> Path | None:
-    """The file that `models.default` names, if it is a path and not an id."""
+    """The file that `models.default` names, if it is a path and not an id.
+
+    What has a section is an id, even if there is such a file.
+    """
     default = settings.models.default
+    if default in settings.model:
+        return None
     return Path(default) if "/" in default or default.endswith(".gguf") else None
 
 

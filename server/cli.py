@@ -26,6 +26,7 @@ from server.app import Entrance, OpenDoor, create_app, listen, running, stop_on_
 from server.backup import About, NoBackup, back_up, restore
 from server.catalog import (
     ModelProblem,
+    by_files,
     chosen_model,
     embedding_model,
     find_endpoints,
@@ -69,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, or 1 with one line on standard error."""
     options = parser().parse_args(arguments)
     try:
-        settings = load_settings(_config_file(options.config), os.environ, overrides(options))
+        given = load_settings(_config_file(options.config), os.environ, overrides(options))
+        settings = by_files(given)
         if options.command in ADMINISTRATION:
             with _explained(settings.server.data_dir):
                 return ADMINISTRATION[options.command](settings, options)

@@ -372,12 +372,10 @@ def load_settings(
 
     `overrides` are flags by `section.name`; those that are None were not given.
     """
-    written = list(_from_file(config_file))
-    entries = [
-        *written,
-        *_from_environment(environ or {}, _model_ids(written)),
-        *_from_flags(overrides or {}),
-    ]
+    written, flags = list(_from_file(config_file)), list(_from_flags(overrides or {}))
+    spelled = list(_from_environment(environ or {}, ()))
+    ids = _model_ids(written, [*written, *spelled, *flags])
+    entries = [*written, *_from_environment(environ or {}, ids), *flags]
     return _validated({entry.key: entry for entry in map(_known, entries)})
 
 
@@ -426,7 +424,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _from_environment(environ: Mapping[str, str], model_ids: Iterable[str]) -> Iterator[Entry]:
-    ids = {_in_environment(model_id): model_id for model_id in model_ids}
+    ids = {in_environment(model_id): model_id for model_id in model_ids}
     for variable, value in environ.items():
         section, separator, name = variable.removeprefix(ENVIRONMENT_PREFIX).partition("__")
         if not separator or not variable.startswith(ENVIRONMENT_PREFIX):
@@ -439,14 +437,17 @@ def _from_environment(environ: Mapping[str, str], model_ids: Iterable[str]) -> I
         yield Entry(f"{section}.{name.lower()}", value, variable)
 
 
-def _in_environment(model_id: str) -> str:
+def in_environment(model_id: str) -> str:
     """A model's id as a variable's name can spell it."""
     return re.sub("[^A-Z0-9]", "_", model_id.upper())
 
 
-def _model_ids(entries: Iterable[Entry]) -> set[str]:
-    sections = (entry.section.partition(".") for entry in entries)
-    return {model_id for section, _, model_id in sections if section == MODEL and model_id}
+def _model_ids(written: Iterable[Entry], given: Iterable[Entry]) -> list[str]:
+    """Those that have a section in the file, and the default one, wherever that is given."""
+    sections = (entry.section.partition(".") for entry in written)
+    ids = [model_id for section, _, model_id in sections if section == MODEL and model_id]
+    defaults = [entry.value for entry in given if entry.key == "models.default"]
+    return [*map(str, defaults[-1:]), *ids]
 
 
 def _from_flags(overrides: Mapping[str, object]) -> Iterator[Entry]:
