@@ -66,9 +66,11 @@ def _base_url(value: str) -> str:
     return value
 
 
-Positive = Annotated[int, Field(gt=0)]
+LARGEST: Final = 2**53  # what is added to it, as the time is, still fits into a row
+
+Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
 PositiveOrAuto = Annotated[Positive | None, BeforeValidator(_none_if_auto)]
 CountOrAuto = Annotated[Count | None, BeforeValidator(_none_if_auto)]
 SecondsOrNever = Annotated[float, BeforeValidator(_endless_if_never), Field(gt=0)]
@@ -129,7 +131,7 @@ class LimitsSettings(Section):
     """
 
     body_bytes: Positive = 16 * 2**20
-    json_depth: Positive = 64
+    json_depth: Annotated[int, Field(gt=0, le=200)] = 64  # orjson writes 254, and we add some
     body_timeout: Seconds = 60.0
     requests_per_minute: Count = 0
     tokens_per_minute: Count = 0

@@ -91,6 +91,19 @@ async def test_sixty_four_levels_are_taken(spare: World) -> None:
     )
 
 
+@pytest.mark.asyncio(loop_scope="function")
+async def test_as_many_levels_as_the_setting_may_have_are_taken(tmp_path: Path) -> None:
+    """What is kept and shown around them goes deeper still."""
+    schema: dict[str, object] = {}
+    for _ in range(200 - 5):
+        schema = {"a": schema}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    async with live_server(tmp_path, limits__json_depth=200) as server, server.http() as http:
+        answer_of(await http.post("/v1/assistants", json={"model": "gpt-4o", "tools": [tool]}))
+        (shown,) = answer_of(await http.get("/v1/assistants"))["data"]
+        assert shown["tools"][0]["function"]["parameters"] == schema
+
+
 @pytest.fixture
 async def small(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
     """A server that takes a thousand bytes."""
