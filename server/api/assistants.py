@@ -26,9 +26,10 @@ router = APIRouter(prefix="/v1/assistants", route_class=WireRoute, dependencies=
 async def create(
     body: schemas.CreateAssistant, caller: Caller, server: Server, once: Once
 ) -> Response:
-    _require_model(server.catalog, body.model)
     return await once.answer(
-        caller.project, lambda tx: _insert(tx, caller.project, body), showing(schemas.Assistant)
+        caller.project,
+        lambda tx: _insert(tx, caller.project, server.catalog, body),
+        showing(schemas.Assistant),
     )
 
 
@@ -51,11 +52,9 @@ async def retrieve(assistant_id: str, caller: Caller, server: Server) -> Respons
 async def modify(
     assistant_id: str, body: schemas.ModifyAssistant, caller: Caller, server: Server, once: Once
 ) -> Response:
-    if body.given("model"):
-        _require_model(server.catalog, body.model)
     return await once.answer(
         caller.project,
-        lambda tx: _change(tx, caller.project, assistant_id, body),
+        lambda tx: _change(tx, caller.project, server.catalog, assistant_id, body),
         showing(schemas.Assistant),
     )
 
@@ -70,14 +69,19 @@ async def delete(assistant_id: str, caller: Caller, server: Server) -> Response:
     return wire(schemas.AssistantDeleted(id=assistant_id))
 
 
-def _insert(tx: Tx, project: str, body: schemas.CreateAssistant) -> Record:
+def _insert(tx: Tx, project: str, catalog: Catalog, body: schemas.CreateAssistant) -> Record:
+    _require_model(catalog, body.model)
     ident = {"id": tx.ids.new("asst"), "project_id": project, "created_at": tx.now}
     columns = body.stored()
     resources = provided(tx, project, body.tool_resources, columns["tool_resources"])
     return tx.assistants.insert({**ident, **columns, "tool_resources": resources})
 
 
-def _change(tx: Tx, project: str, assistant_id: str, body: schemas.ModifyAssistant) -> Record:
+def _change(
+    tx: Tx, project: str, catalog: Catalog, assistant_id: str, body: schemas.ModifyAssistant
+) -> Record:
+    if body.given("model"):
+        _require_model(catalog, body.model)
     row = require_assistant(tx, project, assistant_id)
     require_resources(tx, project, body.tool_resources)
     changes = body.changes(row)

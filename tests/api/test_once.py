@@ -76,6 +76,21 @@ async def test_the_same_key_gets_the_same_answer(spare: World, route: str) -> No
 
 
 @shares_the_server
+@pytest.mark.parametrize("route", ["/v1/assistants", "/v1/assistants/{assistant_id}"])
+async def test_a_model_that_is_not_served_is_a_refusal_to_be_kept(spare: World, route: str) -> None:
+    """With the same key it is given again, and what else is asked for is refused."""
+    url, key = spare.url(f"POST {route}"), new_key()
+    first, again, other = [
+        await spare.http.post(url, json={"model": model}, headers={KEY: key})
+        for model in ("none", "none", "gpt-4o")
+    ]
+    assert error_of(first)["code"] == "model_not_found"
+    assert (again.status_code, again.content) == (400, first.content)
+    assert is_replayed(again)
+    assert error_of(other)["code"] == "idempotency_key_reused"
+
+
+@shares_the_server
 @pytest.mark.parametrize(
     "route", [pytest.param(route, marks=covers(route, KEY, "limit")) for route in KEYED]
 )
