@@ -24,6 +24,7 @@ from starlette.types import Scope
 
 from server import logs
 from server.api.body import EMPTY, BodyLimits, parse, read
+from server.api.deps import authenticate
 from server.api.refusals import Refusals
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -84,14 +85,14 @@ class WireRoute(APIRoute):
 class Arguments:
     """Strings of the path, queries, headers, one body, and what its dependencies find.
 
-    A dependency is an async function of the request. Those whose values the endpoint takes come
-    first, the caller among them: who may not call at all has nothing read, and is told no more.
+    A dependency is an async function of the request. The caller comes first: who may not call at
+    all has nothing read, and is told no more. Then come those that find nothing and only refuse.
     While the endpoint works, the body as it came is the request's `state.body`.
     """
 
     def __init__(self, wanted: Dependant) -> None:
         found = [(needed.name, _function_of_request(needed)) for needed in wanted.dependencies]
-        self._found = sorted(found, key=lambda each: each[0] is None)
+        self._found = sorted(found, key=_turn)
         self._path = [_name_of_string(field) for field in wanted.path_params]
         self._query = wanted.query_params
         self._headers = wanted.header_params
@@ -130,6 +131,11 @@ class Arguments:
         if faults:
             raise RequestValidationError(faults)
         return values
+
+
+def _turn(dependency: tuple[str | None, Callable[..., Any]]) -> tuple[bool, bool]:
+    name, find = dependency
+    return find is not authenticate, name is not None
 
 
 async def _text(request: Request) -> bytes:

@@ -74,6 +74,25 @@ async def test_assistants_and_threads_are_behind_a_header(spare: World, route: s
 
 
 @pytest.mark.parametrize(
+    ("route", "headers"),
+    [
+        ("GET /v1/threads?unknown=1", {}),
+        ("GET /v1/threads/runs?status=completed&status=failed", {}),
+        ("POST /v1/threads", {"Idempotency-Key": ""}),
+        ("POST /v1/threads/{thread_id}/messages", {"X-Busy-Policy": "nonsense"}),
+    ],
+)
+async def test_the_beta_header_is_missed_before_anything_else(
+    spare: World, route: str, headers: dict[str, str]
+) -> None:
+    """Whatever else is wrong with the query and other headers is told after that."""
+    async with bare(spare, **headers) as http:
+        assert error_of(await send(spare, route, http))["code"] == "invalid_beta"
+    async with bare(spare, **headers, **{"OpenAI-Beta": "assistants=v2"}) as http:
+        assert error_of(await send(spare, route, http))["code"] != "invalid_beta"
+
+
+@pytest.mark.parametrize(
     "route",
     [
         pytest.param(route, marks=covers(route, "OpenAI-Beta", "taken", "error"))
