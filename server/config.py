@@ -25,6 +25,7 @@ NEVER = "never"
 NGRAMS = "ngrams"
 NO_RERANKER = "none"
 DEFAULT_MODEL = "default"
+DEFAULT = "models.default"
 MODEL = "model"  # the section that has a section for each model
 ANY_MODEL = "<id>"
 
@@ -448,14 +449,15 @@ def _model_ids(written: Iterable[Entry], given: Iterable[Entry]) -> list[str]:
     """Those that have a section in the file, and the default one, wherever that is given."""
     sections = (entry.section.partition(".") for entry in written)
     ids = [model_id for section, _, model_id in sections if section == MODEL and model_id]
-    defaults = [entry.value for entry in given if entry.key == "models.default"]
+    defaults = [entry.value for entry in given if entry.key == DEFAULT]
     return [*map(str, defaults[-1:]), *ids]
 
 
 def _from_flags(overrides: Mapping[str, object]) -> Iterator[Entry]:
     for key, value in overrides.items():
         if value is not None:
-            yield Entry(key, value, "--" + key.rpartition(".")[2].replace("_", "-"))
+            name = "model" if key == DEFAULT else key.rpartition(".")[2].replace("_", "-")
+            yield Entry(key, value, f"--{name}")
 
 
 def _known(entry: Entry) -> Entry:

@@ -155,6 +155,8 @@ def test_a_wrong_flag_is_named() -> None:
     """What is wrong on the command line is told with the flag's name."""
     with pytest.raises(ConfigError, match=r"--port: server\.port should be"):
         load_settings(overrides={"server.port": -1})
+    with pytest.raises(ConfigError, match=r"--model: models\.default String should have"):
+        load_settings(overrides={"models.default": ""})
 
 
 def test_aliases_follow_the_model_that_is_served() -> None:
