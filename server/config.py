@@ -61,6 +61,23 @@ def _parsed_if_text(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+def _at_home(path: Path) -> Path:
+    """A `~` or `~user` at the beginning is that user's home folder, as in a shell."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("should begin with the home folder of a user that there is") from None
+
+
+def _named_at_home(path: str) -> str:
+    """The same for what may be no path, or be written in another way."""
+    return str(_at_home(Path(path))) if path.startswith("~") and "/" in path else path
+
+
+def _adapters_at_home(scales: dict[str, float]) -> dict[str, float]:
+    return {_named_at_home(path): scale for path, scale in scales.items()}
+
+
 def _base_url(value: str) -> str:
     if not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", value):
         raise ValueError("should be a base URL such as http://127.0.0.1:8001/v1")
@@ -77,7 +94,8 @@ CountOrAuto = Annotated[Count | None, BeforeValidator(_none_if_auto)]
 SecondsOrNever = Annotated[float, BeforeValidator(_endless_if_never), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(allow_inf_nan=False)]
-PathOrAuto = Annotated[Path | None, BeforeValidator(_none_if_auto)]
+Place = Annotated[Path, AfterValidator(_at_home)]
+PlaceOrAuto = Annotated[Place | None, BeforeValidator(_none_if_auto)]
 TextOrAuto = Annotated[str | None, BeforeValidator(_none_if_auto)]
 BusyPolicy = Literal["error", "queue", "interrupt"]
 BUSY_POLICIES: Final[tuple[BusyPolicy, ...]] = get_args(BusyPolicy)
@@ -113,7 +131,7 @@ class ServerSettings(Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    data_dir: Path = Path("data")
+    data_dir: Place = Path("data")
     allow_open: bool = False
     shutdown_grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
 
@@ -224,8 +242,8 @@ class CodeInterpreterSettings(Section):
     """
 
     backend: Literal["auto", "bubblewrap", "landlock", "remote", "off"] = "auto"
-    socket: Path = Path("/run/sandbox/socket")
-    environment: PathOrAuto = None
+    socket: Place = Path("/run/sandbox/socket")
+    environment: PlaceOrAuto = None
     sessions: Positive = 32
     spare: Count = 1
     idle_after: Seconds = 3600.0
@@ -281,23 +299,23 @@ class ModelSection(EngineSection):
     upstream_key: str | None = None
     upstream_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     timeout: Seconds = 120.0
-    path: Path | None = None
+    path: Place | None = None
     dialect: DialectOrAuto = None
     query_prefix: TextOrAuto = None
     passage_prefix: TextOrAuto = None
     pin: bool = False
     preload: bool = False
     idle_after: SecondsOrNever | None = None
-    lora: Annotated[dict[str, Scale], BeforeValidator(_parsed_if_text)] = Field(
-        default_factory=dict
-    )
+    lora: Annotated[
+        dict[str, Scale], BeforeValidator(_parsed_if_text), AfterValidator(_adapters_at_home)
+    ] = Field(default_factory=dict)
 
 
 class ModelsSettings(Section):
     """Which models are served and for how long, and the other names that clients may use."""
 
-    default: Annotated[str, Field(min_length=1)] = "tiny-assistant"
-    directory: Path = Path("models")
+    default: Annotated[str, Field(min_length=1), AfterValidator(_named_at_home)] = "tiny-assistant"
+    directory: Place = Path("models")
     idle_after: SecondsOrNever = 1800.0
     memory: PositiveOrAuto = None
     aliases: Annotated[dict[str, str], BeforeValidator(_parsed_if_text)] = Field(

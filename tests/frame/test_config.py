@@ -227,6 +227,36 @@ def test_an_endpoint_has_a_base_url(url: str) -> None:
         load_settings(environ={"ASSISTANTS_MODEL__BIG__UPSTREAM": url})
 
 
+def test_paths_may_be_in_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever they come from; what is no path stays as it is."""
+    monkeypatch.setenv("HOME", "/home/ada")
+    path = config(
+        tmp_path,
+        '[server]\ndata_dir = "~/data"\n'
+        '[models]\ndirectory = "~"\n'
+        '[code_interpreter]\nsocket = "~/socket"\nenvironment = "~/packages"\n'
+        '[model.a]\npath = "~/a.gguf"\nlora = { "~/b.gguf" = 1.0, "c.gguf" = 2.0 }',
+    )
+    environ = {"ASSISTANTS_MODEL__B__PATH": "~/b.gguf"}
+    settings = load_settings(path, environ, {"models.default": "~/a.gguf"})
+    home = Path("/home/ada")
+    assert settings.server.data_dir == home / "data"
+    assert settings.models.directory == home
+    assert settings.models.default == "/home/ada/a.gguf"
+    assert settings.code_interpreter.socket == home / "socket"
+    assert settings.code_interpreter.environment == home / "packages"
+    assert settings.of_model("a").path == home / "a.gguf"
+    assert settings.of_model("a").lora == {"/home/ada/b.gguf": 1.0, "c.gguf": 2.0}
+    assert settings.of_model("b").path == home / "b.gguf"
+    assert load_settings(overrides={"models.default": "~a"}).models.default == "~a"
+
+
+def test_a_home_folder_is_somebodys(tmp_path: Path) -> None:
+    """No folder is made that is called as nobody is."""
+    with pytest.raises(ConfigError, match=r"server\.data_dir should begin with the home folder"):
+        load_settings(config(tmp_path, '[server]\ndata_dir = "~nobody-here/data"'))
+
+
 def test_settings_cannot_be_changed() -> None:
     """A section is a value."""
     with pytest.raises(ValueError, match="frozen"):
