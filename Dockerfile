@@ -43,7 +43,7 @@ WORKDIR /data
 VOLUME ["/data", "/models"]
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python3", "-c", "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/readyz')"]
+    CMD ["python3", "-c", "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/healthz')"]
 ENTRYPOINT ["assistants"]
 CMD ["serve"]
 
@@ -80,6 +80,6 @@ WORKDIR /data
 VOLUME ["/data", "/models"]
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python3", "-c", "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/readyz')"]
+    CMD ["python3", "-c", "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/healthz')"]
 ENTRYPOINT ["assistants"]
 CMD ["serve"]

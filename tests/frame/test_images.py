@@ -43,17 +43,20 @@ def test_an_image_runs_without_rights_and_keeps_its_data_in_volumes(name: str) -
     assert not settings.server.allow_open
     assert re.search(r"^USER 10001:10001$", stage, re.MULTILINE)
     assert 'VOLUME ["/data", "/models"]' in stage
-    assert f"http://127.0.0.1:{settings.server.port}/readyz" in stage
+    assert f"http://127.0.0.1:{settings.server.port}/healthz" in stage
 
 
 @pytest.mark.parametrize("status", [200, 503])
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
 def test_the_health_check_asks_the_server_itself(name: str, status: int) -> None:
-    """Not the proxy that Docker's settings name to containers; one that is not ready is not."""
+    """Not the proxy that Docker's settings name to containers; and whether it lives, not more.
 
-    class Ready(BaseHTTPRequestHandler):
+    One that loads a model for minutes, or whose disk is full, is not to be ended for it.
+    """
+
+    class Server(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status if self.path == "/readyz" else 404)
+            self.send_response(status if self.path == "/healthz" else 404)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -62,7 +65,7 @@ def test_the_health_check_asks_the_server_itself(name: str, status: int) -> None
     found = re.search(r"^HEALTHCHECK [^\[]*(\[.*\])$", stages()[name], re.MULTILINE)
     assert found is not None
     _, option, script = json.loads(found[1])
-    with HTTPServer(("127.0.0.1", 0), Ready) as server:
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         asked = script.replace(":8000/", f":{server.server_port}/")
         proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
