@@ -118,8 +118,11 @@ def paragraph(text: str, properties: str = "") -> str:
     return f"<w:p><w:pPr>{properties}</w:pPr>{runs}</w:p>"
 
 
-def pptx(slides: Sequence[str], notes: Mapping[int, str] | None = None) -> bytes:
-    """A presentation; the file's names of slides are in the opposite order."""
+def pptx(slides: Sequence[str], notes: Mapping[int, str] | None = None, *, more: str = "") -> bytes:
+    """A presentation; the file's names of slides are in the opposite order.
+
+    `more` is XML that follows the list of slides.
+    """
     names = [f"slides/slide{len(slides) - number}.xml" for number in range(len(slides))]
     order = "".join(f'<p:sldId id="{256 + n}" r:id="{name}"/>' for n, name in enumerate(names))
     parts = {
@@ -128,7 +131,7 @@ def pptx(slides: Sequence[str], notes: Mapping[int, str] | None = None) -> bytes
             **{f"slide{number}": name for number, name in enumerate(names)}
         ),
         "ppt/presentation.xml": f"<p:presentation {_NAMES}><p:sldIdLst>{order}</p:sldIdLst>"
-        "</p:presentation>",
+        f"{more}</p:presentation>",
     }
     for name, shapes in zip(names, slides, strict=True):
         parts[f"ppt/{name}"] = f"<p:sld {_NAMES}>{shapes}</p:sld>"

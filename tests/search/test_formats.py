@@ -203,6 +203,28 @@ async def test_slides_are_read_in_their_order(extract: Extract) -> None:
     assert document.pages == (0, document.text.index("# Second"))
 
 
+async def test_slides_in_sections_are_read_once(extract: Extract) -> None:
+    """PowerPoint lists them a second time, by section, as an extension with names like its own."""
+    sections = (
+        '<p:extLst><p:ext uri="{521415D9-36F7-43E2-AB2F-B90AF26B5E84}"><p14:sectionLst xmlns:p14='
+        '"http://schemas.microsoft.com/office/powerpoint/2010/main"><p14:section name="Beginning"'
+        '><p14:sldIdLst><p14:sldId id="257"/><p14:sldId id="256"/></p14:sldIdLst></p14:section>'
+        "</p14:sectionLst></p:ext></p:extLst>"
+    )
+    document = await extract("a.pptx", pptx([shape("one"), shape("two")], more=sections))
+    assert document.text == "one\n\ntwo"
+
+
+@pytest.mark.parametrize("place", ["sldNum", "dt", "ftr"])
+async def test_a_table_behind_the_number_of_a_slide_is_read(extract: Extract, place: str) -> None:
+    """What a shape is in the layout says nothing of the one that follows it."""
+    cell = "<a:tc><a:txBody><a:p><a:r><a:t>{}</a:t></a:r></a:p></a:txBody></a:tc>"
+    table = f"<a:tbl><a:tr>{cell.format('x')}{cell.format('y')}</a:tr></a:tbl>"
+    frame = f"<p:graphicFrame><p:nvGraphicFramePr/><a:graphic>{table}</a:graphic></p:graphicFrame>"
+    document = await extract("a.pptx", pptx([shape("7", place=place) + frame]))
+    assert document.text == "x | y"
+
+
 async def test_old_word_documents_are_read_piece_by_piece(extract: Extract) -> None:
     """In the order of the text, without the code of fields, with tables and notes."""
     text = "Größe\rName\x07Age\x07\x07Ann\x077\x07\x07\x13 PAGE \x14three\x15 of\x0b4\r"

@@ -9,6 +9,7 @@ from server.search.formats.draft import Draft
 from server.search.formats.package import Listener, Package
 from server.search.formats.story import Story
 
+_SHAPES: Final = frozenset({"sp", "graphicFrame"})  # that can hold text
 _TITLES: Final = frozenset({"title", "ctrTitle"})
 _FURNITURE: Final = frozenset({"dt", "ftr", "hdr", "sldImg", "sldNum"})  # the same on all slides
 
@@ -38,7 +39,7 @@ class _Order(Listener):
         self.ids: list[str] = []
 
     def begin(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "sldId":
+        if name == "sldId" and "r:id" in attributes:  # sections list slides by another id
             self.ids.append(attributes["r:id"])
 
 
@@ -51,7 +52,7 @@ class _Text(Story):
         self._is_first = True  # paragraph of its shape
 
     def begin_other(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "sp":
+        if name in _SHAPES:
             self._place, self._is_first = "", True
         elif name == "ph":
             self._place = attributes.get("type", "")
