@@ -118,6 +118,29 @@ async def test_a_word_that_is_hyphenated_is_whole_again(extract: Extract) -> Non
     assert document.text == "A line with a manipulation of well-known words"
 
 
+@pytest.mark.parametrize("turned", [0, 90, 270])
+async def test_lines_end_also_where_they_run_down_the_page(extract: Extract, turned: int) -> None:
+    """On a page that is turned, as one with a wide table is, or on one that is not."""
+    lines = ["North 12 million", "South 34 million 😀", "West 7", "Total 53 million"]
+    smile = stream(b"1 beginbfchar <23> <D83DDE00> endbfchar")
+    sideways = b" ".join(
+        b"BT /F1 12 Tf 0 1 -1 0 %d 100 Tm (%s) Tj ET"
+        % (100 + 14 * number, line.replace("😀", "#").encode())
+        for number, line in enumerate(lines)
+    )
+    page = b"/Type/Page/Parent 2 0 R"
+    made = pdf([sideways], more=[smile]).replace(page, page + b"/Rotate %d" % turned)
+    made = made.replace(b"/BaseFont/Helvetica", b"/BaseFont/Helvetica/ToUnicode 4 0 R")
+    assert (await extract("a.pdf", made)).text == "\n".join(lines)
+
+
+async def test_what_is_beside_the_page_is_not_read(extract: Extract) -> None:
+    """As a printer's marks: nobody sees them."""
+    content = b"BT /F1 12 Tf 72 720 Td (Proof of page 1) Tj 0 -400 Td (Text) Tj T* ET"
+    made = pdf([content]).replace(b"/Contents", b"/CropBox[0 0 612 400]/Contents")
+    assert (await extract("a.pdf", made)).text == "Text"
+
+
 async def test_a_pdf_in_a_pdf_is_not_read(extract: Extract) -> None:
     """What is attached to a document is another document."""
     inner = stream(pdf(["secret"]), b"/Type/EmbeddedFile")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from ctypes import c_ushort
 from typing import BinaryIO, Final
 
 import pypdfium2 as pdfium
@@ -13,6 +14,7 @@ from server.search.formats.draft import Draft, Unreadable
 
 _HEAD: Final = 1024  # bytes in which a file says that it is one; some begin with other things
 _HYPHEN: Final = re.compile("[\x02\ufffe]\\s*")  # PDFium's, where a word goes on in the next line
+_BETWEEN: Final = re.compile("[\0- \ufffe]+")  # characters that PDFium adds, and that nobody sees
 
 codecs.lookup("utf-16-le")  # PDFium's
 
@@ -44,8 +46,27 @@ def _text_of(document: pdfium.PdfDocument, number: int) -> str:
     try:
         text = page.get_textpage()
         try:
-            return str(text.get_text_bounded())
+            return _lines_of(text)
         finally:
             text.close()
     finally:
         page.close()
+
+
+def _lines_of(text: pdfium.PdfTextPage) -> str:
+    """What is within the page's bounds.
+
+    PDFium glues lines that run down the page, or are beside each other, when it is asked for these
+    bounds. All of a page's text has its lines as they are, and mostly nothing more.
+    """
+    within, everything = str(text.get_text_bounded()), _all_of(text)
+    same = _BETWEEN.sub("", within) == _BETWEEN.sub("", everything)
+    return everything if same else within
+
+
+def _all_of(text: pdfium.PdfTextPage) -> str:
+    """Within the page's bounds or not."""
+    count = max(0, c.FPDFText_CountChars(text))
+    buffer = (c_ushort * (count + 1))()
+    written = c.FPDFText_GetText(text, 0, count, buffer)
+    return bytes(buffer)[: 2 * max(0, written - 1)].decode("utf-16-le", "ignore")
