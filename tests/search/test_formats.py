@@ -63,6 +63,41 @@ async def test_encodings_are_found_out(extract: Extract, text: str, encoding: st
     assert (await extract("a.txt", text.encode(encoding))).text == text
 
 
+@pytest.mark.parametrize("lines", [1_000, 10_000])
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Die Größe der Übung wächst für alle Schüler.", "cp1252"),
+        ("Привет, это простой текст на русском языке.", "cp1251"),
+        ("吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。", "shift_jis"),
+        ("吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。", "iso2022-jp"),
+        ("\x1b[31mGrüße\x1b[0m", "utf-8"),
+        (GREETING, "utf-16-le"),
+    ],
+)
+async def test_encodings_are_found_out_also_late(
+    extract: Extract, text: str, encoding: str, lines: int
+) -> None:
+    """Behind as much English as there may be."""
+    whole = "Nothing to be told about here.\n" * lines + text
+    assert (await extract("a.txt", whole.encode(encoding))).text == whole
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
+async def test_letters_are_letters_far_behind_a_colour(extract: Extract, encoding: str) -> None:
+    """An escape for a terminal says nothing of the encoding."""
+    whole = "\x1b[1mNothing\x1b[0m " + "to be told about here.\n" * 10_000 + "Schöne Grüße"
+    assert (await extract("a.txt", whole.encode(encoding))).text == whole
+
+
+async def test_an_encoding_that_is_said_counts_also_where_letters_are_late(
+    extract: Extract,
+) -> None:
+    """Statistics are not asked."""
+    said = "# -*- coding: cp1251 -*-\n" + "pass\n" * 10_000 + "# Мир\n"
+    assert (await extract("a.py", said.encode("cp1251"))).text == said
+
+
 async def test_utf8_with_a_fault_is_still_utf8(extract: Extract) -> None:
     """A character that was cut in two harms no other; colours of a terminal neither."""
     content = GREETING.encode() + "ü".encode()[:1] + b" \x1b[31mred\x1b[0m"

@@ -17,7 +17,11 @@ from server.search.formats.draft import Unreadable
 
 _ERAS: Final = ~(EncodingEra.MAINFRAME | EncodingEra.LEGACY_MAC) & EncodingEra.ALL
 _ASCII: Final = bytes(range(128))
+_ESCAPE: Final = b"\x1b"  # begins the escapes of ISO 2022, which is ASCII otherwise
+_HEAD: Final = 4096  # bytes in which a text says its encoding
+_PIECE: Final = 2**16
 _SAMPLE: Final = 2**18  # bytes that tell an encoding
+_BEFORE: Final = 256  # of them that are ASCII; many more hide the others from statistics
 
 for _module in iter_modules(encodings.__path__):
     with suppress(LookupError):  # some are another system's
@@ -33,13 +37,35 @@ def decoded(data: bytes) -> str:
     tell, and can be wrong where there is little text.
     """
     looks_like_utf8 = b"\0" not in data and _is_mostly_utf8(data)
-    if looks_like_utf8 and b"\x1b" not in data:  # which begins the escapes of ISO 2022
+    if looks_like_utf8 and not (data.isascii() and _ESCAPE in data):
         return data.decode("utf-8-sig", "replace")
-    sample = data[:_SAMPLE]
-    found = chardet.detect(sample, encoding_era=_ERAS, compat_names=False)["encoding"]
+    found = _found(_telling(data))
     if found is None and not looks_like_utf8:
         raise Unreadable("The file is not text, as its name says.")
     return data.decode(found or "utf-8-sig", "replace")
+
+
+def _telling(data: bytes) -> bytes:
+    """What is about where a text begins to be more than ASCII, behind a head that says something.
+
+    No character of four bytes is cut.
+    """
+    at = max(0, _first_beyond_ascii(data) - _BEFORE) // 4 * 4
+    says = _found(data[:_HEAD]) != "ascii"
+    return data[: min(at, _HEAD) if says else 0] + data[at : at + _SAMPLE]
+
+
+def _first_beyond_ascii(data: bytes) -> int:
+    """Where the first byte is that is not ASCII's, or else begins an escape."""
+    for at in range(0, len(data), _PIECE):
+        piece = data[at : at + _PIECE]
+        if not piece.isascii():
+            return at + len(piece) - len(piece.lstrip(_ASCII))
+    return data.find(_ESCAPE)
+
+
+def _found(sample: bytes) -> str | None:
+    return chardet.detect(sample, encoding_era=_ERAS, compat_names=False)["encoding"]
 
 
 def _is_mostly_utf8(data: bytes) -> bool:
