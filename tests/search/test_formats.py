@@ -245,6 +245,34 @@ async def test_a_text_box_is_read_once(extract: Extract) -> None:
     assert (await extract("a.docx", docx(body))).text == "before\n\nboxed\n\nafter"
 
 
+def field(code: str, shown: str | None = None) -> str:
+    """Runs of a field, whose code may have fields in it. Not every field shows something."""
+    mark = '<w:r><w:fldChar w:fldCharType="{}"/></w:r>'.format
+    result = "" if shown is None else f"{mark('separate')}<w:r><w:t>{shown}</w:t></w:r>"
+    return f"{mark('begin')}{code}{result}{mark('end')}"
+
+
+def code(text: str) -> str:
+    """A run of a field's code."""
+    return f"<w:r><w:instrText>{text}</w:instrText><w:tab/></w:r>"
+
+
+async def test_a_field_shows_what_word_shows(extract: Extract) -> None:
+    """Nothing of the fields that its code asks."""
+    asked = field(code("MERGEFIELD Sex"), "female")
+    title = field(code("IF ") + asked + code('= "m" "Mr" "Ms"'), "Ms")
+    silent = field(code("SET x ") + field(code("MERGEFIELD Sex"), "male"))
+    body = f"<w:p>{title}{silent}<w:r><w:t> Smith</w:t></w:r></w:p>"
+    assert (await extract("a.docx", docx(body))).text == "Ms Smith"
+
+
+async def test_a_field_without_an_end_hides_no_paragraph(extract: Extract) -> None:
+    """Nor does an end without a field."""
+    begin, end = (f'<w:r><w:fldChar w:fldCharType="{kind}"/></w:r>' for kind in ("begin", "end"))
+    body = f"<w:p>{begin}{code('PAGE')}</w:p>{paragraph('one')}<w:p>{end}</w:p>{paragraph('two')}"
+    assert (await extract("a.docx", docx(body))).text == "one\n\ntwo"
+
+
 async def test_slides_are_read_in_their_order(extract: Extract) -> None:
     """Each is a page with its title, its text and its notes, and without its number."""
     table = (

@@ -51,10 +51,16 @@ class _Text(Story):
         self._styles = styles
         self._is_item = False  # of a list, this paragraph
         self._follows_item = False
+        self._fields: list[bool] = []  # open in this paragraph: whether what they show has begun
 
     def begin_other(self, name: str, attributes: dict[str, str]) -> None:
         if name == "p":
             self._is_item = False
+            self._fields.clear()  # one that never ends hides no other paragraph
+        elif name == "fldChar":
+            self._part_field(attributes.get("fldCharType"))
+        elif not all(self._fields):  # a field's code, and what fields in it show
+            return
         elif name in _NOTE and "type" in attributes:  # the line above the notes of a page
             self.hide()
         super().begin_other(name, attributes)
@@ -76,6 +82,14 @@ class _Text(Story):
         else:
             self.draft.block()
         self._follows_item = self._is_item
+
+    def _part_field(self, kind: str | None) -> None:
+        if kind == "begin":
+            self._fields.append(False)
+        elif kind == "separate" and self._fields:
+            self._fields[-1] = True
+        elif kind == "end" and self._fields:
+            self._fields.pop()
 
     def _apply(self, style: str) -> None:
         if heading := _HEADING.match(style):
