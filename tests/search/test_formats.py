@@ -245,6 +245,44 @@ async def test_a_text_box_is_read_once(extract: Extract) -> None:
     assert (await extract("a.docx", docx(body))).text == "before\n\nboxed\n\nafter"
 
 
+async def test_a_note_may_say_that_it_is_one(extract: Extract) -> None:
+    """Its type is "normal" also where no type is given."""
+    notes = f'<w:footnote w:type="normal">{paragraph("A note.")}</w:footnote>'
+    document = await extract("a.docx", docx(paragraph("Text"), footnotes=notes))
+    assert document.text == "Text\n\nA note."
+
+
+async def test_a_paragraph_that_was_taken_out_of_its_list_is_no_item(extract: Extract) -> None:
+    """Numbering 0 is none, whatever the style says."""
+    none = '<w:pStyle w:val="L"/><w:numPr><w:ilvl w:val="1"/><w:numId w:val="0"/></w:numPr>'
+    item = paragraph("item", '<w:pStyle w:val="L"/>')
+    document = await extract("a.docx", docx(item + paragraph("plain", none), styles=STYLES))
+    assert document.text == "- item\n\nplain"
+
+
+async def test_a_paragraph_may_begin_with_a_hyphen(extract: Extract) -> None:
+    """One that does not break a line is a minus; tabs, of any kind, are none at the beginning."""
+    tab = "<w:r><w:tab/><w:ptab/></w:r>"
+    body = f"<w:p>{tab}<w:r><w:noBreakHyphen/><w:t>5 K</w:t><w:ptab/><w:t>cold</w:t></w:r></w:p>"
+    assert (await extract("a.docx", docx(body))).text == "-5 K\tcold"
+
+
+@pytest.mark.parametrize("change", ["del", "moveFrom"])
+async def test_paragraphs_whose_border_was_deleted_are_one(extract: Extract, change: str) -> None:
+    """Since changes count as accepted. One of which nothing is left leaves the next as it is."""
+    unmarked = f"<w:rPr><w:{change}/></w:rPr>"
+    item = "<w:numPr/>"
+    body = (
+        paragraph("The war", unmarked)
+        + paragraph("ranty la", item + unmarked)
+        + paragraph("sts.")
+        + f"<w:p><w:pPr>{unmarked}</w:pPr><w:del><w:r><w:delText>x</w:delText></w:r></w:del></w:p>"
+        + paragraph("New", item)
+        + paragraph("last")
+    )
+    assert (await extract("a.docx", docx(body))).text == "The warranty lasts.\n\n- New\n\nlast"
+
+
 def field(code: str, shown: str | None = None) -> str:
     """Runs of a field, whose code may have fields in it. Not every field shows something."""
     mark = '<w:r><w:fldChar w:fldCharType="{}"/></w:r>'.format

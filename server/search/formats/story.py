@@ -11,7 +11,7 @@ from server.search.formats.package import Listener
 _UNSEEN: Final = frozenset({"del", "moveFrom", "pPrChange", "Fallback"})
 _PROPERTIES: Final = "pPr"  # of a paragraph; tabs, for one, are called alike in them and in text
 _BREAKS: Final = frozenset({"br", "cr"})
-_CHARACTERS: Final = {"tab": "\t", "noBreakHyphen": "-"}
+_CHARACTERS: Final = {"tab": "\t", "ptab": "\t", "noBreakHyphen": "-"}
 
 
 class Story(Listener):
@@ -20,6 +20,7 @@ class Story(Listener):
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.mark = ""  # before the text of this paragraph
+        self.goes_on = False  # the next paragraph is the rest of this one
         self._begins = True  # the paragraph has no text yet
         self._is_text = False
         self._unseen = 0  # open elements, from one on that is not shown
@@ -29,6 +30,8 @@ class Story(Listener):
 
     def begin(self, name: str, attributes: dict[str, str]) -> None:
         if self._unseen or name in _UNSEEN:
+            if self._properties and not self._unseen:
+                self.set(name, attributes)
             self._unseen += 1
         elif self._properties or name == _PROPERTIES:
             self._properties += 1
@@ -44,10 +47,10 @@ class Story(Listener):
     def begin_other(self, name: str, attributes: dict[str, str]) -> None:
         """What is not about tables."""
         if name == "p":
-            self._begins, self.mark = True, ""
+            self._begin_paragraph()
         elif name == "t":
             self._is_text = True
-        elif not self._begins and name in _CHARACTERS:
+        elif name in _CHARACTERS and not (self._begins and _CHARACTERS[name].isspace()):
             self._write(_CHARACTERS[name])
         elif not self._begins and name in _BREAKS:
             self._break()
@@ -59,7 +62,7 @@ class Story(Listener):
             self._properties -= 1
         elif name == "t":
             self._is_text = False
-        elif name == "p":  # one in a text box is inside another, which then goes on
+        elif name == "p" and not self.goes_on:  # one in a text box is inside another
             self._begins, self.mark = True, ""
         elif name == "tbl" and self._rows:
             self._rows.pop()
@@ -80,13 +83,18 @@ class Story(Listener):
         """Say how this paragraph stands to what was before it."""
         self.draft.block()
 
+    def _begin_paragraph(self) -> None:
+        self._begins, self.goes_on = self._begins or not self.goes_on, False
+        self.mark = ""
+
     def _write(self, text: str) -> None:
         if self._begins:
             if not self._rows:
                 self.separate()
             elif not self._cell_is_empty:
                 self.draft.add(" ")
-        self.draft.add(self.mark + text)
+            text = self.mark + text
+        self.draft.add(text)
         self._begins, self.mark, self._cell_is_empty = False, "", False
 
     def _break(self) -> None:

@@ -15,6 +15,9 @@ _LIST: Final = re.compile(r"list\b", re.IGNORECASE)
 _DEEPEST: Final = 8  # levels of lists
 _NOTES: Final = ("footnotes", "endnotes")
 _NOTE: Final = frozenset({"footnote", "endnote"})
+_UNMARKED: Final = frozenset(
+    {"del", "moveFrom"}
+)  # a paragraph whose end was deleted, or moved away
 
 
 def read_docx(file: BinaryIO, draft: Draft) -> None:
@@ -61,7 +64,7 @@ class _Text(Story):
             self._part_field(attributes.get("fldCharType"))
         elif not all(self._fields):  # a field's code, and what fields in it show
             return
-        elif name in _NOTE and "type" in attributes:  # the line above the notes of a page
+        elif name in _NOTE and attributes.get("type", "normal") != "normal":  # a line above notes
             self.hide()
         super().begin_other(name, attributes)
 
@@ -75,6 +78,10 @@ class _Text(Story):
             self._is_item, self.mark = True, "- "
         elif name == "ilvl" and self._is_item and value.isdecimal():
             self.mark = "  " * min(int(value[:2]), _DEEPEST) + "- "
+        elif name == "numId" and self._is_item and value == "0":  # in no list, whatever its style
+            self._is_item, self.mark = False, ""
+        elif name in _UNMARKED:
+            self.goes_on = True
 
     def separate(self) -> None:
         if self._is_item and self._follows_item:
