@@ -11,9 +11,12 @@ from zipfile import ZIP_DEFLATED, ZipFile
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 SLIDES = "http://schemas.openxmlformats.org/presentationml/2006/main"
 DRAWING = "http://schemas.openxmlformats.org/drawingml/2006/main"
+MATH = "http://schemas.openxmlformats.org/officeDocument/2006/math"
 LINKS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
-_NAMES = f'xmlns:w="{WORD}" xmlns:p="{SLIDES}" xmlns:a="{DRAWING}" xmlns:r="{LINKS}"'
+_NAMES = (
+    f'xmlns:w="{WORD}" xmlns:p="{SLIDES}" xmlns:a="{DRAWING}" xmlns:m="{MATH}" xmlns:r="{LINKS}"'
+)
 
 
 def pdf(pages: Iterable[str | bytes], *, more: Sequence[bytes] = (), trailer: bytes = b"") -> bytes:

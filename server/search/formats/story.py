@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from server.search.formats.draft import Draft
+from server.search.formats.formula import Formula
 from server.search.formats.package import Listener
 
 # What was deleted or moved away or is an earlier form, and what newer programs do not look at.
@@ -27,12 +28,16 @@ class Story(Listener):
         self._properties = 0  # open elements, from a paragraph's properties on
         self._rows: list[int] = []  # of the open tables: the cells that their row has so far
         self._cell_is_empty = True
+        self._formula: Formula | None = None  # that is open
+        self._last = ""  # character that was written
 
     def begin(self, name: str, attributes: dict[str, str]) -> None:
         if self._unseen or name in _UNSEEN:
             if self._properties and not self._unseen:
                 self.set(name, attributes)
             self._unseen += 1
+        elif self._formula:
+            self._formula.begin(name, attributes)
         elif self._properties or name == _PROPERTIES:
             self._properties += 1
             self.set(name, attributes)
@@ -50,6 +55,8 @@ class Story(Listener):
             self._begin_paragraph()
         elif name == "t":
             self._is_text = True
+        elif name == "oMath":
+            self._formula = Formula()
         elif name in _CHARACTERS and not (self._begins and _CHARACTERS[name].isspace()):
             self._write(_CHARACTERS[name])
         elif not self._begins and name in _BREAKS:
@@ -58,6 +65,8 @@ class Story(Listener):
     def end(self, name: str) -> None:
         if self._unseen:
             self._unseen -= 1
+        elif self._formula:
+            self._end_in_formula(self._formula)
         elif self._properties:
             self._properties -= 1
         elif name == "t":
@@ -69,7 +78,9 @@ class Story(Listener):
             self.draft.block()
 
     def write(self, text: str) -> None:
-        if self._is_text and not self._unseen:
+        if self._formula and not self._unseen:
+            self._formula.write(text)
+        elif self._is_text and not self._unseen:
             self._write(text)
 
     def hide(self) -> None:
@@ -95,6 +106,7 @@ class Story(Listener):
                 self.draft.add(" ")
             text = self.mark + text
         self.draft.add(text)
+        self._last = text[-1:]
         self._begins, self.mark, self._cell_is_empty = False, "", False
 
     def _break(self) -> None:
@@ -102,6 +114,18 @@ class Story(Listener):
             self._write(" ")
         else:
             self.draft.line()
+
+    def _end_in_formula(self, formula: Formula) -> None:
+        if not formula.is_over:
+            formula.end()
+            return
+        self._formula = None
+        text = formula.text
+        follows = not self._begins and not self.draft.begins_line
+        if follows and self._last.isdigit() and text[:1].isdigit():
+            text = f" {text}"  # two and a half is no 21/2
+        if text:
+            self._write(text)
 
     def _begin_in_table(self, name: str) -> None:
         if name == "tr":
