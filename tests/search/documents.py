@@ -42,6 +42,15 @@ def pdf(pages: Iterable[str | bytes], *, more: Sequence[bytes] = (), trailer: by
     return numbered(objects, trailer)
 
 
+def form(label: str, *fields: bytes, more: Sequence[bytes] = ()) -> bytes:
+    """A page with fields that have these entries; `more` are objects that follow theirs."""
+    widget = b"<</Type/Annot/Subtype/Widget/Rect[100 600 300 620]%s>>"
+    listed = b"[%s]" % b" ".join(b"%d 0 R" % (4 + number) for number in range(len(fields)))
+    made = pdf([label], more=[*(widget % field for field in fields), *more])
+    made = made.replace(b"/Type/Catalog", b"/Type/Catalog/AcroForm<</Fields%s>>" % listed)
+    return made.replace(b"/MediaBox", b"/Annots%s/MediaBox" % listed)
+
+
 def numbered(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
     """A PDF file of these objects, the first of which is its catalog."""
     body = bytearray(b"%PDF-1.7\n")

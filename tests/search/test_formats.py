@@ -8,7 +8,7 @@ import pytest
 
 from server.search.extraction import NotExtracted, supported, unsupported
 from tests.search.conftest import Extract
-from tests.search.documents import doc, docx, paragraph, pdf, pptx, shape, stream
+from tests.search.documents import doc, docx, form, paragraph, pdf, pptx, shape, stream
 
 GREETING = "Grüße aus Köln – „schön“, 日本語, 😀"
 
@@ -174,6 +174,23 @@ async def test_what_is_beside_the_page_is_not_read(extract: Extract) -> None:
     content = b"BT /F1 12 Tf 72 720 Td (Proof of page 1) Tj 0 -400 Td (Text) Tj T* ET"
     made = pdf([content]).replace(b"/Contents", b"/CropBox[0 0 612 400]/Contents")
     assert (await extract("a.pdf", made)).text == "Text"
+
+
+async def test_what_a_form_is_filled_with_is_read(extract: Extract) -> None:
+    """Behind the page's text, without what nobody sees there."""
+    made = form(
+        "Name, city, country",
+        b"/FT/Tx/T(name)/V(Ann Example)",
+        b"/FT/Tx/T(city)/Ff 4096/V<FEFF65E5672C000D0054006F006B0079006F>",  # in two lines
+        b"/FT/Ch/T(country)/Ff 131072/Opt[(Chad)(Peru)]/V(Peru)",
+        b"/Parent 11 0 R",  # a field of two widgets
+        b"/FT/Tx/T(empty)",
+        b"/FT/Tx/T(hidden)/F 2/V(secret)",
+        b"/FT/Tx/T(password)/Ff 8192/V(secret)",
+        more=[b"<</FT/Tx/T(rest)/V(as agreed)/Kids[7 0 R]>>"],
+    )
+    document = await extract("a.pdf", made.replace(b"Fields[", b"Fields[11 0 R "))
+    assert document.text == "Name, city, country\nAnn Example\n日本\nTokyo\nPeru\nas agreed"
 
 
 async def test_a_pdf_in_a_pdf_is_not_read(extract: Extract) -> None:

@@ -19,6 +19,7 @@ from tests.search.documents import (
     deflated,
     doc,
     docx,
+    form,
     links,
     numbered,
     paragraph,
@@ -211,6 +212,12 @@ async def test_elements_in_elements_of_a_word_document(extract: Extract) -> None
     assert (await extract("a.docx", docx(body))).text == "found"
 
 
+async def test_fields_that_are_their_own_parents(extract: Extract) -> None:
+    """They have no value that anybody could find."""
+    fields = (b"/FT/Tx/T(a)/Kids[4 0 R]/Parent 4 0 R", b"/Parent 6 0 R", b"/Parent 5 0 R")
+    assert (await extract("a.pdf", form("found", *fields))).text == "found"
+
+
 async def test_ten_thousand_pages_are_read(extract: Extract) -> None:
     """A long document is no hostile one."""
     document = await extract("a.pdf", pdf(f"This is page {number}." for number in range(10_000)))
@@ -242,7 +249,7 @@ async def test_who_takes_too_long_is_ended(tmp_path: Path, made: Callable[[], by
 async def test_broken_documents_are_read_or_refused(extract: Extract, extension: str) -> None:
     """Whatever bytes were lost or changed; never is it the server's fault."""
     whole = {
-        "pdf": pdf(["One", "Two"]),
+        "pdf": form("One", b"/FT/Tx/T(a)/V(Two)"),
         "docx": docx(paragraph("One")),
         "pptx": pptx([shape("One")]),
         "doc": doc("One"),
