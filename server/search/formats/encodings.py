@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import encodings
+import re
 from contextlib import suppress
 from pkgutil import iter_modules
 from typing import Final
@@ -19,6 +20,7 @@ _ERAS: Final = ~(EncodingEra.MAINFRAME | EncodingEra.LEGACY_MAC) & EncodingEra.A
 _ASCII: Final = bytes(range(128))
 _ESCAPE: Final = b"\x1b"  # begins the escapes of ISO 2022, which is ASCII otherwise
 _HEAD: Final = 4096  # bytes in which a text says its encoding
+_KANA: Final = re.compile("[\u3040-\u30ff]")
 _PIECE: Final = 2**16
 _SAMPLE: Final = 2**18  # bytes that tell an encoding
 _BEFORE: Final = 256  # of them that are ASCII; many more hide the others from statistics
@@ -65,7 +67,17 @@ def _first_beyond_ascii(data: bytes) -> int:
 
 
 def _found(sample: bytes) -> str | None:
-    return chardet.detect(sample, encoding_era=_ERAS, compat_names=False)["encoding"]
+    found = chardet.detect(sample, encoding_era=_ERAS, compat_names=False)["encoding"]
+    return found or _japanese(sample)
+
+
+def _japanese(sample: bytes) -> str | None:
+    """Which UTF-16 it is that has no mark and no ASCII: Japanese tells by its syllables."""
+    for encoding in ("utf-16-le", "utf-16-be"):
+        text = sample.decode(encoding, "replace")
+        if 4 * len(_KANA.findall(text)) > len(text):
+            return encoding
+    return None
 
 
 def _is_mostly_utf8(data: bytes) -> bool:
