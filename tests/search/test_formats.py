@@ -92,6 +92,12 @@ async def test_letters_are_letters_far_behind_a_colour(extract: Extract, encodin
     assert (await extract("a.txt", whole.encode(encoding))).text == whole
 
 
+async def test_letters_are_letters_among_colours(extract: Extract) -> None:
+    """As in the log of a program that colours each line."""
+    log = "\x1b[32mINFO\x1b[0m Der Käse über dem Öl wird geprüft\n" * 20
+    assert (await extract("a.txt", log.encode("cp1252"))).text == log
+
+
 async def test_an_encoding_that_is_said_counts_also_where_letters_are_late(
     extract: Extract,
 ) -> None:

@@ -41,7 +41,8 @@ def decoded(data: bytes) -> str:
     looks_like_utf8 = b"\0" not in data and _is_mostly_utf8(data)
     if looks_like_utf8 and not (data.isascii() and _ESCAPE in data):
         return data.decode("utf-8-sig", "replace")
-    found = _found(_telling(data))
+    sample = _telling(data)
+    found = _found(sample) or _found(sample.replace(_ESCAPE, b""))  # colours of a terminal
     if found is None and not looks_like_utf8:
         raise Unreadable("The file is not text, as its name says.")
     return data.decode(found or "utf-8-sig", "replace")
