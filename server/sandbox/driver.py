@@ -18,13 +18,21 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from server.confinement import die_with
-from server.sandbox.frames import CHUNK, LENGTH_BYTES, MOST_RAW, Head, encode, parse, raw_length
+from server.sandbox.frames import (
+    CHUNK,
+    LENGTH_BYTES,
+    MOST_NAMES,
+    MOST_RAW,
+    Head,
+    encode,
+    parse,
+    raw_length,
+)
 from server.sandbox.giving_up import be_first, give_up, keep
 from server.sandbox.notebook import Notebook
 from server.sandbox.places import DATA, TMP
 from server.sandbox.terminal import Terminal
 
-_MOST_NAMES: Final = 1000
 _MOST_LOOKED_AT: Final = 20_000
 _LONGEST_NAME: Final = 240  # bytes
 _TERMINALS: Final = (0, 1, 2)
@@ -115,7 +123,7 @@ class Driver:
             os._exit(0)
         after = dict(_files(self._data))
         changed = [[name, known[0]] for name, known in after.items() if before.get(name) != known]
-        return {"written": changed[:_MOST_NAMES]}
+        return {"written": changed[:MOST_NAMES]}
 
     def do_put(self, head: Head, _: bytes) -> Head:
         """Make a file of the frames that follow, in place of what has its name."""
@@ -149,10 +157,13 @@ class Driver:
         except (OSError, ValueError):
             return {"gone": True}
         try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
                 return {"gone": True}
-            while chunk := os.read(file, CHUNK):
+            left = found.st_size  # as it is now: a thread may write on
+            while chunk := os.read(file, min(left, CHUNK)):
                 self._channel.write({"number": self._number, "is": "chunk"}, chunk)
+                left -= len(chunk)
         finally:
             os.close(file)
         return {"gone": False}

@@ -16,6 +16,7 @@ Frame = tuple[Head, bytes]
 LENGTH_BYTES: Final = 4
 MOST_HEAD: Final = 2**20  # bytes; the names of a thousand files fit
 MOST_RAW: Final = 2**23
+MOST_NAMES: Final = 1000  # of files that one answer tells of
 CHUNK: Final = 2**18  # bytes of a file that go together
 
 

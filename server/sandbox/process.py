@@ -30,6 +30,8 @@ main(int(sys.argv[2]))
 """
 _READ_SIZE: Final = 2**16
 _MOST_UNREAD: Final = 2**20  # bytes that a pipe can hold
+_LITTLE: Final = 2**12  # bytes: whoever writes less at a time is heard with pauses
+_PAUSE: Final = 0.005  # seconds
 _MOST_FRAMES: Final = 8  # that nobody has looked at
 _PATIENCE: Final = 2.0  # seconds, for what is killed to be gone
 _PATIENCE_FOR_FILES: Final = 30.0
@@ -68,6 +70,7 @@ class SandboxProcess:
         self._reader = FrameReader()
         self._frames: asyncio.Queue[Frame] = asyncio.Queue()
         self._is_full = False
+        self._pauses = dict[int, asyncio.TimerHandle]()  # by what is not read meanwhile
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._killing: asyncio.Task[None] | None = None
         self._first_words = bytearray()
@@ -163,14 +166,14 @@ class SandboxProcess:
         """Take what comes. What came while nobody listened comes first."""
         self._is_full = False
         if not self._over.done():
-            self._loop.add_reader(self._socket.fileno(), self._read_frames)
-            self._loop.add_reader(self._output, self._read_output)
+            self._watch(self._socket.fileno(), self._read_frames)
+            self._watch(self._output, self._read_output)
 
     def rest(self) -> None:
         """Take nothing: whoever goes on writing is stopped by it."""
         if not self._over.done():
-            self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_reader(self._output)
+            self._leave(self._socket.fileno())
+            self._leave(self._output)
 
     def interrupt(self) -> None:
         """Ask the code to stop, as Ctrl-C does: it and whatever it has started."""
@@ -207,6 +210,20 @@ class SandboxProcess:
         except (IndexError, ProcessLookupError) as error:
             raise Lost("its process cannot be found") from error
 
+    def _watch(self, file: int, read: Callable[[], None]) -> None:
+        self._leave(file)
+        self._loop.add_reader(file, read)
+
+    def _leave(self, file: int) -> None:
+        self._loop.remove_reader(file)
+        if (pause := self._pauses.pop(file, None)) is not None:
+            pause.cancel()
+
+    def _pause(self, file: int, read: Callable[[], None]) -> None:
+        """Or each byte that somebody writes would be a turn of the loop."""
+        self._leave(file)
+        self._pauses[file] = self._loop.call_later(_PAUSE, self._watch, file, read)
+
     def _read_frames(self) -> None:
         try:
             data = self._socket.recv(_READ_SIZE)
@@ -215,18 +232,20 @@ class SandboxProcess:
         except OSError:
             data = b""
         if not data:
-            self._loop.remove_reader(self._socket.fileno())
+            self._leave(self._socket.fileno())
             self._frames_end()
             return
+        if len(data) < _LITTLE:
+            self._pause(self._socket.fileno(), self._read_frames)
+        self._read_all_output()
         try:
             for frame in self._reader.feed(data):
-                self._read_all_output()
                 self._frames.put_nowait(frame)
             self._is_full = self._frames.qsize() >= _MOST_FRAMES
             if self._is_full:
-                self._loop.remove_reader(self._socket.fileno())
+                self._leave(self._socket.fileno())
         except Forged as error:
-            self._loop.remove_reader(self._socket.fileno())
+            self._leave(self._socket.fileno())
             self._kill_soon(f"it broke the protocol: {error}")
 
     def _frames_end(self) -> None:
@@ -244,10 +263,12 @@ class SandboxProcess:
             data = os.read(self._output, _READ_SIZE)
         except BlockingIOError:
             return
-        if data:
-            self.heard(data)
-        else:
-            self._loop.remove_reader(self._output)
+        if not data:
+            self._leave(self._output)
+            return
+        if len(data) < _LITTLE:
+            self._pause(self._output, self._read_output)
+        self.heard(data)
 
     def _read_all_output(self) -> None:
         """What was printed before a frame was written, and no more than a pipe can hold."""

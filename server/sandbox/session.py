@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 
 from server.config import CodeInterpreterSettings
-from server.sandbox.frames import CHUNK, MOST_RAW, Frame, Head
+from server.sandbox.frames import CHUNK, MOST_NAMES, MOST_RAW, Frame, Head
 from server.sandbox.places import DATA, TMP, Naming, Places, places_in
 from server.sandbox.process import Lost, SandboxProcess
 from server.sandbox.usage import (
@@ -48,6 +48,7 @@ _PATIENCE: Final = 60.0  # seconds, for what takes none: files in and out, impor
 _BATCH: Final = 0.05  # seconds that printed text waits for more
 _BATCH_BYTES: Final = 2**14
 _ANSWERS: Final = ("done", "image", "chunk")
+_SPARE_CHUNKS: Final = 2  # more of a file than its full ones
 _FLOOD: Final = 250  # times what is kept of the output
 _PLACES: Final = (DATA, TMP, "/dev/shm")
 _OURS: Final = 2  # processes that are there before the code starts any
@@ -90,6 +91,7 @@ class Session:
         self._too_large = set[str]()  # keys of files
         self._heard = 0  # bytes of what was printed
         self._owes = False  # an answer
+        self._may_come = dict[str, int]()  # frames of each kind before it has answered
         self._may_go_on = False  # what the last call has left behind
         self._ending: Excess | None = None  # what it is ended for
         process.heard = self._hear
@@ -158,7 +160,8 @@ class Session:
     async def read(self, name: str, into: Path) -> int:
         """As Sandbox.read."""
         async with self._talking(_Call(0, 0, lambda _: None)), asyncio.timeout(_PATIENCE):
-            number = await self._send({"do": "get", "name": name})
+            chunks = self._settings.file_bytes // CHUNK + _SPARE_CHUNKS
+            number = await self._send({"do": "get", "name": name}, chunks=chunks)
             with await asyncio.to_thread(into.open, "wb") as file:
                 size = 0
                 while self._owes:
@@ -231,7 +234,8 @@ class Session:
         timer = loop.call_later(self._settings.seconds, self._interrupt, call, late)
         flood = Excess("output", f"The code printed more than {_size(call.flood)}.")
         call.flooded = lambda: self._interrupt(call, flood)
-        asking = asyncio.ensure_future(self._ask({"do": "run"}, _encoded(code)))
+        figures = self._settings.figures
+        asking = asyncio.ensure_future(self._ask({"do": "run"}, _encoded(code), images=figures))
         try:
             answer = await asyncio.shield(asking)
             if call.excess is not None and not await self._comes_to_rest():
@@ -317,12 +321,14 @@ class Session:
         problem = (await self._answer(number)).get("problem")
         return None if problem is None else str(problem)
 
-    async def _ask(self, head: Head, raw: bytes = b"") -> Head:
-        return await self._answer(await self._send(head, raw))
+    async def _ask(self, head: Head, raw: bytes = b"", *, images: int = 0) -> Head:
+        return await self._answer(await self._send(head, raw, images=images))
 
-    async def _send(self, head: Head, raw: bytes = b"") -> int:
+    async def _send(self, head: Head, raw: bytes = b"", *, images: int = 0, chunks: int = 0) -> int:
+        """Ask for an answer, in which that many frames may come before its end."""
         self._number += 1
         self._owes = True
+        self._may_come = {"done": 1, "image": images, "chunk": chunks}
         await self._send_on({**head, "number": self._number}, raw)
         return self._number
 
@@ -346,13 +352,15 @@ class Session:
                 head, raw = await self._process.next()
             except Lost as lost:
                 raise SandboxCrashed(f"The session ended: {lost}.") from lost
-            if head.get("number") != number or head.get("is") not in _ANSWERS:
+            kind = head.get("is")
+            if head.get("number") != number or kind not in _ANSWERS or not self._may_come[kind]:
                 raise SandboxCrashed("The session broke the protocol.")
-            if head["is"] == "image":
+            self._may_come[kind] -= 1
+            if kind == "image":
                 self._show(raw)
                 await self._send_on({"do": "go on"})
             else:
-                self._owes = head["is"] != "done"
+                self._owes = kind != "done"
                 return head, raw
 
     def _show(self, picture: bytes) -> None:
@@ -504,7 +512,9 @@ def _written(answer: Head) -> list[Written]:
         return []
     return [
         Written(name, size)
-        for name, size in (each for each in found if isinstance(each, list) and len(each) == 2)
+        for name, size in (
+            each for each in found[:MOST_NAMES] if isinstance(each, list) and len(each) == 2
+        )
         if isinstance(name, str) and _is_inside(name) and isinstance(size, int) and size >= 0
     ]
 

@@ -7,12 +7,14 @@ import re
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from server.sandbox.frames import MOST_NAMES
+from server.sandbox.pool import SessionPool
 from server.sandbox.values import FileIn, Limit, Logs, SandboxCrashed
 from tests.sandbox.support import KEY, SETTINGS, Calls, alive, images_of, text_of
 
@@ -441,7 +443,19 @@ HOSTILE = {
     "a frame deep in itself": Hostile("@FORGE@\nforge_text(b'[' * 100_000)", r"", "crashes"),
     "pictures without end": Hostile(
         "@FORGE@\nwhile True: forge({'number': 1, 'is': 'image'}, b'\\x89PNG' * 1000)",
-        r"ran for more than",
+        r"",
+        "crashes",
+    ),
+    "pictures that are none without end": Hostile(
+        "@FORGE@\nwhile True: forge({'number': 1, 'is': 'image'})", r"", "crashes"
+    ),
+    "parts of a file that nobody wants": Hostile(
+        "@FORGE@\nwhile True: forge({'number': 1, 'is': 'chunk'})", r"", "crashes"
+    ),
+    "more names than can be told": Hostile(
+        "@FORGE@\nforge({'number': 1, 'is': 'done', 'written': [['a', 1]] * 5000})\n"
+        "import time; time.sleep(100)",
+        r"^$",
         "any",
     ),
     "files that it never wrote": Hostile(
@@ -454,12 +468,13 @@ HOSTILE = {
 }
 FORGE = """
 import json, os, stat
-def forge_text(text, raw=b""):
+def host():
     for f in range(3, 4096):
         try:
-            if stat.S_ISSOCK(os.fstat(f).st_mode): break
+            if stat.S_ISSOCK(os.fstat(f).st_mode): return f
         except OSError: continue
-    os.write(f, len(text).to_bytes(4, "big") + text + raw)
+def forge_text(text, raw=b""):
+    os.write(host(), len(text).to_bytes(4, "big") + text + raw)
 def forge(head, raw=b""):
     if isinstance(head, dict):
         head["raw"] = len(raw) if isinstance(raw, bytes) else raw
@@ -580,6 +595,7 @@ async def outcome(calls: Calls, code: str) -> tuple[str, str]:
     except SandboxCrashed:
         return "".join(each.text for each in calls.told if isinstance(each, Logs)), "crashes"
     assert len(images_of(result)) <= SETTINGS.figures
+    assert len(result.written) <= MOST_NAMES
     assert all(re.fullmatch(r"[\w.-]+(/[\w.-]+)*", each.name) for each in result.written)
     if result.problem is None:
         assert result.limit is None
@@ -602,3 +618,45 @@ async def test_a_link_in_place_of_an_upload_is_replaced(calls: Calls, tmp_path: 
     await calls.run("os.symlink('/etc/passwd', 'link')")
     with pytest.raises(LookupError):
         await calls.pool.read(KEY, "link", tmp_path / "out")
+
+
+async def test_a_file_has_no_end_of_parts(calls: Calls, tmp_path: Path) -> None:
+    """Whoever sends it in parts of a byte ends his session."""
+    code = f"""{FORGE}
+import gc
+def send(*_):
+    while True: forge({{'number': 2, 'is': 'chunk'}}, b'x')
+for each in gc.get_objects():
+    if type(each).__name__ == 'Driver': each.do_get = send
+"""
+    await calls.run(code)
+    with pytest.raises(SandboxCrashed, match="broke the protocol"):
+        await calls.pool.read(KEY, "endless", tmp_path / "out")
+    assert (tmp_path / "out").stat().st_size < 1000
+
+
+BYTES = {
+    "to be printed": "while True: os.write(1, b'x')",
+    "of a frame": "to = host(); os.write(to, b'\\0\\x10\\0\\0')\nwhile True: os.write(to, b'x')",
+}
+
+
+@pytest.mark.parametrize("code", BYTES.values(), ids=BYTES)
+async def test_single_bytes_are_heard_together(
+    pool: SessionPool, calls: Calls, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Whoever writes them as fast as he can leaves the event loop to others."""
+    await calls.run("1")
+    [session] = [each.session for each in pool._places.values() if each.session is not None]
+    turns = []
+    for name in ("_read_frames", "_read_output"):
+        read = getattr(session._process, name)
+
+        def counted(read: Callable[[], None] = read) -> None:
+            turns.append(read)
+            read()
+
+        monkeypatch.setattr(session._process, name, counted)
+    result = await calls.run(f"{FORGE}\n{code}")
+    assert result.limit == "time"
+    assert 10 < len(turns) < 1000
