@@ -51,6 +51,7 @@ _ANSWERS: Final = ("done", "image", "chunk")
 _SPARE_CHUNKS: Final = 2  # more of a file than its full ones
 _FLOOD: Final = 250  # times what is kept of the output
 _PLACES: Final = (DATA, TMP, "/dev/shm")
+_WATCHES: Final = 4096  # of epoll: a user has so many, and may be the server's
 _OURS: Final = 2  # processes that are there before the code starts any
 _LOOKS: Final = 10  # at most, at whether it is at rest after an interrupt
 _LOOKS_AT_REST: Final = 2  # in a row
@@ -223,6 +224,8 @@ class Session:
         if held.locks > settings.inodes:
             most = f"{settings.inodes:,} locks of parts of files"
             return Excess("locks", f"The code has more than {most}.")
+        if held.watches > _WATCHES:
+            return Excess("watches", f"The code watches more than {_WATCHES:,} files with epoll.")
         if held.size > settings.disk:
             return Excess("disk", f"The code wrote more than {_size(settings.disk)}.")
         return None

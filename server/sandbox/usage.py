@@ -29,6 +29,7 @@ _BLOCK: Final = 512  # bytes, that stat counts in
 _LONGEST: Final = 0.5  # seconds of processor time, to look at processes closely
 
 _Who = tuple[int, bytes]  # its pid and when it was started: pids are used again
+_Kept = tuple[int, int]  # locks of parts of files, and watches of epoll
 
 
 class TooMuch(Exception):
@@ -165,19 +166,21 @@ def _share_of(pid: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Bytes on a disk, files and folders, sockets, and locks of parts of files."""
+    """Bytes on a disk, files and folders, sockets, locks of parts of files, watches of epoll."""
 
     size: int
     files: int
     sockets: int
     locks: int
+    watches: int
 
 
 def held_in_namespace(first: int, folders: Iterable[str], pids: Iterable[int]) -> Held:
     """What there is in the file systems at these places, as a namespace's first process sees it.
 
     Their size has a limit of its own, and is 0 here. The first process, which nobody may look at,
-    has no locks. Raises OSError, PermissionError if another one may not be looked at, TooMuch.
+    has no locks and watches nothing. Raises OSError, PermissionError if another one may not be
+    looked at, TooMuch.
     """
     there = [Path(f"/proc/{first}/root{folder}") for folder in folders]
     # Older kernels number no file system in memory: its f_fsid is that of all.
@@ -185,8 +188,8 @@ def held_in_namespace(first: int, folders: Iterable[str], pids: Iterable[int]) -
     files = sum(each.f_files - each.f_ffree for each in systems.values())
     with Path(f"/proc/{first}/net/unix").open("rb") as lines:
         sockets = sum(1 for _ in lines) - 1
-    locks = sum(_each(_locks, (pid for pid in pids if pid != first)))
-    return Held(0, files, sockets, locks)
+    kept = _sum(_each(_kept, (pid for pid in pids if pid != first)))
+    return Held(0, files, sockets, *kept)
 
 
 def held_in_folder(folder: Path, most: int, pids: Iterable[int], largest: int) -> Held:
@@ -198,7 +201,7 @@ def held_in_folder(folder: Path, most: int, pids: Iterable[int], largest: int) -
     size, files = _contents(folder, most)
     sockets, gone = set[int](), dict[int, int]()  # by their inodes
 
-    def look(body: Path) -> int:
+    def look(body: Path) -> _Kept:
         for opened in _opened(body):
             if stat.S_ISSOCK(opened.st_mode):
                 sockets.add(opened.st_ino)
@@ -206,13 +209,18 @@ def held_in_folder(folder: Path, most: int, pids: Iterable[int], largest: int) -
                 gone[opened.st_ino] = opened.st_blocks * _BLOCK
         for inode in _mapped_and_gone(body, folder):
             gone.setdefault(inode, largest)
-        return _locks(body)
+        return _kept(body)
 
-    locks = sum(_each(look, pids))
-    return Held(size + sum(gone.values()), files, len(sockets), locks)
+    kept = _sum(_each(look, pids))
+    return Held(size + sum(gone.values()), files, len(sockets), *kept)
 
 
-def _each(look: Callable[[Path], int], pids: Iterable[int]) -> Iterator[int]:
+def _sum(kept: Iterable[_Kept]) -> _Kept:
+    locks, watches = zip((0, 0), *kept, strict=True)
+    return sum(locks), sum(watches)
+
+
+def _each(look: Callable[[Path], _Kept], pids: Iterable[int]) -> Iterator[_Kept]:
     """What a look at each of them counts. Raises PermissionError if one does not allow it, TooMuch.
 
     One that is gone, or has nothing any more, is left out.
@@ -234,14 +242,19 @@ def _opened(process: Path) -> Iterator[os.stat_result]:
                 yield entry.stat()
 
 
-def _locks(process: Path) -> int:
-    """Of parts of the files that it has open: the kernel takes some 200 bytes for each."""
-    found = 0
+def _kept(process: Path) -> _Kept:
+    """By the files that it has open: the kernel takes some 200 bytes for each.
+
+    A user's epolls watch so many files, and no more, whoever of his processes has them.
+    """
+    locks = watches = 0
     with os.scandir(process / "fdinfo") as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
-                found += Path(entry.path).read_bytes().count(b"\nlock:")
-    return found
+                told = Path(entry.path).read_bytes()
+                locks += told.count(b"\nlock:")
+                watches += told.count(b"\ntfd:")
+    return locks, watches
 
 
 def _mapped_and_gone(process: Path, folder: Path) -> Iterator[int]:

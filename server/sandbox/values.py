@@ -9,7 +9,16 @@ from typing import Literal, Protocol
 
 SessionKey = tuple[str, str]  # project id, thread id
 Limit = Literal[
-    "time", "processor", "memory", "processes", "files", "locks", "disk", "output", "unseen"
+    "time",
+    "processor",
+    "memory",
+    "processes",
+    "files",
+    "locks",
+    "watches",
+    "disk",
+    "output",
+    "unseen",
 ]  # "unseen": what it takes could not be told
 
 

@@ -355,6 +355,22 @@ HOSTILE = {
         r"more than 2,000 locks of parts of files",
         "is ended",
     ),
+    "watches without end": Hostile(
+        "import os, select, time\npolls = [select.epoll() for n in range(50)]\n"
+        "files = [f for n in range(50) for f in os.pipe()]\n"
+        "for p in polls:\n  for f in files: p.register(f, 1)\ntime.sleep(100)",
+        r"watches more than 4,096 files",
+        "is ended",
+    ),
+    "watches in children": Hostile(
+        "import os, select, time\nfor child in range(10):\n  if os.fork() == 0:\n"
+        "    polls = [select.epoll() for n in range(5)]\n"
+        "    files = [f for n in range(50) for f in os.pipe()]\n"
+        "    for p in polls:\n      for f in files: p.register(f, 1)\n"
+        "    time.sleep(100)\ntime.sleep(100)",
+        r"watches more than 4,096 files",
+        "is ended",
+    ),
     "locks of files that are on their way": Hostile(
         "import fcntl, struct\nwith open('/mnt/data/l', 'wb') as f:\n"
         "  fcntl.fcntl(f, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 1, 0))",
@@ -582,6 +598,7 @@ LIMITS: dict[Limit, str] = {
     "processes": "more than .* processes",
     "files": "made more than .* files",
     "locks": "more than .* locks",
+    "watches": "watches more than",
     "disk": "wrote more than",
     "output": "printed more than",
     "unseen": "look(ed)? at",
