@@ -12,6 +12,7 @@ import importlib.abc
 import importlib.machinery
 import io
 import linecache
+import os
 import signal
 import sys
 import traceback
@@ -28,7 +29,7 @@ _CELL: Final = "<cell "
 _OURS: Final = __file__.rpartition("/")[0]
 _AWAITS: Final = 0x80  # inspect.CO_COROUTINE; that module takes longer than all others here
 _COARSER: Final = (2, 4)  # parts of its resolution in which a large figure may be shown
-MATPLOTLIB_BACKEND: Final = f"module://{_BACKEND}"
+MATPLOTLIB_BACKEND: Final = "agg"  # of all but the session itself, whose figures are shown
 
 
 class Notebook:
@@ -137,7 +138,10 @@ def _awaits(code: CodeType) -> bool:
 
 
 class Figures(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """matplotlib's backend, in place of a window: shows figures, and closes them."""
+    """matplotlib's backend, in place of a window: shows figures, and closes them.
+
+    Only in the session itself: programs that the code starts cannot import it.
+    """
 
     def __init__(self, show: Callable[[bytes], None], most: int, most_bytes: int) -> None:
         self._show = show
@@ -148,8 +152,9 @@ class Figures(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        wanted = fullname == _BACKEND
-        return importlib.machinery.ModuleSpec(fullname, self) if wanted else None
+        if fullname == _BACKEND:
+            return importlib.machinery.ModuleSpec(fullname, self)
+        return _preset(fullname, path) if fullname == "matplotlib" else None
 
     def exec_module(self, module: ModuleType) -> None:
         agg: Any = importlib.import_module("matplotlib.backends.backend_agg")
@@ -178,6 +183,23 @@ class Figures(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 self._show(picture)
                 return
         print("[The figure is too large to be shown.]")  # noqa: T201, the same
+
+
+def _preset(fullname: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
+    """The module, with our backend once it is imported, unless the code has named one."""
+    spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+    if spec is None or spec.loader is None:
+        return None
+    execute = spec.loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        execute(module)
+        settings = vars(module).get("rcParams")  # of a module that only has its name, none
+        if settings is not None and os.environ.get("MPLBACKEND") == MATPLOTLIB_BACKEND:
+            settings["backend"] = f"module://{_BACKEND}"
+
+    vars(spec.loader)["exec_module"] = exec_module
+    return spec
 
 
 def _drawn(figure: Any, **how: float) -> bytes:

@@ -154,6 +154,33 @@ async def test_installing_is_told_what_is_there(calls: Calls) -> None:
         assert "and none can be" in await calls.text(code)
 
 
+MATPLOTLIB = """
+import os
+os.mkdir('matplotlib')
+with open('matplotlib/__init__.py', 'w') as module:
+    module.write("import os\\nrcParams = {'backend': os.environ['MPLBACKEND']}\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("", "module://session_figures"),
+        ("import os; os.environ['MPLBACKEND'] = 'pdf'", "pdf"),
+        ("import matplotlib; matplotlib.rcParams['backend'] = 'agg'", "agg"),
+    ],
+)
+async def test_only_the_session_s_own_figures_are_shown(
+    calls: Calls, code: str, shown: str
+) -> None:
+    """Unless the code has named another backend; no program that it starts can import ours."""
+    await calls.run(MATPLOTLIB)
+    tell = "import matplotlib; print(matplotlib.rcParams['backend'])"
+    assert await calls.text(f"{code}\n{tell}") == f"{shown}\n"
+    other = shown if shown == "pdf" else "agg"
+    assert await calls.text(f'!python3 -c "{tell}"') == f"{other}\n"
+
+
 async def test_nothing_of_ours_is_in_the_code(calls: Calls) -> None:
     """Annotations are what they are, not texts."""
     assert await calls.text("def f(x: int): ...\nf.__annotations__") == "{'x': <class 'int'>}\n"

@@ -164,6 +164,19 @@ async def test_a_picture_that_is_saved_is_a_file(stocked: Calls, tmp_path: Path)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+async def test_scripts_draw_as_well(stocked: Calls) -> None:
+    """What they save; and the session goes on to show its figures, also from the first import."""
+    script = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('c.png')\n"
+    code = f"with open('s.py', 'w') as file: file.write({script!r})\n!python s.py"
+    result = await stocked.run(code)
+    assert "Traceback" not in text_of(result)
+    assert {each.name for each in result.written} == {"s.py", "c.png"}
+    for key in (KEY, ("default", "thread_2")):
+        shown = await Calls(stocked.pool, key).run(f"{script}plt.show()\nprint('behind')")
+        assert isinstance(shown.outputs[-2], Image)
+        assert shown.outputs[-1] == Logs("behind\n")
+
+
 async def test_without_packages_an_import_says_so(calls: Calls) -> None:
     """So that the model does without."""
     told = await calls.text("import numpy")
