@@ -262,8 +262,12 @@ def _checks(idle: _Calls, *, unix: bool) -> Iterator[Instructions]:
     within = [*argument(0, mask=_THREAD | _SAME_FILES), *apart, *argument(0, mask=_NEW_NAMESPACES)]
     yield _unless(_CLONE[here], within, [0], refuse())
     yield _unless(_SOCKET[here], argument(0), [_UNIX] if unix else [], refuse(errno.EAFNOSUPPORT))
-    if not unix:
-        yield _unless(_SOCKET_PAIR[here], argument(1, mask=_KIND), _CONNECTED, refuse())
+    if unix:
+        yield _unless(_SOCKET_PAIR[here], argument(0), [_UNIX], refuse(errno.EAFNOSUPPORT))
+    else:
+        others = if_equal(_UNIX, [], otherwise=[refuse(errno.EAFNOSUPPORT)])
+        of_pairs = [*argument(0), *others, *argument(1, mask=_KIND)]
+        yield _unless(_SOCKET_PAIR[here], of_pairs, _CONNECTED, refuse())
         for call in (_SEND_MESSAGE, _SEND_MESSAGES):  # files on their way are nobody's
             yield if_equal(call[here], [refuse()])
     buffers = [each for option in _BUFFERS for each in if_equal(option, [refuse()])]

@@ -73,6 +73,12 @@ HOSTILE = {
         "    s.connect(a); s.send(b'x'); print('SENT')\n  except OSError as e: print('kept')",
         r"^kept\nkept\n$",
     ),
+    "a pair of sockets of another family": Hostile(
+        "import socket\nfor family in (2, 16, 30, 38):\n"
+        "  for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM):\n"
+        "    try: socket.socketpair(family, kind)\n    except OSError as e: print(e.errno)",
+        r"^(97\n){12}$",
+    ),
     "a socket of the hypervisor's": Hostile(
         "import socket; socket.socket(40, 1).connect((2, 1))", NO_NETWORK
     ),
