@@ -14,8 +14,10 @@ from typing import Any, Final
 from server.sandbox.places import Places, placed
 
 _MAGIC: Final = re.compile(r"(?P<indent>\s*)(?:%%?(?P<name>[a-z]\w*)|!(?!=))(?P<rest>.*)")
-_IGNORED: Final = frozenset({"autoreload", "config", "load_ext", "matplotlib", "reload_ext"})
-_IN_FRONT: Final = frozenset({"capture", "time"})  # of code that does without
+_IGNORED: Final = frozenset(
+    {"autoreload", "capture", "config", "load_ext", "matplotlib", "reload_ext"}
+)
+_IN_FRONT: Final = "time"  # of code that does without
 _INSTALLER: Final = re.compile(r"(?:\S*python[\d.]*\s+-m\s+)?(?:pip3?|conda|mamba|uv|apt(-get)?)\b")
 _NO_MAGIC: Final = (
     "Of IPython there are only lines like %matplotlib inline, which do nothing, and !command. "
@@ -93,4 +95,4 @@ def _plain(magic: re.Match[str]) -> str | None:
         return f"{indent}__import__('subprocess').run({rest!r}, shell=True);"
     if name in _IGNORED:
         return f"{indent}pass"
-    return indent + (rest.strip() or "pass") if name in _IN_FRONT else None
+    return indent + (rest.strip() or "pass") if name == _IN_FRONT else None

@@ -119,6 +119,7 @@ async def test_what_awaits_too_long_is_interrupted(calls: Calls) -> None:
     [
         ("%matplotlib inline\n%config X.y = 1\nprint(7 %2)\n6 * 7", "1\n42\n"),
         ("%%time\n6 * 7", "42\n"),
+        ("%%capture out --no-stderr\n6 * 7", "42\n"),
         ("x = 6\nif x:\n    %time x = 7\nx", "7\n"),
         ("!echo $((6 * 7))", "42\n"),
         ("for n in range(2):\n    !echo again\nn", "again\nagain\n1\n"),
