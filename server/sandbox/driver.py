@@ -24,6 +24,7 @@ from server.sandbox.frames import (
     MOST_NAMES,
     MOST_RAW,
     Head,
+    can_be_told,
     encode,
     parse,
     raw_length,
@@ -201,7 +202,7 @@ def _files(root: str) -> Iterator[tuple[str, tuple[int, int, int]]]:
             if looked_at > _MOST_LOOKED_AT:
                 return
             name = folder + entry.name
-            if entry.name.startswith((".", "__pycache__")) or not _can_be_told(name):
+            if entry.name.startswith((".", "__pycache__")) or not _is_told(name):
                 continue
             with contextlib.suppress(OSError):
                 known = entry.stat(follow_symlinks=False)
@@ -211,8 +212,8 @@ def _files(root: str) -> Iterator[tuple[str, tuple[int, int, int]]]:
                     yield name, (known.st_size, known.st_mtime_ns, known.st_ino)
 
 
-def _can_be_told(name: str) -> bool:
-    return name.isprintable() and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
+def _is_told(name: str) -> bool:
+    return can_be_told(name) and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
 
 
 def _keep_fonts(source: str) -> None:

@@ -19,9 +19,17 @@ MOST_RAW: Final = 2**23
 MOST_NAMES: Final = 1000  # of files that one answer tells of
 CHUNK: Final = 2**18  # bytes of a file that go together
 
+# Those of Unicode, of which Python calls only one printable.
+_SPACES: Final = dict.fromkeys((0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " ")
+
 
 class Forged(Exception):
     """This is no frame of ours."""
+
+
+def can_be_told(name: str) -> bool:
+    """Whether a file's name has nothing but what is printed, and spaces of any kind."""
+    return name.isprintable() or name.translate(_SPACES).isprintable()
 
 
 def encode(head: Head, raw: bytes = b"") -> bytes:

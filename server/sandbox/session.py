@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 
 from server.config import CodeInterpreterSettings
-from server.sandbox.frames import CHUNK, MOST_NAMES, MOST_RAW, Frame, Head
+from server.sandbox.frames import CHUNK, MOST_NAMES, MOST_RAW, Frame, Head, can_be_told
 from server.sandbox.places import DATA, TMP, Naming, Places, places_in
 from server.sandbox.process import Lost, SandboxProcess
 from server.sandbox.usage import (
@@ -524,7 +524,7 @@ def _written(answer: Head) -> list[Written]:
 
 def _is_inside(name: str) -> bool:
     parts = name.split("/")
-    return name.isprintable() and not {"", ".", ".."} & {*parts}
+    return can_be_told(name) and not {"", ".", ".."} & {*parts}
 
 
 def _encoded(code: str) -> bytes:

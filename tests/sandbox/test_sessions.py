@@ -124,6 +124,15 @@ async def test_what_a_call_wrote_is_told_and_can_be_read(calls: Calls, tmp_path:
         await calls.pool.read(("default", "other"), "in.csv", tmp_path / "c")
 
 
+async def test_names_may_have_spaces_of_any_kind(calls: Calls, tmp_path: Path) -> None:
+    """As those of screenshots do; what only moves the text is in none."""
+    names = sorted(f"a{space}b" for space in " \xa0\u1680\u2000\u200a\u202f\u205f\u3000")
+    made = [*names, "a\u2028b", "a\u200bb", "a\tb"]
+    code = f"for name in {made}: open(name, 'w').write('x')"
+    assert sorted(each.name for each in (await calls.run(code)).written) == names
+    assert await calls.pool.read(KEY, "a\u202fb", tmp_path / "out") == 1
+
+
 async def test_folders_are_told_by_their_names(calls: Calls) -> None:
     """Wherever they are: by code, its children and its errors."""
     code = """
