@@ -14,6 +14,7 @@ import shutil
 import signal
 import stat
 import sys
+from _thread import allocate_lock, get_ident  # threading takes longer
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -81,7 +82,13 @@ class Driver:
             most_figures=start["figures"],
             figure_bytes=MOST_RAW,
         )
+        self._most_figures = start["figures"]
+        self._figures_left = 0  # that the host takes in this call
+        self._late: list[bytes] = []  # figures that threads have shown between calls
+        self._is_called = False
+        self._speaking = allocate_lock()  # threads of the code's show figures, too
         self._pid = os.getpid()
+        self._thread = get_ident()  # the one that signals reach
         self._number = 0
         self._runs = False
         self._was_interrupted = False
@@ -94,7 +101,9 @@ class Driver:
                 continue
             self._number = head["number"]
             answer = getattr(self, f"do_{head['do']}")(head, raw)
-            self._channel.write({"number": self._number, "is": "done", **answer})
+            with self._speaking:
+                self._is_called = False
+                self._channel.write({"number": self._number, "is": "done", **answer})
 
     def do_warm(self, head: Head, _: bytes) -> Head:
         """Import what most code imports, and draw once, which is slow the first time."""
@@ -112,10 +121,13 @@ class Driver:
         before = dict(_files(self._data))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         signal.signal(signal.SIGINT, self._interrupted)
+        with self._speaking:
+            self._is_called, self._figures_left = True, self._most_figures
         try:
             try:
                 self._was_interrupted, self._runs = False, True
-                self._notebook.run(code.decode("utf-8", "surrogatepass"))
+                late = self._show_late()
+                self._notebook.run(code.decode("utf-8", "surrogatepass"), shown=late)
             finally:
                 self._runs = False
         except BaseException:  # noqa: BLE001, behind the code's last line
@@ -170,16 +182,37 @@ class Driver:
         return {"gone": False}
 
     def _show(self, picture: bytes) -> None:
-        """Goes on only when the host has read it, and so all that was printed before."""
+        """Goes on only when the host has read it, and so all that was printed before.
+
+        What a thread shows between two calls, the host reads in the second one.
+        """
         if os.getpid() != self._pid:
             return
         self._terminal.flush()
+        if get_ident() != self._thread:
+            self._send(picture)
+            return
         was_running, self._runs = self._runs, False
-        self._channel.write({"number": self._number, "is": "image"}, picture)
-        self._channel.read()
+        self._send(picture)
         self._runs = was_running
         if self._was_interrupted:
             self._interrupted()
+
+    def _send(self, picture: bytes) -> None:
+        with self._speaking:
+            if self._is_called and self._figures_left:
+                self._figures_left -= 1
+                self._channel.write({"number": self._number, "is": "image"}, picture)
+                self._channel.read()
+            elif not self._is_called and len(self._late) < self._most_figures:
+                self._late.append(picture)
+
+    def _show_late(self) -> int:
+        """What was shown since the last call; returns how many figures that are."""
+        late, self._late = self._late, []
+        for picture in late:
+            self._show(picture)
+        return len(late)
 
     def _interrupted(self, *_: object) -> None:
         """In the middle of a frame it has to wait."""

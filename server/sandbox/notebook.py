@@ -56,9 +56,9 @@ class Notebook:
         sys.modules["__main__"] = self._module
         sys.meta_path.insert(0, self._figures)
 
-    def run(self, code: str) -> None:
-        """Run a cell. What it raises is printed, and never raised."""
-        self._figures.shown = 0
+    def run(self, code: str, *, shown: int) -> None:
+        """Run a cell, for which that many figures are shown. What it raises is printed only."""
+        self._figures.shown = shown
         self._terminal.restore()
         try:
             self._execute(code)

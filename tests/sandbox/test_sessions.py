@@ -269,6 +269,41 @@ async def test_a_figure_that_is_too_large_is_drawn_more_coarsely(calls: Calls) -
     assert await calls.text("x") == "5\n"
 
 
+LATER = """
+import threading
+def later(sizes=sizes):
+    sizes += [50, 60, 70, 80]
+    sys.meta_path[0].show_all()
+sizes.clear()
+t = threading.Timer(0.3, later); t.start()
+"""
+
+
+async def test_what_a_thread_draws_later_is_the_next_call_s(calls: Calls) -> None:
+    """As what it prints is; it counts among that one's figures."""
+    assert (await calls.run(DRAWING + LATER)).outputs == []
+    tasks = Path(f"/proc/{calls.pids[-1]}/task")
+    await until(lambda: len(list(tasks.iterdir())) == 1)
+    result = await calls.run("sizes.append(90); print('next')")
+    assert [len(image.data) for image in images_of(result)] == [500_004, 600_004, 700_004]
+    assert "next\n" in text_of(result)
+    assert "[Only the first 3 figures are shown.]\n" in text_of(result)
+    assert len(images_of(await calls.run("sizes.append(50); x"))) == 1
+
+
+async def test_threads_that_draw_at_once_take_turns(calls: Calls) -> None:
+    """Each figure comes whole, and no more of them than are shown."""
+    show = "sys.meta_path[0]._show, [b'\\x89PNG' + bytes(3_000_000)]"
+    code = f"""
+import sys, threading
+threads = [threading.Thread(target={show.replace(", [", ", args=[")}) for _ in range(5)]
+for t in threads: t.start()
+for t in threads: t.join()
+"""
+    assert [len(image.data) for image in images_of(await calls.run(code))] == [3_000_004] * 3
+    assert await calls.text("6 * 7") == "42\n"
+
+
 async def test_a_cancelled_call_leaves_an_idle_session(calls: Calls) -> None:
     """Within half a second; with its state, if it stopped at once, as on an idle machine."""
     for code in (
