@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -14,12 +15,15 @@ from tests.chat.parts import joined
 from tests.timing import little_work
 
 NAMES = ("plot.png", "plot.png.gz", "my file.csv", "a", "sandbox", "größe (1).csv", "x [1].txt")
+ODD = ("100% of it.csv", "a%20b", "a b", "it's, so + on.txt", "日本 1.csv", "é", "\u202f", "🙂")
 SOURCE = Source(1, 0, "file-a", "a.md", "Orders are shipped within two days.")
 
 
-def written(text: str, *ends: int, sources: tuple[Source, ...] = ()) -> list[Part]:
+def written(
+    text: str, *ends: int, sources: tuple[Source, ...] = (), names: Sequence[str] = NAMES
+) -> list[Part]:
     """What becomes of a text that comes in pieces which end at these places."""
-    writer = CitationWriter(sources, Links(NAMES))
+    writer = CitationWriter(sources, Links(names))
     places = [0, *sorted(ends), len(text)]
     parts = [p for a, b in pairwise(places) for p in writer.feed(text[a:b])]
     return joined([*parts, *writer.finish()])
@@ -77,6 +81,41 @@ def test_what_is_not_there_is_text(text: str) -> None:
         assert written(text, place) == [text]
 
 
+@pytest.mark.parametrize(
+    ("spelled", "name"),
+    [
+        ("größe%20(1).csv", "größe (1).csv"),
+        ("gr%C3%B6%C3%9Fe%20%281%29.csv", "größe (1).csv"),
+        ("gr%c3%b6ße (1).csv", "größe (1).csv"),
+        ("x%20[1].txt", "x [1].txt"),
+        ("100%%20of%20it.csv", "100% of it.csv"),
+        ("100%25%20of it.csv", "100% of it.csv"),
+        ("it's,%20so%20+%20on.txt", "it's, so + on.txt"),
+        ("%E6%97%A5本%201.csv", "日本 1.csv"),
+        ("a%20b", "a%20b"),
+        ("a%2520b", "a%20b"),
+        ("a b", "a b"),
+        ("%E2%80%af", "\u202f"),
+        ("%f0%9f%99%82", "🙂"),
+    ],
+)
+def test_names_are_spelled_in_many_ways(spelled: str, name: str) -> None:
+    """Any of their characters may be as in a URL; the link is what was written, wherever cut."""
+    text = f"[It](sandbox:/mnt/data/{spelled})."
+    wanted = ["[It](", link(name, spelled), ")."]
+    for place in range(len(text) + 1):
+        assert written(text, place, names=(*NAMES, *ODD)) == wanted
+    assert written(text, *range(len(text)), names=(*NAMES, *ODD)) == wanted
+
+
+@pytest.mark.parametrize("spelled", ["%C3", "%C3%28", "%ED%A0%80", "%C3%A9%20", "%2", "%", "é%"])
+def test_what_spells_no_name_is_text(spelled: str) -> None:
+    """Bytes that are no character, or not all of one; more than a name."""
+    text = f"(sandbox:/mnt/data/{spelled})"
+    for place in range(len(text) + 1):
+        assert written(text, place, names=(*NAMES, *ODD)) == [text]
+
+
 def test_nothing_else_is_held_back() -> None:
     """Text is told at once, unless it may become a link."""
     writer = CitationWriter((), Links(NAMES))
@@ -98,15 +137,16 @@ def test_beside_citations() -> None:
 
 
 @given(
-    st.lists(st.sampled_from(["sandbox:/mnt/data/", *NAMES, " ", ".", "[1]", "s", "sand", "é"])),
+    st.lists(st.sampled_from(["sandbox:/mnt/data/", *NAMES, *ODD, *" .%sé", "[1]", "%C3", "%A9"])),
     st.lists(st.integers(0, 99), max_size=4),
 )
 def test_any_text(words: list[str], ends: list[int]) -> None:
     """It is the same text whatever is found in it, and the same is found wherever it is cut."""
     text = "".join(words)
-    parts = written(text, *(min(end, len(text)) for end in ends))
+    names = (*NAMES, *ODD)
+    parts = written(text, *(min(end, len(text)) for end in ends), names=names)
     assert "".join(part if isinstance(part, str) else part.text for part in parts) == text
-    assert parts == written(text)
+    assert parts == written(text, names=names)
 
 
 def test_many_names_take_no_time() -> None:
