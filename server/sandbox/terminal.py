@@ -6,9 +6,13 @@ Runs inside the session. Imports nothing but the standard library.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _STREAMS: Final = ("stdin", "stdout", "stderr")
 _OUTPUT: Final = 1
@@ -60,10 +64,23 @@ def _first(name: str) -> str:
 
 
 def _opened(number: int) -> TextIO:
-    """A stream that leaves its file open when it is closed."""
+    """A stream that leaves its file open when it is closed.
+
+    Nothing that is printed waits, or it would come behind what others print on the same file.
+    """
     if number == 0:
         return open(number, encoding="utf-8", errors="replace", closefd=False)
-    return open(number, "w", 1, "utf-8", "backslashreplace", closefd=False)
+    file = _Unheld(io.FileIO(number, "w", closefd=False))
+    return io.TextIOWrapper(file, "utf-8", "backslashreplace", write_through=True)
+
+
+class _Unheld(io.BufferedWriter):
+    """Writes all at once, unlike a file without a buffer that is interrupted."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        size = super().write(data)
+        self.flush()
+        return size
 
 
 def _works(stream: TextIO) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from server.sandbox.pool import SessionPool
 from tests.sandbox.support import Calls, text_of
 
 LOWEST = """
@@ -70,6 +71,40 @@ async def test_a_call_tells_what_came_of_it(calls: Calls, code: str, shown: str)
     told = await calls.text(code)
     assert shown in told
     assert "lost" not in told
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print('a', end=''); print('b', file=sys.stderr); print('c')",
+        "sys.stderr.write('a'); print('b'); print('c', file=sys.stderr)",
+        "print('a', end=''); os.system('echo b'); print('c')",
+        "print('a', end='')\n!echo b\nprint('c')",
+        "print('a', end='')\nif os.fork() == 0: print('b'); os._exit(0)\nos.wait(); print('c')",
+        "sys.stdout.buffer.write(b'a'); print('b'); sys.stdout.buffer.write(b'c\\n'); None",
+    ],
+)
+async def test_what_is_printed_stays_in_order(calls: Calls, code: str) -> None:
+    """Whoever prints it, and whether its line is ended or not."""
+    assert await calls.text(f"import os, sys\n{code}") == "ab\nc\n"
+
+
+async def test_what_is_printed_is_whole(pool: SessionPool, calls: Calls) -> None:
+    """Whatever signals come meanwhile."""
+    code = """
+import signal
+ticks = []
+signal.signal(signal.SIGALRM, lambda *_: ticks.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+while len(ticks) < 20: print('x' * 99_999)
+_ = signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    await calls.run("1")
+    [session] = [each.session for each in pool._places.values() if each.session is not None]
+    heard: list[bytes] = []
+    session._process.heard = heard.append  # more than a call keeps
+    await calls.run(code)
+    assert {len(line) for line in b"".join(heard).split()} == {99_999}
 
 
 async def test_a_value_that_is_shown_for_ever_is_interrupted(calls: Calls) -> None:
