@@ -42,7 +42,9 @@ def decoded(data: bytes) -> str:
     if looks_like_utf8 and not (data.isascii() and _ESCAPE in data):
         return data.decode("utf-8-sig", "replace")
     sample = _telling(data)
-    found = _found(sample) or _found(sample.replace(_ESCAPE, b""))  # colours of a terminal
+    found = _found(sample)
+    if found is None and _ESCAPE in sample:  # colours of a terminal, in each line
+        found = _found(sample.replace(_ESCAPE, b""))
     if found is None and not looks_like_utf8:
         raise Unreadable("The file is not text, as its name says.")
     return data.decode(found or "utf-8-sig", "replace")
