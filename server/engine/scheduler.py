@@ -94,7 +94,8 @@ class Scheduler:
                 continue
             if prefix.on_disk and isinstance(prefix.source, Snapshot):
                 self._cache.fetch(prefix.source)
-                continue
+                if prefix.on_disk:  # one that is on its way there is here at once, for now
+                    continue
             if not self._has_room_for(sequence, prefix):
                 return
             self._start(sequence, prefix)

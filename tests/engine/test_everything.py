@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.engine.arithmetic import ArithmeticBackend, answer
@@ -254,11 +254,20 @@ class World:
 
 often = ["ask", "ask", "ask", "return", "return", "step", "step", "step", "deliver", "cancel"]
 actions = st.sampled_from([*often, "abort", "full", "tend", "forget", "disk", "restart"])
+# Two wait, each for a state that is on its way to a slow disk, with memory for one of them.
+TIGHT = Shape(
+    slots=2, cells=200, batch=32, idle=0, memory=0, disk=150, rolls_back=True, mixes=False
+)
+TWO_RETURN = [
+    *[("ask", 1, 42), ("step", 0, 1), ("ask", 256, 1), ("ask", 332, 1), ("ask", 332, 1)],
+    *[("step", 0, 1), ("return", 0, 1), ("return", 0, 1)],
+]
 scripts = st.lists(st.tuples(actions, st.integers(0, 999), st.integers(1, 120)), max_size=40)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(shape=shapes, script=scripts)
+@example(shape=TIGHT, script=TWO_RETURN)
 @pytest.mark.timeout(300)
 def test_whatever_happens_everybody_says_their_own_words_and_nothing_leaks(
     shape: Shape, script: list[tuple[str, int, int]]
