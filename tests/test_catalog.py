@@ -111,8 +111,11 @@ def test_what_has_a_section_is_an_id_and_no_path(tmp_path: Path) -> None:
     """Ids may look like paths."""
     name = str(tmp_path / "a.gguf")
     Path(name).touch()
+    (tmp_path / "data").mkdir()
     settings = settings_in(
         tmp_path, f"[models]\ndefault = '{name}'\n[model.'{name}']\nupstream = 'http://a/v1'"
     )
     assert chosen_model(settings) == name
-    assert find_models(settings).keys() == {"a", "tiny-assistant"}
+    brought = find_models(settings_in(tmp_path / "data", "")).keys()  # with the server
+    assert find_models(settings).keys() - brought == {"a"}
+    assert find_endpoints(settings) == {name: "http://a/v1"}
