@@ -9,11 +9,17 @@ import httpx
 import openai
 import pytest
 
+from server import heap
 from server.engine.scripted import ScriptedEngine
 from tests.scripted_sandbox import ScriptedSandbox
 from tests.support import LiveServer, ManualClock, live_server
 
 pytest_plugins = ["tests.covering", "tests.untested"]
+
+
+def pytest_collection_finish() -> None:
+    """To look through thousands of tests for garbage would hold up one of them by a second."""
+    heap.settle()
 
 
 @pytest.fixture

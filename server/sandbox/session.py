@@ -44,6 +44,7 @@ from server.sandbox.values import (
 _MODULES: Final = ("numpy", "pandas", "matplotlib.pyplot")
 _GRACE: Final = 2.0  # seconds for code to end when it is interrupted at a limit
 GRACE_ON_CANCEL: Final = 0.3
+_HEARING: Final = 0.05  # seconds: what was said while the loop was held up is heard by then
 _PATIENCE: Final = 60.0  # seconds, for what takes none: files in and out, imports
 _BATCH: Final = 0.05  # seconds that printed text waits for more
 _BATCH_BYTES: Final = 2**14
@@ -232,9 +233,7 @@ class Session:
 
     async def _run(self, code: str, call: _Call) -> list[Written]:
         """Raises SandboxCrashed."""
-        late = Excess("time", f"The code ran for more than {self._settings.seconds:g} seconds.")
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._settings.seconds, self._interrupt, call, late)
+        timer = asyncio.ensure_future(self._limit_time(call))
         flood = Excess("output", f"The code printed more than {_size(call.flood)}.")
         call.flooded = lambda: self._interrupt(call, flood)
         figures = self._settings.figures
@@ -250,6 +249,12 @@ class Session:
         finally:
             timer.cancel()
         return _written(answer)
+
+    async def _limit_time(self, call: _Call) -> None:
+        await asyncio.sleep(self._settings.seconds)
+        await asyncio.sleep(_HEARING)  # the code may have ended while the loop was held up
+        late = f"The code ran for more than {self._settings.seconds:g} seconds."
+        self._interrupt(call, Excess("time", late))
 
     def _interrupt(self, call: _Call, excess: Excess) -> None:
         """At a limit: ask the code to end, and see to it."""

@@ -204,6 +204,18 @@ async def test_code_that_takes_too_long_is_interrupted(calls: Calls) -> None:
     assert await calls.text("x") == "7\n"
 
 
+async def test_code_that_ends_while_the_server_is_held_up_has_not_taken_too_long(
+    calls: Calls,
+) -> None:
+    """What it has said meanwhile counts."""
+    await calls.run("import time")
+    running = asyncio.create_task(calls.run("time.sleep(0.5); print('ended')"))
+    await asyncio.sleep(0.1)
+    time.sleep(SETTINGS.seconds + 0.5)  # noqa: ASYNC251
+    result = await running
+    assert (text_of(result), result.problem) == ("ended\n", None)
+
+
 @pytest.fixture
 async def hurried(backend: str, clock: ManualClock, folder: Path) -> AsyncIterator[Calls]:
     """Calls in a session that has a second of processor time."""
