@@ -98,6 +98,28 @@ async def test_letters_are_letters_among_colours(extract: Extract) -> None:
     assert (await extract("a.txt", log.encode("cp1252"))).text == log
 
 
+@pytest.mark.parametrize(
+    ("line", "encoding"),
+    [
+        ("Käse und Öl", "cp1252"),
+        ("Der Käse liegt im Öl.", "cp1252"),
+        ("Prénom: André, âge: 30", "cp1252"),
+        ("Ça coûte très cher, même à crédit.", "cp1252"),
+        ("Höst på ön", "cp1252"),
+        ("El año pasado viajé a España.", "cp850"),
+        ("Käse und Öl", "cp850"),
+        ("Žádný problém, řekl Jiří.", "iso8859-2"),
+        ("Zażółć gęślą jaźń.", "cp1250"),
+    ],
+)
+async def test_few_letters_make_words_of_a_language(
+    extract: Extract, line: str, encoding: str
+) -> None:
+    """However rare: none of two alphabets, none with a capital or a sign between its letters."""
+    for text in (line + "\n", (line + "\n") * 30, f"Shipped on Monday: {line}\n" * 20):
+        assert (await extract("a.txt", text.encode(encoding))).text == text
+
+
 async def test_an_encoding_that_is_said_counts_also_where_letters_are_late(
     extract: Extract,
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import encodings
 import re
+import unicodedata
 from contextlib import suppress
+from itertools import islice
 from pkgutil import iter_modules
 from typing import Final
 
@@ -17,10 +19,17 @@ from chardet.pipeline.confusion import load_confusion_data
 from server.search.formats.draft import Unreadable
 
 _ERAS: Final = ~(EncodingEra.MAINFRAME | EncodingEra.LEGACY_MAC) & EncodingEra.ALL
+_EXTINCT: Final = ("hp-roman8",)
 _ASCII: Final = bytes(range(128))
 _ESCAPE: Final = b"\x1b"  # begins the escapes of ISO 2022, which is ASCII otherwise
 _HEAD: Final = 4096  # bytes in which a text says its encoding
 _KANA: Final = re.compile("[\u3040-\u30ff]")
+_WORDS: Final = 200  # that tell whether a language has such words
+_LONGEST: Final = 50  # characters of a word that are looked at
+_ALPHABETS: Final = ("LATIN", "GREEK", "CYRILLIC", "HEBREW", "ARABIC")
+# Of a word each capital is U, each small letter L, beyond ASCII u and l; a sign there is x, a
+# control character c. A capital behind a small letter is odd, and a sign between letters.
+_ODD: Final = re.compile("lU|[lL]u|[uUlL]x[uUlL]|c")
 _PIECE: Final = 2**16
 _SAMPLE: Final = 2**18  # bytes that tell an encoding
 _BEFORE: Final = 256  # of them that are ASCII; many more hide the others from statistics
@@ -70,8 +79,51 @@ def _first_beyond_ascii(data: bytes) -> int:
 
 
 def _found(sample: bytes) -> str | None:
-    found = chardet.detect(sample, encoding_era=_ERAS, compat_names=False)["encoding"]
-    return found or _japanese(sample)
+    """The likeliest encoding, by statistics of its letters and by what words it makes."""
+    best, most = None, -1.0
+    for found in chardet.detect_all(
+        sample,
+        encoding_era=_ERAS,
+        exclude_encodings=_EXTINCT,
+        ignore_threshold=True,
+        compat_names=False,
+    ):
+        encoding, confidence = found["encoding"], found["confidence"]
+        if encoding is None or confidence <= most:
+            break
+        likely = confidence * (1 - _oddness(sample.decode(encoding, "replace")))
+        if likely > most:
+            best, most = encoding, likely
+    return best or _japanese(sample)
+
+
+def _oddness(text: str) -> float:
+    """The share of words that no language has, among the first beyond ASCII."""
+    beyond = (word[:_LONGEST] for word in text.split() if not word.isascii())
+    words = list(islice(beyond, _WORDS))
+    return sum(map(_is_odd, words)) / max(1, len(words))
+
+
+def _is_odd(word: str) -> bool:
+    """Whether it is of two alphabets, or has a capital or a sign where no language has one."""
+    alphabets = {unicodedata.name(character, "").partition(" ")[0] for character in word}
+    if len(alphabets.intersection(_ALPHABETS)) > 1:
+        return True
+    return _ODD.search("".join(map(_kind, word))) is not None
+
+
+def _kind(character: str) -> str:
+    """A letter for it, as `_ODD` has them."""
+    category = unicodedata.category(character)
+    if category in ("Lu", "Ll"):
+        kind = category[1]
+        return kind.upper() if character.isascii() else kind.lower()
+    if character.isascii():
+        return "."
+    if category in ("Cc", "Co", "Cn"):
+        return "c"
+    is_at_home = category in ("Pd", "Pf", "Cf") or category[0] in "LM" or character in "·‘…"
+    return "." if is_at_home else "x"
 
 
 def _japanese(sample: bytes) -> str | None:
