@@ -81,7 +81,7 @@ def _words(texts: Sequence[str]) -> _Words:
     length = np.diff(np.append(start, len(found.codes)))
     place = np.arange(len(found.codes)) - np.repeat(start, length)
     spelled = _mixed(found.codes + (place.astype(np.uint64) << np.uint64(32)))
-    sums = np.append(np.uint64(0), np.cumsum(spelled))
+    sums = np.append(np.zeros(1, np.uint64), np.cumsum(spelled, dtype=np.uint64))
     hash = sums[start + length] - sums[start]
     pairs = np.flatnonzero(found.pairs)
     start, length = np.append(start, pairs), np.append(length, np.full(len(pairs), 2))

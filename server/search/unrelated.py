@@ -71,4 +71,4 @@ async def cosine_of_unrelated(embedder: Embedder) -> float:
     passages = np.stack(await embedder.embed([each for _, each in SUBJECTS], query=False))
     cosines = questions @ passages.T
     others = cosines[~np.eye(len(SUBJECTS), dtype=bool)]
-    return float(min(MOST, others.mean() + others.std()))
+    return min(MOST, float(others.mean() + others.std()))
