@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-# The wire calls the code `input`, and so do some models. Other flat values may precede it.
+# The wire calls the code `input`, and so do some models; of both keys the first has it, since it is
+# told before the second comes. Other flat values may precede it.
 _HEAD: Final = re.compile(
-    r"""\s*\{\s*(?:"[^"\\]*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*)*"(?:code|input)"\s*:\s*\"""",
+    r"""\s*\{\s*(?:"[^"\\]*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*)*?"(?:code|input)"\s*:\s*\"""",
     re.DOTALL,
 )
 _STRING: Final = re.compile(r'\s*"(?!"")')

@@ -68,6 +68,15 @@ def test_what_was_meant(arguments: str, code: str) -> None:
         assert read(arguments, place) == code
 
 
+@pytest.mark.parametrize("second", ["code", "input"])
+@pytest.mark.parametrize("first", ["code", "input"])
+def test_the_first_of_two_keys(first: str, second: str) -> None:
+    """It is told before the second comes, so the whole call has that one, too."""
+    arguments = f'{{"timeout": 5, "{first}": "print(1)", "{second}": "x", "safe": true}}'
+    for place in range(len(arguments) + 1):
+        assert read(arguments, place) == "print(1)"
+
+
 @pytest.mark.parametrize("arguments", NONE)
 def test_no_code(arguments: str) -> None:
     """Other JSON is no code; a list, a number or a name may be Python, and is run."""
