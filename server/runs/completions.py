@@ -53,8 +53,8 @@ class Completions:
         if self._stopping:
             raise errors.shutting_down()
         require_sense(body)
-        messages = conversation_of(body)
         model = self._require(body.model)
+        messages = conversation_of(body)
         asks = partial(turn_requests, body, messages, project, model, self._completion_cap)
         completion = Completion(model, self._pool, self._ids, self._observer, asks, self._closed)
         allowance.begin_completion()

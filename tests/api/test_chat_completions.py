@@ -723,6 +723,18 @@ async def test_models_that_cannot_answer(tmp_path: Path) -> None:
         refused(await post(http, model="letters"), message, "model", None)
 
 
+async def test_a_model_is_looked_for_before_its_images_are_refused(http: httpx.AsyncClient) -> None:
+    """Nothing is said of what a model can see that does not exist."""
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    refused(
+        await post(http, {"role": "user", "content": [image]}, model="nothing"),
+        "The model 'nothing' does not exist",
+        "model",
+        "model_not_found",
+        404,
+    )
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
     ("problem", "status", "kind"),
