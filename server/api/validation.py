@@ -27,7 +27,7 @@ EXPECTED = {
     "none_required": "null",
     "string_type": "a string",
 }
-ARRAYS_OF_STRINGS = ("file_ids", "vector_store_ids", "include")
+ARRAYS_OF_STRINGS = ("file_ids", "part_ids", "vector_store_ids", "include")
 
 
 def to_openai(faults: Sequence[Fault]) -> InvalidRequest:

@@ -20,6 +20,7 @@ MESSAGE = schemas.CreateMessage
 RUN = schemas.CreateRun
 BOTH = schemas.CreateThreadAndRun
 SUBMIT = schemas.SubmitToolOutputs
+COMPLETE = schemas.CompleteUpload
 
 TOOL_TYPES = "Supported values are: 'code_interpreter', 'function', and 'file_search'."
 USER_OR_ASSISTANT = "Supported values are: 'user' and 'assistant'."
@@ -327,6 +328,7 @@ WRONG_TYPES: list[Row] = [
             "a string",
             "null",
         ),
+        (COMPLETE, {"part_ids": "part_1"}, "part_ids", "an array of strings", "a string"),
     ]
 ]
 
