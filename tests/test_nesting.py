@@ -1,8 +1,8 @@
-"""How deep a value is."""
+"""How deep a value is, and how much is in it."""
 
 from __future__ import annotations
 
-from server.nesting import deeper_than
+from server.nesting import deeper_than, more_than
 
 
 def test_depth_is_counted_in_containers() -> None:
@@ -11,3 +11,12 @@ def test_depth_is_counted_in_containers() -> None:
     assert deeper_than(1, {"a": []})
     assert not deeper_than(3, {"a": [{"b": 1}]})
     assert deeper_than(2, {"a": [{"b": 1}]})
+
+
+def test_values_are_counted_at_every_level() -> None:
+    """Those of an object are counted without their keys; the value itself is not."""
+    assert not more_than(0, {})
+    assert more_than(0, {"a": 1})
+    assert not more_than(6, {"a": [{"b": 1}, []], "c": "[,"})
+    assert more_than(4, {"a": [{"b": 1}, []], "c": "[,"})
+    assert more_than(3, [[]] * 4)

@@ -104,6 +104,23 @@ async def test_as_many_levels_as_the_setting_may_have_are_taken(tmp_path: Path) 
         assert shown["tools"][0]["function"]["parameters"] == schema
 
 
+async def test_a_body_has_half_a_million_values_at_most(spare: World) -> None:
+    """Whatever they are; brackets and commas within a text are none."""
+    (said, parts) = ("[,{" * 85_000, [{"type": "text", "text": ""}] * 3)
+    parts[0]["text"] = parts[1]["text"] = parts[2]["text"] = said
+    message = {"role": "user", "content": parts}
+    answer_of(await spare.http.post("/v1/threads", json={"messages": [message]}))
+    for many in (b"[]", b"0", b'{"a":0}'):
+        listed = b",".join([many] * 500_000)
+        content = b'{"model":"gpt-4o","tools":[' + listed + b"]}"
+        refused(
+            await spare.http.post("/v1/assistants", content=content, headers=JSON),
+            "The JSON body of your request has too many values in it. At most 500000 are taken.",
+            None,
+            None,
+        )
+
+
 @pytest.fixture
 async def small(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
     """A server that takes a thousand bytes."""
