@@ -19,6 +19,8 @@ from server.schemas.common import (
 )
 from server.schemas.tools import AttachmentTool
 
+MOST_AT_ONCE = 10_000  # that one request can add: all other writes wait for them
+
 Text = Annotated[str, Field(max_length=256_000)]
 Detail = Literal["auto", "low", "high"]
 Role = Literal["user", "assistant"]
@@ -133,6 +135,9 @@ class CreateMessage(Given):
             "attachments": [attachment.stored() for attachment in self.attachments or ()],
             "metadata": self.metadata or {},
         }
+
+
+NewMessages = Annotated[list[CreateMessage], Field(max_length=MOST_AT_ONCE, fail_fast=True)]
 
 
 class ModifyMessage(ModifyMetadata):

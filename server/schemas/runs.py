@@ -21,7 +21,7 @@ from server.schemas.common import (
     TopP,
     Usage,
 )
-from server.schemas.messages import CreateMessage
+from server.schemas.messages import NewMessages
 from server.schemas.response_format import ResponseFormat, stored_format
 from server.schemas.sampling import SamplingOptions
 from server.schemas.threads import CreateThread
@@ -114,7 +114,7 @@ class CreateRun(RunOptions):
 
     reasoning_effort: ReasoningEffort | None = None
     additional_instructions: str | None = None
-    additional_messages: Annotated[list[CreateMessage], Field(fail_fast=True)] | None = None
+    additional_messages: NewMessages | None = None
 
     def overrides(self) -> JsonObject:
         effort = {"reasoning_effort": self.reasoning_effort} if self.reasoning_effort else {}

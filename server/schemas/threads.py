@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field
-
 from server.schemas.common import Describes, Given, JsonObject, Metadata, Shown
-from server.schemas.messages import CreateMessage
+from server.schemas.messages import NewMessages
 from server.schemas.tools import NewToolResources, ToolResources, merge_resources
 
 
@@ -22,7 +20,7 @@ class ThreadRow(Protocol):
 class CreateThread(Given):
     """The body of `POST /threads`, and the thread of `POST /threads/runs`."""
 
-    messages: Annotated[list[CreateMessage], Field(fail_fast=True)] = []
+    messages: NewMessages = []
     tool_resources: NewToolResources | None = None
     metadata: Metadata | None = None
 

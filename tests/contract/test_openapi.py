@@ -129,6 +129,7 @@ BEYOND = {
     r"body\.max_completion_tokens minimum": "it was 16 in fact",
     r".*\.tool_choice\.function required": "a function cannot be chosen without its name",
     r".*\.tool_call_id required": "an output cannot be matched without it",
+    r".*\b(thread\.messages|additional_messages|body\.messages) maxItems": "a limit of ours",
     r"body\.query(\[\])? (min|max)(Length|Items)": "a search has an end",
     r"body\.filters\..*": "recursion that the specification spells in another way",
     r".*\bx_sampling\b.*": "an extension",
