@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+BESIDE_TEXT: Final = 8  # characters of a value beside its text
 
 
 def deeper_than(depth: int, value: Any) -> bool:
@@ -25,3 +27,19 @@ def more_than(most: int, value: Any) -> bool:
             return True
         nodes += [part for part in inner if isinstance(part, (dict, list))]
     return False
+
+
+def characters_in(value: Any) -> int:
+    """About how many characters of JSON it is: its texts' own, and some for every value."""
+    counted, nodes = 0, [value]
+    while nodes:
+        node = nodes.pop()
+        counted += BESIDE_TEXT
+        if isinstance(node, str):
+            counted += len(node)
+        elif isinstance(node, dict):
+            counted += sum(map(len, node))
+            nodes += node.values()
+        elif isinstance(node, list):
+            nodes += node
+    return counted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.nesting import deeper_than, more_than
+from server.nesting import characters_in, deeper_than, more_than
 
 
 def test_depth_is_counted_in_containers() -> None:
@@ -20,3 +20,10 @@ def test_values_are_counted_at_every_level() -> None:
     assert not more_than(6, {"a": [{"b": 1}, []], "c": "[,"})
     assert more_than(4, {"a": [{"b": 1}, []], "c": "[,"})
     assert more_than(3, [[]] * 4)
+
+
+def test_characters_are_those_of_texts_and_keys_and_some_beside() -> None:
+    """So that neither long texts nor many values pass for little."""
+    assert characters_in("x" * 100) == 108
+    assert characters_in({"key": "x" * 100, "other": [1, None]}) == 100 + 8 + 5 * 8
+    assert characters_in([[]] * 1000) == 1001 * 8

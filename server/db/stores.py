@@ -10,13 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, Executable, Row, Select, Table
+from sqlalchemy import ColumnElement, Connection, CursorResult, Executable, Row, Select, Table
 
 from server import errors
 from server.db import statements, tables
 from server.db.tables import core
+from server.nesting import characters_in
 
 Record = Row[Any]
 Values = Mapping[str, Any]
@@ -24,6 +25,7 @@ Values = Mapping[str, Any]
 
 _NOTHING: Values = {}
 VALUES_AT_ONCE = 1000  # SQLite takes a bounded number of them
+LARGEST_PAGE: Final = 2**25  # characters, with which a page ends whatever its limit
 INGESTION = "ingestion"  # the channel on which it is told that files of vector stores came or went
 
 
@@ -58,6 +60,19 @@ def _portions(values: Collection[str]) -> Iterator[list[str]]:
     wanted = list(values)
     for start in range(0, len(wanted), VALUES_AT_ONCE):
         yield wanted[start : start + VALUES_AT_ONCE]
+
+
+def _page_of(found: CursorResult[Any], most: int) -> tuple[Sequence[Record], bool]:
+    """The first rows, `most` of them or fewer if they are large, and whether there are others."""
+    rows: list[Record] = []
+    characters = 0
+    for row in found:
+        if len(rows) == most or characters >= LARGEST_PAGE:
+            found.close()
+            return rows, True
+        rows.append(row)
+        characters += characters_in([*row])
+    return rows, False
 
 
 class Store:
@@ -122,10 +137,9 @@ class Store:
             wanted["after"] = self._position(parent, parent_id, part.after)
         if part.before:
             wanted["before"] = self._position(parent, parent_id, part.before)
-        found = self.connection.execute(query, wanted).all()
-        rows = found[: part.limit]
+        rows, has_more = _page_of(self.connection.execute(query, wanted), part.limit)
         backwards = "before" in wanted and "after" not in wanted
-        return Page(rows[::-1] if backwards else rows, len(found) > part.limit)
+        return Page(rows[::-1] if backwards else rows, has_more)
 
     def bury(self, row: Record) -> None:
         """Delete a row that is listed, and remember where it stood."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from server.db.connection import driver, open_engine, roll_back
 from server.db.database import Database, Tx
-from server.db.stores import Record, Slice, Store, Stores, UnknownCursor
+from server.db.stores import LARGEST_PAGE, Record, Slice, Store, Stores, UnknownCursor
 from tests.db import rows
 
 Order = Literal["asc", "desc"]
@@ -234,3 +234,26 @@ async def test_page_of_a_run(db: Database, thread: Record) -> None:
         assert (page.rows, page.has_more) == ([mine[2]], True)
 
     await db.write(unit)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_a_page_of_large_objects_ends_before_its_limit(db: Database, order: Order) -> None:
+    """With the one that makes it large, and says that others follow, whichever way it goes."""
+    text = {"value": "x" * (LARGEST_PAGE // 2), "annotations": []}
+    content = [{"type": "text", "text": text}]
+
+    def work(tx: Tx) -> tuple[str, list[str]]:
+        thread = rows.thread(tx)
+        made = [rows.message(tx, thread.id, content=content).id for _ in range(5)]
+        return thread.id, made if order == "asc" else made[::-1]
+
+    def taken(tx: Tx, **cursor: str) -> tuple[list[int], bool]:
+        page = tx.messages.page(thread_id, Slice(100, order, **cursor))
+        return [ids.index(row.id) for row in page.rows], page.has_more
+
+    thread_id, ids = await db.write(work)
+    assert await db.read(taken) == ([0, 1], True)
+    assert await db.read(lambda tx: taken(tx, after=ids[1])) == ([2, 3], True)
+    assert await db.read(lambda tx: taken(tx, after=ids[3])) == ([4], False)
+    assert await db.read(lambda tx: taken(tx, before=ids[4])) == ([2, 3], True)
+    assert await db.read(lambda tx: taken(tx, before=ids[2])) == ([0, 1], False)
