@@ -350,6 +350,7 @@ COUNT_ACTIVE = (
     .group_by(_run.c.model_id, _run.c.status)
 )
 
+# Newest first.
 ANSWERED_CALLS = (
     select(_step)
     .where(
@@ -357,7 +358,7 @@ ANSWERED_CALLS = (
         _IS_ANSWERED,
         _step.c.after_message >= bindparam("oldest"),
     )
-    .order_by(_step.c.seq)
+    .order_by(_step.c.seq.desc())
 )
 NEWEST_SEARCH = (
     select(_step)

@@ -7,7 +7,7 @@ The statements themselves are in `statements`.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -25,7 +25,7 @@ Values = Mapping[str, Any]
 
 _NOTHING: Values = {}
 VALUES_AT_ONCE = 1000  # SQLite takes a bounded number of them
-LARGEST_PAGE: Final = 2**25  # characters, with which a page ends whatever its limit
+MOST_CHARACTERS: Final = 2**25  # of a page, whatever its limit, and of what a run reads of a thread
 INGESTION = "ingestion"  # the channel on which it is told that files of vector stores came or went
 
 
@@ -62,16 +62,20 @@ def _portions(values: Collection[str]) -> Iterator[list[str]]:
         yield wanted[start : start + VALUES_AT_ONCE]
 
 
-def _page_of(found: CursorResult[Any], most: int) -> tuple[Sequence[Record], bool]:
+def _first_of(
+    found: CursorResult[Any],
+    most: int | None = None,
+    characters: Callable[[Record], int] = lambda row: characters_in([*row]),
+) -> tuple[list[Record], bool]:
     """The first rows, `most` of them or fewer if they are large, and whether there are others."""
     rows: list[Record] = []
-    characters = 0
+    read = 0
     for row in found:
-        if len(rows) == most or characters >= LARGEST_PAGE:
+        if len(rows) == most or read >= MOST_CHARACTERS:
             found.close()
             return rows, True
         rows.append(row)
-        characters += characters_in([*row])
+        read += characters(row)
     return rows, False
 
 
@@ -137,7 +141,7 @@ class Store:
             wanted["after"] = self._position(parent, parent_id, part.after)
         if part.before:
             wanted["before"] = self._position(parent, parent_id, part.before)
-        rows, has_more = _page_of(self.connection.execute(query, wanted), part.limit)
+        rows, has_more = _first_of(self.connection.execute(query, wanted), part.limit)
         backwards = "before" in wanted and "after" not in wanted
         return Page(rows[::-1] if backwards else rows, has_more)
 
@@ -307,10 +311,12 @@ class Messages(Store):
     def spoken(self, thread_id: str, run_id: str, limit: int) -> Sequence[Record]:
         """The conversation of a run, oldest first: what it said itself, and the newest of the rest.
 
-        A rescued partial answer is not part of it; a cancelled one is.
+        No more of it than a context holds. A rescued partial answer is not part of it; a cancelled
+        one is.
         """
         wanted = {"thread": thread_id, "run": run_id, "most": limit}
-        before = self.connection.execute(statements.SPOKEN_BEFORE_RUN, wanted).all()
+        newest = self.connection.execute(statements.SPOKEN_BEFORE_RUN, wanted)
+        before, _ = _first_of(newest, limit, lambda row: characters_in(row.content))
         own = self.connection.execute(statements.SPOKEN_BY_RUN, {"run": run_id}).all()
         return [*before[::-1], *own]
 
@@ -481,10 +487,13 @@ class Steps(Store):
     def answered_calls(self, thread_id: str, after_message: int) -> Sequence[Record]:
         """The tool steps of a thread that began at or after a message and were answered, in order.
 
-        Completed, or failed for the tool's sake: then the model was told so.
+        Completed, or failed for the tool's sake: then the model was told so. The newest of them,
+        no more than a context holds.
         """
         wanted = {"thread": thread_id, "oldest": after_message}
-        return self.connection.execute(statements.ANSWERED_CALLS, wanted).all()
+        newest = self.connection.execute(statements.ANSWERED_CALLS, wanted)
+        steps, _ = _first_of(newest, characters=lambda row: characters_in(row.step_details))
+        return steps[::-1]
 
     def newest_search(self, thread_id: str) -> Record | None:
         """The newest tool step of a thread with an answered file search in it."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from server.db.connection import driver, open_engine, roll_back
 from server.db.database import Database, Tx
-from server.db.stores import LARGEST_PAGE, Record, Slice, Store, Stores, UnknownCursor
+from server.db.stores import MOST_CHARACTERS, Record, Slice, Store, Stores, UnknownCursor
 from tests.db import rows
 
 Order = Literal["asc", "desc"]
@@ -239,7 +239,7 @@ async def test_page_of_a_run(db: Database, thread: Record) -> None:
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_a_page_of_large_objects_ends_before_its_limit(db: Database, order: Order) -> None:
     """With the one that makes it large, and says that others follow, whichever way it goes."""
-    text = {"value": "x" * (LARGEST_PAGE // 2), "annotations": []}
+    text = {"value": "x" * (MOST_CHARACTERS // 2), "annotations": []}
     content = [{"type": "text", "text": text}]
 
     def work(tx: Tx) -> tuple[str, list[str]]:

@@ -8,7 +8,16 @@ from sqlalchemy.exc import IntegrityError
 
 from server.db.connection import driver
 from server.db.database import Database, Tx
-from server.db.stores import Assistants, Files, Record, Slice, Spent, Threads, VectorStores
+from server.db.stores import (
+    MOST_CHARACTERS,
+    Assistants,
+    Files,
+    Record,
+    Slice,
+    Spent,
+    Threads,
+    VectorStores,
+)
 from server.db.tables import metadata
 from tests.db import rows
 
@@ -279,6 +288,28 @@ async def test_steps_of_a_run(db: Database, thread: Record) -> None:
         assert tx.steps.of_run(run.id) == steps
         assert tx.steps.in_progress(run.id) == steps[3]
         assert tx.steps.answered_calls(thread.id, 5) == [steps[1], steps[4]]
+
+    await db.write(unit)
+
+
+async def test_large_conversations(db: Database, thread: Record) -> None:
+    """Of messages and of calls only the newest are read, if they are more than a context holds."""
+    said = [{"type": "text", "text": {"value": "x" * (MOST_CHARACTERS // 2), "annotations": []}}]
+    function = {"name": "f", "arguments": "{}", "output": "x" * (MOST_CHARACTERS // 2)}
+    call = {"id": "call_1", "type": "function", "function": function}
+    answered = {
+        "type": "tool_calls",
+        "status": "completed",
+        "step_details": {"type": "tool_calls", "tool_calls": [call]},
+    }
+
+    def unit(tx: Tx) -> None:
+        run = rows.run(tx, thread.id)
+        told = [rows.message(tx, thread.id, content=said) for _ in range(3)]
+        own = rows.message(tx, thread.id, run_id=run.id)
+        steps = [rows.step(tx, run, **answered) for _ in range(3)]
+        assert tx.messages.spoken(thread.id, run.id, 9) == [*told[1:], own]
+        assert tx.steps.answered_calls(thread.id, 0) == steps[1:]
 
     await db.write(unit)
 
