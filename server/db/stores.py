@@ -55,7 +55,7 @@ class UnknownCursor(Exception):
         self.object_id = object_id
 
 
-def _portions(values: Collection[str]) -> Iterator[list[str]]:
+def portions(values: Collection[str]) -> Iterator[list[str]]:
     """All of them, as many at once as a statement takes."""
     wanted = list(values)
     for start in range(0, len(wanted), VALUES_AT_ONCE):
@@ -166,7 +166,7 @@ class Store:
     def _among(self, query: Executable, name: str, values: Collection[str]) -> set[str]:
         """What the query finds of all the values, which are given to it as `name`."""
         found: set[str] = set()
-        for some in _portions(values):
+        for some in portions(values):
             found.update(self.connection.execute(query, {name: some}).scalars())
         return found
 
@@ -175,7 +175,7 @@ class Store:
     ) -> dict[str, Record]:
         """The rows that the query finds of all the `ids`, by theirs."""
         found: dict[str, Record] = {}
-        for some in _portions(ids):
+        for some in portions(ids):
             rows = self.connection.execute(query, {**where, "ids": some})
             found.update((row.id, row) for row in rows)
         return found

@@ -48,6 +48,9 @@ def provided(
     These expire as told. Raises no_such_file, no_such_vector_store, not_for_retrieval.
     """
     require_resources(tx, project, wanted)
+    stores = wanted.new_stores() if wanted is not None else ()
+    for new in stores:
+        require_files(tx, project, new.file_ids or (), "file_ids")  # there may be any number
     made = [
         create_store(
             tx,
@@ -56,7 +59,7 @@ def provided(
             expires_after=expires_after,
             metadata=new.metadata,
         ).id
-        for new in (wanted.new_stores() if wanted is not None else ())
+        for new in stores
     ]
     return {**stored, "file_search": {"vector_store_ids": made}} if made else stored
 

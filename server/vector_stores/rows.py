@@ -11,7 +11,7 @@ from pathlib import Path
 
 from server import errors, schemas
 from server.db.database import Tx
-from server.db.stores import INGESTION, Page, Record, Slice, Tally
+from server.db.stores import INGESTION, Page, Record, Slice, Tally, portions
 from server.schemas import JsonObject
 from server.search.extraction import supported
 
@@ -42,11 +42,13 @@ def is_over(tx: Tx, store: Record) -> bool:
 
 
 def require_files(tx: Tx, project: str, file_ids: Collection[str], param: str) -> dict[str, Record]:
-    """Files by their ids. Raises no_such_file for the first that is none."""
-    files = tx.files.among(project, file_ids, tx.now)
-    for file_id in file_ids:
-        if file_id not in files:
-            raise errors.no_such_file(file_id, param)
+    """Files by their ids. Raises no_such_file for the first that is none, and looks for no more."""
+    files: dict[str, Record] = {}
+    for some in portions(dict.fromkeys(file_ids)):
+        files |= tx.files.among(project, some, tx.now)
+        for file_id in some:
+            if file_id not in files:
+                raise errors.no_such_file(file_id, param)
     return files
 
 
@@ -191,7 +193,8 @@ def alike(
     file_ids: Sequence[str] | None, chunking: schemas.ChunkingStrategy | None = None
 ) -> list[NewFile]:
     """Files that are all cut in the same way: where nothing is said, in the usual one."""
-    return [NewFile(file_id=file_id, chunking_strategy=chunking) for file_id in file_ids or ()]
+    named = dict.fromkeys(file_ids or ())
+    return [NewFile(file_id=file_id, chunking_strategy=chunking) for file_id in named]
 
 
 def add_file(tx: Tx, project: str, store_id: str, wanted: NewFile) -> Record:

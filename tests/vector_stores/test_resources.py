@@ -8,8 +8,14 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from sqlalchemy import event
 
+from server import schemas
+from server.access.keys import DEFAULT_PROJECT
+from server.db.database import Tx
+from server.errors import NotFound
 from server.search.extraction import NotExtracted
+from server.vector_stores.resources import provided
 from tests.api.wire import Json, answer_of, refused
 from tests.covering import covers
 from tests.support import LiveServer
@@ -270,6 +276,29 @@ async def test_what_is_not_there_cannot_be_named(
             refused(await http.post(url, json=body), message, param, None, 404)
         assert len(answer_of(await http.get("/v1/assistants"))["data"]) == 1
         assert answer_of(await http.get("/v1/vector_stores"))["data"] == []
+
+
+async def test_of_many_files_no_more_are_looked_for_than_the_first_missing(
+    live: LiveServer,
+) -> None:
+    """A request may name as many as its body holds, and meanwhile nothing else is written."""
+    new = {"file_ids": [f"file-{number}" for number in range(100_000)]}
+    wanted = schemas.NewToolResources.model_validate({"file_search": {"vector_stores": [new]}})
+    asked: list[str] = []
+
+    def unit(tx: Tx) -> None:
+        def note(*call: Any) -> None:
+            asked.append(call[2])
+
+        event.listen(tx.connection, "before_cursor_execute", note)
+        try:
+            provided(tx, DEFAULT_PROJECT, wanted, {})
+        finally:
+            event.remove(tx.connection, "before_cursor_execute", note)
+
+    with pytest.raises(NotFound, match="No such File object: file-0"):
+        await live.services.db.write(unit)
+    assert len(asked) == 1
 
 
 async def test_what_others_have_cannot_be_named(live: LiveServer) -> None:
