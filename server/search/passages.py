@@ -313,7 +313,7 @@ class Passages:
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         self._connections.append(connection)
         connection.execute("PRAGMA journal_mode = WAL")

@@ -76,7 +76,7 @@ async def test_an_error_is_mended_within_a_run(coding: Story) -> None:
     assert [step["status"] for step in calls] == ["completed"] * 3
     made, failed, mended = map(logs_of, calls)
     assert made == ""
-    assert failed.endswith("NameError: name 'count' is not defined\n")
+    assert "NameError: name 'count' is not defined" in failed.splitlines()[-1]
     assert "NameError" in coding.engine.prompts[2]
     assert mended == "3.5\n"
     assert text_of((await coding.answers(run))[0]) == "It is 3.5."
