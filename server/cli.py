@@ -70,18 +70,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, or 1 with one line on standard error."""
     options = parser().parse_args(arguments)
     try:
-        given = load_settings(_config_file(options.config), os.environ, overrides(options))
-        settings = by_files(given)
-        if options.command in ADMINISTRATION:
-            with _explained(settings.server.data_dir):
-                return ADMINISTRATION[options.command](settings, options)
-        return COMMANDS[options.command](settings)
+        status = _carried_out(options)
+        sys.stdout.flush()  # at the interpreter's end nobody would take what it raises
+        return status
     except (ConfigError, Refused, ModelProblem) as problem:
         print(f"assistants: {problem}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _carried_out(options: argparse.Namespace) -> int:
+    given = load_settings(_config_file(options.config), os.environ, overrides(options))
+    settings = by_files(given)
+    if options.command in ADMINISTRATION:
+        with _explained(settings.server.data_dir):
+            return ADMINISTRATION[options.command](settings, options)
+    return COMMANDS[options.command](settings)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -256,6 +262,8 @@ def _explained(folder: Path) -> Iterator[None]:
         raise Refused(f"the database in {folder} cannot be opened: {reason}") from problem
     except DatabaseFull as problem:
         raise Refused(f"the database in {folder} cannot be written: {problem}") from problem
+    except BrokenPipeError:  # no work on the folder: what is printed has no reader
+        raise
     except OSError as error:
         raise Refused(_cannot_use(error, folder)) from error
 

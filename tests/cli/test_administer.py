@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from server import administer
 from server.cli import main
 from server.db.folder import DataFolder
-from tests.process import ROOT, ServerProcess, beside, started
+from tests.process import COMMAND, PATIENCE, ROOT, ServerProcess, beside, environment, started
 
 Command = Callable[..., list[str]]
 
@@ -111,6 +113,23 @@ def test_names_that_are_no_text(assistants: Command) -> None:
     for what in ("keys", "projects"):
         *_, line = assistants(what, "list")
         assert line.endswith(f"  {shown}")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_reader_who_has_seen_enough(tmp_path: Path, unbuffered: str) -> None:
+    """A list may be piped to whoever reads little of it, as `head` does: no complaint."""
+    seen, ours = os.pipe()
+    os.close(seen)
+    with os.fdopen(ours, "wb") as pipe:
+        done = subprocess.run(
+            (*COMMAND, "keys", "list"),
+            cwd=tmp_path,
+            env=environment(PYTHONUNBUFFERED=unbuffered),
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_life_of_a_key_beside_a_server(server: ServerProcess) -> None:
