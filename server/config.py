@@ -17,7 +17,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 ENVIRONMENT_PREFIX = "ASSISTANTS_"
 AUTO = "auto"
@@ -49,12 +58,20 @@ class ConfigError(Exception):
     """A setting is unknown or has a value that cannot be used; the text is one sentence."""
 
 
-def _none_if_auto(value: object) -> object:
-    return None if value == AUTO else value
+def _or_word(word: str, meaning: float | None) -> WrapValidator:
+    """The word stands for a value; who writes another one is told the word, too."""
 
+    def validate(value: object, otherwise: ValidatorFunctionWrapHandler) -> object:
+        if value == word:
+            return meaning
+        try:
+            return otherwise(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            said = re.sub("^Input should be ", f"should be {word!r}, or ", reason)
+            raise ValueError(said) from error
 
-def _endless_if_never(value: object) -> object:
-    return math.inf if value == NEVER else value
+    return WrapValidator(validate)
 
 
 def _parsed_if_text(value: object) -> object:
@@ -89,14 +106,14 @@ LARGEST: Final = 2**53  # what is added to it, as the time is, still fits into a
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
-PositiveOrAuto = Annotated[Positive | None, BeforeValidator(_none_if_auto)]
-CountOrAuto = Annotated[Count | None, BeforeValidator(_none_if_auto)]
-SecondsOrNever = Annotated[float, BeforeValidator(_endless_if_never), Field(gt=0)]
+PositiveOrAuto = Annotated[Positive | None, _or_word(AUTO, None)]
+CountOrAuto = Annotated[Count | None, _or_word(AUTO, None)]
+SecondsOrNever = Annotated[float, Field(gt=0), _or_word(NEVER, math.inf)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(allow_inf_nan=False)]
 Place = Annotated[Path, AfterValidator(_at_home)]
-PlaceOrAuto = Annotated[Place | None, BeforeValidator(_none_if_auto)]
-TextOrAuto = Annotated[str | None, BeforeValidator(_none_if_auto)]
+PlaceOrAuto = Annotated[Place | None, _or_word(AUTO, None)]
+TextOrAuto = Annotated[str | None, _or_word(AUTO, None)]
 BusyPolicy = Literal["error", "queue", "interrupt"]
 BUSY_POLICIES: Final[tuple[BusyPolicy, ...]] = get_args(BusyPolicy)
 EndpointUrl = Annotated[str, AfterValidator(_base_url)]
@@ -117,7 +134,7 @@ DialectName = Literal[
     "gemma4",
     "json",
 ]
-DialectOrAuto = Annotated[DialectName | None, BeforeValidator(_none_if_auto)]
+DialectOrAuto = Annotated[DialectName | None, _or_word(AUTO, None)]
 
 
 class Section(BaseModel):

@@ -110,8 +110,11 @@ def test_auto_leaves_the_choice_to_the_engine() -> None:
         ("[model]\npin = true", "model.pin stands in no section [model.<id>] of a model."),
         ("[model.a]\nlora = { x = nan }", "model.a.lora should be a finite number"),
         ("[engine]\nslots = 0\n[model.a]\npin = true", "engine.slots should be greater"),
-        ('[models]\nidle_after = "always"', "models.idle_after should be a valid number"),
-        ("[models]\nidle_after = nan", "models.idle_after should be greater than 0"),
+        ('[models]\nidle_after = "always"', "idle_after should be 'never', or a valid number"),
+        ("[models]\nidle_after = nan", "idle_after should be 'never', or greater than 0, and"),
+        ('[engine]\ncontext = "max"', "engine.context should be 'auto', or a valid integer"),
+        ("[engine]\nkv_cells = 0", "should be 'auto', or greater than 0, and not 0."),
+        ('[model.a]\ndialect = "qwen"', "model.a.dialect should be 'auto', or 'hermes', "),
         ('[engine]\ncache_type_k = "q3"', "engine.cache_type_k should be 'f32', 'f16'"),
     ],
 )
