@@ -23,7 +23,7 @@ from server.clock import SystemClock
 from server.config import BUSY_POLICIES, BusyPolicy, Settings
 from server.control import Json, NobodyListens, Rejected
 from server.db.database import Database
-from server.db.folder import DataFolder, FolderInUse
+from server.db.folder import DATABASE, LOCK, DataFolder, FolderInUse
 from server.db.migrate import upgrade
 from server.ids import RandomIds
 
@@ -33,6 +33,7 @@ LIMITS: Final = {
     "tokens-per-minute": "tokens a minute",
     "concurrent-runs": "runs at once, and as many chat completions",
 }
+BEGINNINGS: Final = ("keys.create", "projects.create")  # these may come before the first server
 AS_SERVER: Final = "server"  # instead of a policy: the server's
 UNITS: Final = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -54,8 +55,12 @@ def administer(settings: Settings, verb: str, arguments: Json) -> Json:
 
 
 async def _by_ourselves(settings: Settings, verb: str, arguments: Json) -> Json:
-    folder = DataFolder(settings.server.data_dir)
+    where = settings.server.data_dir
+    if verb not in BEGINNINGS and not any((where / name).exists() for name in (DATABASE, LOCK)):
+        raise Rejected(f"there is no database in {where}; --data-dir says where the server's is")
+    folder = DataFolder(where)
     try:
+        is_new = not folder.database.is_file()
         upgrade(folder.database)
         busy_timeout = settings.database.busy_timeout
         clock = SystemClock()
@@ -65,6 +70,8 @@ async def _by_ourselves(settings: Settings, verb: str, arguments: Json) -> Json:
             await keys.start()
             result = await verbs_of(keys)[verb](arguments)
             await keys.stop()
+            if is_new:
+                print(f"{where} had no database, and has one now.", file=sys.stderr)
             return result
         finally:
             db.close()

@@ -115,9 +115,42 @@ def test_names_that_are_no_text(assistants: Command) -> None:
         assert line.endswith(f"  {shown}")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("keys", "list"),
+        ("keys", "revoke", "key_x"),
+        ("projects", "list"),
+        ("projects", "set", "proj_x", "--busy-policy", "queue"),
+    ],
+)
+def test_folder_that_is_no_servers(
+    assistants: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+) -> None:
+    """Who names another folder than the server's is told so, and none is made."""
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == (
+        "assistants: there is no database in data; --data-dir says where the server's is\n"
+    )
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_key_may_come_before_its_server(
+    assistants: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said that there was no server's data, once."""
+    for said in ("data had no database, and has one now.\n", ""):
+        assert main(["keys", "create"]) == 0
+        assert capsys.readouterr().err.startswith(f"{said}This is key_")
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_reader_who_has_seen_enough(tmp_path: Path, unbuffered: str) -> None:
+def test_reader_who_has_seen_enough(assistants: Command, tmp_path: Path, unbuffered: str) -> None:
     """A list may be piped to whoever reads little of it, as `head` does: no complaint."""
+    assistants("keys", "create")
     seen, ours = os.pipe()
     os.close(seen)
     with os.fdopen(ours, "wb") as pipe:
@@ -165,6 +198,7 @@ def test_what_cannot_be_done(
     said: str,
 ) -> None:
     """It is told in one line, whoever did not do it."""
+    assistants("projects", "create", "any")
     there = beside(server, *arguments)
     assert (there.returncode, there.stdout) == (1, "")
     assert there.stderr.startswith(f"assistants: {said}")
