@@ -92,6 +92,8 @@ async def _joined(request: Request, limit: int) -> bytes:
 def parse(body: bytes, depth: int) -> dict[str, Any]:
     """The object in a body. The parser refuses NaN, infinities and lone surrogates."""
     value = _loaded(body)
+    if value in (None, []):
+        return {}  # as some clients send where nothing is asked for
     if not isinstance(value, dict):
         raise wrong_type("", "an object", value)
     containers = body.count(b"{") + body.count(b"[")

@@ -51,8 +51,7 @@ async def test_what_is_not_json_is_refused(spare: World, route: str) -> None:
 async def test_a_body_must_be_an_object(spare: World, route: str) -> None:
     """The error names no parameter."""
     for content, got in (
-        (b"[]", "an array"),
-        (b"null", "null"),
+        (b"[{}]", "an array"),
         (b'"x"', "a string"),
         (b"1", "an integer"),
         (b"1.5", "a decimal number"),
@@ -63,6 +62,17 @@ async def test_a_body_must_be_an_object(spare: World, route: str) -> None:
             f"Invalid type for the request body: expected an object, but got {got} instead.",
             None,
             "invalid_type",
+        )
+
+
+async def test_null_and_an_empty_array_are_an_empty_object(spare: World) -> None:
+    """So clients in C# and in PHP ask for nothing in particular."""
+    for content in (b"null", b"[]", b" [ ]"):
+        made = answer_of(await spare.http.post("/v1/threads", content=content, headers=JSON))
+        assert made["object"] == "thread"
+        answer = await spare.http.post("/v1/assistants", content=content, headers=JSON)
+        refused(
+            answer, "Missing required parameter: 'model'.", "model", "missing_required_parameter"
         )
 
 

@@ -106,7 +106,7 @@ async def test_what_is_not_json_is_refused_with_the_hosted_apis_text(
 
 
 @pytest.mark.parametrize(
-    ("content", "got"), [(b"[]", "an array"), (b"null", "null"), (b'"x"', "a string")]
+    ("content", "got"), [(b"[{}]", "an array"), (b"true", "a boolean"), (b'"x"', "a string")]
 )
 async def test_a_body_that_is_no_object_is_refused(
     client: httpx.AsyncClient, content: bytes, got: str
