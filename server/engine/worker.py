@@ -195,7 +195,8 @@ class Inbox:
 
 
 def main(descriptor: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's, meant for the parent
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal's, an init's: meant for the parent
+        signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
     threading.excepthook, sys.excepthook = _exit_with, _tell
     _die_with_parent()

@@ -104,6 +104,24 @@ def test_stopping(tmp_path: Path, number: signal.Signals) -> None:
     assert "Traceback" not in server.log.read_text()
 
 
+@on_linux
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_to_all_processes(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal that reaches the model's process, too, as an init system's does, ends nothing there.
+
+    It is the server that ends it, once the answers are written.
+    """
+    with served(tmp_path) as server, worker_of(server) as worker, server.sdk() as client:
+        signal.pidfd_send_signal(worker, number)
+        question = ask(client)
+        run = client.beta.threads.runs.create_and_poll(**question)
+        assert run.status == "completed"
+        assert not select.select([worker], [], [], 0)[0]
+        assert server.end() == 0
+        assert gone(worker)
+    assert "worker_died" not in server.log.read_text()
+
+
 def test_probed_while_it_starts(tmp_path: Path) -> None:
     """The port answers before the server can work; here it waits for its database."""
     (tmp_path / "data").mkdir()
