@@ -41,6 +41,7 @@ from server.api import (
     vector_stores,
 )
 from server.api.body import BodyLimits
+from server.api.browsers import Browsers
 from server.api.context import RequestContext
 from server.api.deps import Services
 from server.api.errors import handle_errors
@@ -140,6 +141,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         app.router.routes.extend(router.routes)  # including it would match each URL twice
     describe(app)
     handle_errors(app)
+    app.add_middleware(Browsers, keys=services.keys)
     app.add_middleware(RequestContext, metrics=services.metrics, traces=services.traces)
     return app
 

@@ -66,7 +66,7 @@ def covers(subject: str, fields: str, *aspects: str) -> pytest.MarkDecorator:
 @cache
 def published() -> Json:
     """The document that a server with default settings publishes."""
-    services = cast(Any, SimpleNamespace(metrics=Metrics(), traces=Traces()))
+    services = cast(Any, SimpleNamespace(keys=None, metrics=Metrics(), traces=Traces()))
     return create_app(services, load_settings(None, {}, {})).openapi()
 
 

@@ -91,7 +91,8 @@ class RequestContext:
 def answer_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     """What the answer to this request carries, whatever it says.
 
-    Of limits the hosted API told only whoever asked a model alone, without a thread.
+    Of limits the hosted API told only whoever asked a model alone, without a thread. A page that
+    may read the answer is told by its origin, which others are not.
     """
     project: str | None = scope["state"].get("project")
     allowance: Allowance | None = scope["state"].get("allowance")
@@ -103,7 +104,18 @@ def answer_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
         (b"openai-organization", b"default"),
         *([(b"openai-project", project.encode())] if project else []),
         (b"x-content-type-options", b"nosniff"),
+        *_for_page(scope["state"].get("page")),
         *((name.encode(), value.encode()) for name, value in limits.items()),
+    ]
+
+
+def _for_page(origin: str | None) -> list[tuple[bytes, bytes]]:
+    if origin is None:
+        return []
+    return [
+        (b"access-control-allow-origin", origin.encode("latin-1")),
+        (b"access-control-expose-headers", b"*"),
+        (b"vary", b"origin"),
     ]
 
 
