@@ -316,7 +316,7 @@ class Messages(Store):
         """
         wanted = {"thread": thread_id, "run": run_id, "most": limit}
         newest = self.connection.execute(statements.SPOKEN_BEFORE_RUN, wanted)
-        before, _ = _first_of(newest, limit, lambda row: characters_in(row.content))
+        before, _ = _first_of(newest, characters=lambda row: characters_in(row.content))
         own = self.connection.execute(statements.SPOKEN_BY_RUN, {"run": run_id}).all()
         return [*before[::-1], *own]
 
