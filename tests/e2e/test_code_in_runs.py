@@ -67,7 +67,7 @@ def logs_of(step: Json) -> str:
 
 async def test_an_error_is_mended_within_a_run(coding: Story) -> None:
     """Three calls of one session: what the first made is there after the second has failed."""
-    for code in ("prices = [3, 4]", "sum(prices) / count", "sum(prices) / len(prices)"):
+    for code in ("prices = [3, 4]", "sum(prices) / quux", "sum(prices) / len(prices)"):
         coding.engine.says(running(code))
     coding.engine.says("It is 3.5.")
     run = await coding.run()
@@ -76,7 +76,7 @@ async def test_an_error_is_mended_within_a_run(coding: Story) -> None:
     assert [step["status"] for step in calls] == ["completed"] * 3
     made, failed, mended = map(logs_of, calls)
     assert made == ""
-    assert "NameError: name 'count' is not defined" in failed.splitlines()[-1]
+    assert failed.endswith("NameError: name 'quux' is not defined\n")
     assert "NameError" in coding.engine.prompts[2]
     assert mended == "3.5\n"
     assert text_of((await coding.answers(run))[0]) == "It is 3.5."
