@@ -50,7 +50,8 @@ def provided(
     require_resources(tx, project, wanted)
     stores = wanted.new_stores() if wanted is not None else ()
     for new in stores:
-        require_files(tx, project, new.file_ids or (), "file_ids")  # there may be any number
+        # Before anything is made of them: there may be any number.
+        require_files(tx, project, new.file_ids or (), "file_ids")
     made = [
         create_store(
             tx,
