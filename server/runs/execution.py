@@ -245,7 +245,11 @@ class RunExecution:
     async def _followed(self, link: Link) -> str | FileLink:
         """A link with the file that it leads to, made at its first mention; else its text."""
         if link.name not in self._kept:
-            self._kept[link.name] = await self._tools.keep(self._run, link.name)
+            file_id = await self._tools.keep(self._run, link.name)
+            if file_id is not None and self._interrupt.done():  # it is not told any more
+                self._tools.drop(self._run, file_id)
+                file_id = None
+            self._kept[link.name] = file_id
         file_id = self._kept[link.name]
         return link.text if file_id is None else FileLink(link.text, file_id)
 
@@ -317,8 +321,9 @@ class RunExecution:
             with self._steps.tool(each.kind, each.calls):
                 async with aclosing(answers):
                     async for answer in answers:
-                        if not self._interrupt.done():
-                            self._tell_calls(self._calls.answered(answer))
+                        if self._interrupt.done():
+                            return
+                        self._tell_calls(self._calls.answered(answer))
 
     async def _scene(self, calls: int) -> Scene:
         asked, cost = self._asked, self._call()

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from server.chat.values import ToolCall, ToolSpec
 from server.db.database import Database, DatabaseFull, Tx
 from server.db.stores import Record
 from server.errors import WireError
-from server.files.blobs import BlobStore, StorageFull
+from server.files.blobs import BlobStore, Incoming, StorageFull
 from server.files.library import Library
 from server.metrics import Metrics
 from server.sandbox.values import (
@@ -39,6 +47,9 @@ from server.tools.folder import in_folder, path_of
 from server.tools.tool import Answer, Count, Offer, Recalled, Scene, ToolFailed, longest
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Write = Callable[[Incoming], Awaitable[None]]  # what is to be in a file
 
 OUTCOMES: Final[Mapping[type[BaseException], str]] = {
     asyncio.CancelledError: "cancelled",
@@ -263,8 +274,16 @@ class CodeInterpreter:
                 async for event in events:
                     if isinstance(event, Result):
                         files = [written.name for written in event.written]
+                    elif isinstance(event, Image):
+                        figure = await self._figure(scene.run, event)
+                        try:
+                            yield running.drawn(figure) if figure else running.printed(NOT_KEPT)
+                        except GeneratorExit:
+                            if figure:
+                                self.drop(scene.run, figure)
+                            raise
                     else:
-                        yield await self._output(scene.run, running, event)
+                        yield running.printed(event.text)
         except SandboxUnavailable as error:
             raise ToolFailed(str(error)) from error
         except SandboxCrashed as error:
@@ -311,17 +330,14 @@ class CodeInterpreter:
         named = in_folder(tx, run).items()
         return [FileIn(name, self._blobs.path(file.sha256), file.id) for name, file in named]
 
-    async def _output(self, run: Record, running: _Running, output: Output) -> Answer:
-        if not isinstance(output, Image):
-            return running.printed(output.text)
+    async def _figure(self, run: Record, image: Image) -> str | None:
+        """The id of a new file that is the figure; None if there is no room for it."""
+        name = f"{uuid4()}.{image.format}"
         try:
-            async with self._library.receive() as incoming:
-                await incoming.write(output.data)
-                name = f"{uuid4()}.{output.format}"
-                file = await self._library.add(run.project_id, incoming, name, PURPOSE, None)
+            file = await self._made(run, name, lambda incoming: incoming.write(image.data))
         except REFUSED:
-            return running.printed(NOT_KEPT)
-        return running.drawn(file.id)
+            return None
+        return str(file.id)
 
     async def keep(self, run: Record, name: str) -> str | None:
         """The id of a new file that is what code has left under a name; None if it is gone."""
@@ -329,32 +345,59 @@ class CodeInterpreter:
             with TemporaryDirectory(prefix="assistants-") as folder:
                 path = Path(folder, "file")
                 await self._sandbox.read(_session_of(run), name, path)
-                async with self._library.receive() as incoming:
-                    await incoming.write_file(path)
-                    file = await self._library.add(
-                        run.project_id, incoming, path_of(name), PURPOSE, None
-                    )
+                file = await self._made(
+                    run, path_of(name), lambda incoming: incoming.write_file(path)
+                )
         except (*REFUSED, *GONE, OSError) as error:
             log.info("file_not_kept", extra={"reason": type(error).__name__})
             return None
         return str(file.id)
 
+    def drop(self, run: Record, file_id: str) -> None:
+        """Delete a file that was kept, since nobody was told of it."""
+        self._begin(self._library.delete(run.project_id, file_id))
+
     def forget(self, project: str, thread_id: str) -> None:
         """A thread was deleted: end its session."""
-        task = asyncio.create_task(self._sandbox.close_session((project, thread_id)))
-        self._tasks.add(task)
-        task.add_done_callback(self._settled)
+        self._begin(self._sandbox.close_session((project, thread_id)))
 
     async def stop(self) -> None:
-        """Return when no code of the server's runs is being stopped any more."""
-        if self._tasks:
+        """Return when no code is being stopped and no file made or deleted any more."""
+        while self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def _made(self, run: Record, name: str, write: Write) -> Record:
+        """A new file. It goes again if nobody waits for it any more, and never only half of it.
+
+        Raises REFUSED, OSError.
+        """
+        making = self._begin(self._added(run, name, write))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            self._begin(self._unmade(run, making))
+            raise
+
+    async def _added(self, run: Record, name: str, write: Write) -> Record:
+        async with self._library.receive() as incoming:
+            await write(incoming)
+            return await self._library.add(run.project_id, incoming, name, PURPOSE, None)
+
+    async def _unmade(self, run: Record, making: asyncio.Task[Record]) -> None:
+        await self._library.delete(run.project_id, (await making).id)
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """In a task that nobody cancels."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._settled)
+        return task
 
     def _settled(self, task: asyncio.Task[Any]) -> None:
         """Whoever gave up does not ask how it ended."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.debug("sandbox_task_failed", extra={"reason": type(error).__name__})
+            log.debug("code_task_failed", extra={"reason": type(error).__name__})
 
 
 def _session_of(run: Record) -> SessionKey:

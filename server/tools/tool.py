@@ -131,6 +131,7 @@ class Answering(Protocol):
     ) -> AsyncGenerator[Answer, None]:
         """The calls of one turn, in order: how far each is, and at last its whole answer.
 
-        To close the generator is to give up. Raises ToolFailed.
+        To close the generator is to give up, and not to have taken the last answer: what was made
+        for it goes again. Raises ToolFailed.
         """
         ...

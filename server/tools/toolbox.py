@@ -59,6 +59,10 @@ class Toolbox:
         """The id of a new file that is what code has left under a name; None if it is not there."""
         return await self._code.keep(run, name)
 
+    def drop(self, run: Record, file_id: str) -> None:
+        """Delete such a file: nobody was told of it."""
+        self._code.drop(run, file_id)
+
     def forget(self, project: str, thread_id: str) -> None:
         """A thread was deleted: nothing of it may stay."""
         self._code.forget(project, thread_id)

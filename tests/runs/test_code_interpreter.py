@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from server.engine.scripted import ScriptedEngine
-from server.files.blobs import StorageFull
+from server.files.blobs import BlobStore, StorageFull
 from server.runs import context
 from server.runs.execution import Interrupt
 from server.sandbox.unavailable import Unavailable
+from server.tools.code_interpreter import CodeInterpreter
+from tests.files.conftest import digests_on_disk
 from tests.runs.story import (
     HELLO,
     WEATHER,
@@ -31,7 +33,7 @@ from tests.runs.story import (
     written,
 )
 from tests.scripted_sandbox import FIGURE, PNG, ScriptedSandbox
-from tests.support import DEADLINE, Event, ManualClock, live_server
+from tests.support import DEADLINE, Event, ManualClock, eventually, live_server
 
 CODE: Json = {"type": "code_interpreter"}
 CREATED = ["run.created", "run.queued", "run.in_progress"]
@@ -62,6 +64,10 @@ class Coding(Story):
         content = await self.http.get(f"/v1/files/{file_id}/content")
         assert content.status_code == 200, content.text
         return granted(await self.http.get(f"/v1/files/{file_id}")), content.content
+
+    async def blobs(self) -> set[str]:
+        """The digests of what is on the disk, whoever names it."""
+        return digests_on_disk(self.server.settings.server.data_dir)
 
     async def until_told(self, run: Json, what: str) -> None:
         """Return when an event of the run says this."""
@@ -586,7 +592,10 @@ async def test_cancelled_while_the_file_of_its_last_words_is_kept(
 async def test_ended_while_a_file_is_kept_before_a_call(
     coding: Coding, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, why: Interrupt
 ) -> None:
-    """The message was broken off, though its file arrives in time; the call is not begun."""
+    """The message was broken off, though its file arrives in time, which goes again.
+
+    The call is not begun.
+    """
     coding.sandbox.gives("x = 1", out_csv=b"a,b")
     coding.engine.says(running("x = 1"))
     link = "sandbox:/mnt/data/out.csv"
@@ -612,6 +621,8 @@ async def test_ended_while_a_file_is_kept_before_a_call(
     run = await coding.settled(run)
     message = (await coding.answers(run))[0]
     assert (message["status"], text_of(message)) == ("incomplete", "Here: ")
+    assert await eventually(coding.blobs, lambda left: not left) == set()
+    assert granted(await coding.http.get("/v1/files"))["data"] == []
     assert "thread.message.incomplete" in [event.name for event in await coding.told(run)]
     _, step, *more = await coding.steps(run)
     assert (step["type"], step["status"]) == (
@@ -620,6 +631,66 @@ async def test_ended_while_a_file_is_kept_before_a_call(
     )
     assert [each["type"] for each in more] == ["message_creation"] * (why == "queued")
     assert all("Here: " not in prompt for prompt in coding.engine.prompts)
+
+
+@pytest.mark.parametrize(
+    "answer", [running("plot()"), "Here: sandbox:/mnt/data/out.csv"], ids=["figure", "link"]
+)
+@pytest.mark.parametrize("why", ["cancel", "delete"])
+async def test_ended_while_a_file_is_written(
+    coding: Coding, monkeypatch: pytest.MonkeyPatch, answer: str, why: str
+) -> None:
+    """Of a figure, or of a file that is linked to, neither a row stays behind nor its bytes."""
+    coding.sandbox.gives("plot()", FIGURE)
+    coding.sandbox.gives("x = 1", out_csv=b"a,b")
+    coding.engine.says(running("x = 1"))
+    coding.engine.says(answer)
+    placed, go_on, place = asyncio.Event(), asyncio.Event(), BlobStore.place
+
+    async def held(*given: Any) -> None:
+        await place(*given)
+        placed.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(BlobStore, "place", held)
+    run = await coding.start()
+    await asyncio.wait_for(placed.wait(), DEADLINE)
+    if why == "cancel":
+        granted(await coding.cancel(run))
+        assert (await coding.settled(run))["status"] == "cancelled"
+    else:
+        granted(await coding.http.delete(coding.url))
+    await eventually(coding.running, lambda number: number == 0)
+    assert len(await coding.blobs()) == 1
+    go_on.set()
+    assert await eventually(coding.blobs, lambda left: not left) == set()
+    assert granted(await coding.http.get("/v1/files"))["data"] == []
+
+
+async def test_ended_when_a_figure_was_just_written(
+    coding: Coding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told of it any more, so it goes again; one that was told stays."""
+    coding.sandbox.gives("plot()", FIGURE, FIGURE)
+    coding.engine.says(running("plot()"))
+    executor, figure, made = coding.server.services.executor, CodeInterpreter._figure, list[str]()
+
+    async def ended(*given: Any) -> str | None:
+        made.append(str(await figure(*given)))
+        if len(made) == 2:
+            executor._running[run["id"]].interrupt("expired")
+        return made[-1]
+
+    monkeypatch.setattr(CodeInterpreter, "_figure", ended)
+    run = await coding.start()
+    assert (await coding.settled(run))["status"] == "expired"
+    [step] = await coding.steps(run)
+    assert code_of(step)["outputs"] == [{"type": "image", "image": {"file_id": made[0]}}]
+
+    async def files() -> list[str]:
+        return [file["id"] for file in granted(await coding.http.get("/v1/files"))["data"]]
+
+    assert await eventually(files, lambda left: len(left) == 1) == made[:1]
 
 
 async def test_a_crash_is_its_steps_failure(coding: Coding) -> None:
