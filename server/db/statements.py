@@ -532,6 +532,10 @@ OLDEST_TO_INGEST_AMONG = (
     .order_by(_store_file.c.seq)
     .limit(1)
 )
+IN_PROGRESS_AMONG = select(_store_file.c.seq).where(
+    _store_file.c.status == "in_progress",
+    _store_file.c.seq.in_(bindparam("seqs", expanding=True)),
+)
 INGEST_AGAIN = (
     update(_store_file)
     .where(

@@ -770,6 +770,11 @@ class VectorStoreFiles(Store):
         query = statements.OLDEST_TO_INGEST_AMONG
         return self.connection.execute(query, {"seqs": [*seqs]}).first()
 
+    def in_progress_among(self, seqs: Collection[int]) -> set[int]:
+        """Those that are still to be taken in."""
+        found = self.connection.execute(statements.IN_PROGRESS_AMONG, {"seqs": [*seqs]})
+        return set(found.scalars())
+
     def _oldest_to_ingest(self, project: str) -> Record | None:
         query = statements.OLDEST_TO_INGEST
         return self.connection.execute(query, {"project": project}).first()

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from server import failpoints, logs
 from server.db.database import Database, DatabaseBusy, DatabaseFull
-from server.db.stores import INGESTION
+from server.db.stores import INGESTION, VALUES_AT_ONCE
 from server.db.sweep import ended, stops_within, sweep_forever
 from server.files.blobs import BlobStore
 from server.metrics import Metrics
@@ -153,8 +153,16 @@ class Ingestor:
         """Expire what is due, and see to it that what could not be removed or read is."""
         while await self._db.write(expire_some):
             pass
+        await self._forget_failures()
         self._upkeep.try_again()
         self._wake.set()
+
+    async def _forget_failures(self) -> None:
+        """Those of files that left their store, or were refused, before they were tried again."""
+        if failed := [*self._failures][:VALUES_AT_ONCE]:
+            left = await self._db.read(lambda tx: tx.vector_store_files.in_progress_among(failed))
+            for seq in {*failed} - left:
+                self._failures.pop(seq, None)
 
     def _woken(self) -> None:
         self._wake.set()

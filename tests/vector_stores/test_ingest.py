@@ -254,6 +254,42 @@ async def test_what_was_removed_meanwhile_is_dropped(live: LiveServer, script: S
     assert await text_in_index(live, store, other) == "other"
 
 
+async def test_failures_are_forgotten_with_their_files(live: LiveServer, script: Script) -> None:
+    """Whether one was removed before it could be tried again, or refused then."""
+    gate, ingestor = script.holds("removed"), live.services.ingestor
+    script.fails("removed", broken())
+    script.fails("refused", broken(), NotExtracted("invalid_file", "It is none."))
+    store = await store_of(live, "removed", "refused")
+    await script.arrived.wait()
+    removed, refused = await files_in(live, store)
+    await live.services.db.write(lambda tx: rows.remove_file(tx, PROJECT, store, removed))
+    gate.set()
+    row = (await settled(live, store))[refused]
+    assert (row.status, row.attempts) == ("failed", 2)
+
+    async def working() -> int:
+        return ingestor.running
+
+    await eventually(working, lambda number: number == 0)
+    assert ingestor._failures
+    await ingestor.sweep()
+    assert not ingestor._failures
+
+
+async def test_those_that_are_tried_again_are_remembered(live: LiveServer, script: Script) -> None:
+    """A sweep between the attempts changes nothing."""
+    script.fails("bad", *[broken()] * 3)
+    store = await store_of(live, "bad")
+
+    async def busy() -> bool:
+        await live.services.ingestor.sweep()
+        return await live.services.db.read(lambda tx: tx.vector_stores.is_busy(store))
+
+    await eventually(busy, lambda still: not still)
+    [row] = (await settled(live, store)).values()
+    assert (row.status, row.attempts) == ("failed", 3)
+
+
 async def test_what_was_added_again_meanwhile_is_there(live: LiveServer, script: Script) -> None:
     """However the two ends come, the later one counts."""
     gate = script.holds("slow")
