@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -26,6 +27,8 @@ from server.search import minilm
 from server.search.embedder import Embedder, ModelEmbedder, NgramEmbedder
 from server.search.prefixes import Prefixes, prefixes_of
 from server.search.reranker import Reranker
+
+log = logging.getLogger(__name__)
 
 UPSTREAM_CONTEXT = 32_768  # of an endpoint whose limit the settings leave open
 
@@ -148,7 +151,8 @@ def build_catalog(
 ) -> Catalog:
     """The catalog over engines, which need not be started, and over endpoints.
 
-    The default model is an endpoint's if the settings say so, else the first engine's.
+    The default model is an endpoint's if the settings say so, else the first engine's. An alias of
+    a model that is not among them is no error, but logged.
     """
     local = [
         Model(name, created, _local(engine, settings.of_model(name)))
@@ -157,7 +161,11 @@ def build_catalog(
     remote = [_upstream(name, each, settings, created) for name, each in endpoints.items()]
     first = chosen_model(settings)
     models = sorted([*local, *remote], key=lambda model: model.id != first)
-    return Catalog(models, settings.models.aliases_for(models[0].id))
+    aliases = settings.models.aliases_for(models[0].id)
+    for alias, name in aliases.items():
+        if all(name != model.id for model in models):
+            log.warning("models.alias_of_none", extra={"alias": alias, "model": name})
+    return Catalog(models, aliases)
 
 
 def _local(engine: Engine, section: ModelSection) -> LocalModel:

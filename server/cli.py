@@ -340,17 +340,19 @@ def size_of(info: ModelInfo) -> str:
 
 def models_command(settings: Settings) -> int:
     """Print the models that can be served, and the names that stand for them."""
-    for name, path in find_models(settings).items():
+    models, endpoints = find_models(settings), find_endpoints(settings)
+    for name, path in models.items():
         default, there = name == chosen_model(settings), path.is_file()
         if default and not there:
             raise ModelProblem(f"no model file at {path}")
         size = f"{path.stat().st_size / 1e6:8.1f} MB" if there else f"{'missing':>11}"
         print(f"{'*' if default else ' '} {name:24} {size}  {path}")
-    for name, url in find_endpoints(settings).items():
+    for name, url in endpoints.items():
         default = name == chosen_model(settings)
         print(f"{'*' if default else ' '} {name:24}    upstream  {url}")
     for pattern, target in settings.models.aliases_for(chosen_model(settings)).items():
-        print(f"  {pattern:24} -> {target}")
+        known = target in models or target in endpoints
+        print(f"  {pattern:24} -> {target}{'' if known else '  missing'}")
     return 0
 
 

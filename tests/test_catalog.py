@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from server import catalog
-from server.catalog import by_files, chosen_model, find_endpoints, find_models
+from server.catalog import (
+    build_catalog,
+    by_files,
+    chosen_model,
+    find_endpoints,
+    find_models,
+    open_endpoints,
+)
 from server.config import Settings, load_settings
 from server.engine.devices import Gpus
 from tests.support import settings_for
@@ -119,3 +126,21 @@ def test_what_has_a_section_is_an_id_and_no_path(tmp_path: Path) -> None:
     brought = find_models(settings_in(tmp_path / "data", "")).keys()  # with the server
     assert find_models(settings).keys() - brought == {"a"}
     assert find_endpoints(settings) == {name: "http://a/v1"}
+
+
+def test_an_alias_of_no_model_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Requests by that name would be refused, and nobody would know why."""
+    settings = settings_in(
+        tmp_path,
+        '[model.here]\nupstream = "http://127.0.0.1:9/v1"\n'
+        '[models]\ndefault = "here"\n'
+        '[models.aliases]\na = "default"\nb = "here"\nc = "hree"\n',
+    )
+    made = build_catalog({}, open_endpoints(settings), settings, created=0)
+    [line] = caplog.records
+    assert (line.msg, vars(line)["alias"], vars(line)["model"]) == (
+        "models.alias_of_none",
+        "c",
+        "hree",
+    )
+    assert [made.resolve(name) is not None for name in "abc"] == [True, True, False]

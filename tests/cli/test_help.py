@@ -109,13 +109,15 @@ def test_models(
 def test_models_of_the_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are listed under their ids, also those whose file is missing; a split one once."""
+    """They are listed under their ids, also those whose file is missing; a split one once; an alias
+    of none of them says so."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     for part in (1, 2):
         (tmp_path / "models" / f"split-0000{part}-of-00002.gguf").write_bytes(bytes(100_000))
     (tmp_path / "config.toml").write_text(
         '[models]\ndefault = "split"\n[model.gone]\nslots = 2\n[model.named]\npath = "x.gguf"\n'
+        '[models.aliases]\nfirst = "default"\nlast = "named"\nlost = "nmaed"\n'
     )
     (tmp_path / "x.gguf").write_bytes(bytes(300_000))
     assert main(["models"]) == 0
@@ -124,6 +126,11 @@ def test_models_of_the_settings(
     assert ["gone", "missing", "models/gone.gguf"] in lines
     assert ["named", "0.3", "MB", "x.gguf"] in lines
     assert not any("00002-of" in line[-1] for line in lines)
+    assert lines[-3:] == [
+        ["first", "->", "split"],
+        ["last", "->", "named"],
+        ["lost", "->", "nmaed", "missing"],
+    ]
 
 
 def test_models_of_endpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
