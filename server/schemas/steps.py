@@ -11,9 +11,9 @@ from server.schemas.messages import NamedFile
 from server.schemas.runs import CalledFunction, Failure
 
 IncludeField = Literal["step_details.tool_calls[*].file_search.results[*].content"]
-Include = Annotated[
-    list[IncludeField], Field(validation_alias=AliasChoices("include[]", "include"))
-]
+# PHP counts the values of an array; there is only one that can be given.
+_NAMES = AliasChoices("include[]", "include", "include[0]")
+Include = Annotated[list[IncludeField], Field(validation_alias=_NAMES)]
 
 
 class IncludeQuery(BaseModel):
