@@ -12,12 +12,13 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from server import errors
+from server.config import LARGEST
 
 MINUTE: Final = 60.0
 EVERYBODY: Final = "this server"
 AT_ONCE_RETRY: Final = 5.0  # seconds after which something that is under way may have ended
 
-Most = Annotated[int, Field(ge=0)]
+Most = Annotated[int, Field(ge=0, le=LARGEST)]
 Monotonic = Callable[[], float]
 
 

@@ -200,7 +200,7 @@ async def test_additional_messages_stay_in_the_thread(world: World) -> None:
 @covers(STEPS, "include[]", "taken", "default")
 @pytest.mark.parametrize("name", ["include[]", "include", "include[0]"])
 async def test_file_contents_can_be_asked_for(world: World, name: str) -> None:
-    """In brackets, counted as PHP does it, or without; where there are none to show, nothing changes."""
+    """In brackets, or counted as PHP does it, or bare; without any to show nothing changes."""
     for route in (STEP, STEPS):
         plain = await world.send(route)
         assert (await world.send(route, params={name: INCLUDE})).text == plain.text

@@ -76,6 +76,17 @@ def test_limits_of_a_key(assistants: Command) -> None:
     assert own.endswith("  good   requests_per_minute=60 concurrent_runs=0")
 
 
+def test_a_limit_beyond_all_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused by its name, and not by a database that cannot keep it."""
+    monkeypatch.chdir(tmp_path)
+    assert main(("keys", "create", "--tokens-per-minute", "9" * 23)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("assistants: limits.tokens_per_minute: ")
+    assert len(said.splitlines()) == 1
+
+
 def test_projects_without_a_server(assistants: Command) -> None:
     """A new project is told by its id, under which keys can be made for it."""
     (project,) = assistants("projects", "create", "Our shop")
