@@ -40,6 +40,7 @@ from server.api import (
     uploads,
     vector_stores,
 )
+from server.api.azure import AzurePaths
 from server.api.body import BodyLimits
 from server.api.browsers import Browsers
 from server.api.context import RequestContext
@@ -143,6 +144,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     handle_errors(app)
     app.add_middleware(Browsers, keys=services.keys)
     app.add_middleware(RequestContext, metrics=services.metrics, traces=services.traces)
+    app.add_middleware(AzurePaths)
     return app
 
 
@@ -415,7 +417,7 @@ class Entrance:
         # Streams end when their runs were drained.
         AppStatus.enable_automatic_graceful_drain = False
         starting = Starting()
-        self._app: ASGIApp = RequestContext(starting, Metrics(), Traces())
+        self._app: ASGIApp = AzurePaths(RequestContext(starting, Metrics(), Traces()))
         self._refusals = starting.refusals
         self._http = HttpServer(
             uvicorn.Config(

@@ -23,6 +23,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from server import logs
+from server.api.azure import deployment_of
 from server.api.body import EMPTY, BodyLimits, parse, read
 from server.api.deps import authenticate
 from server.api.refusals import Refusals
@@ -113,6 +114,8 @@ class Arguments:
                 values[name] = found
         text = request.state.body = await _text(request) if self._body else b""
         body = parse(text, request.app.state.body_limits.depth) if self._body else None
+        if (deployment := deployment_of(request.scope)) and isinstance(body, dict):
+            body.setdefault("model", deployment)
         for name in self._path:
             values[name] = request.path_params[name]
         faults: list[Any] = []

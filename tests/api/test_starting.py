@@ -128,10 +128,11 @@ async def test_no_connection_is_lost(tmp_path: Path) -> None:
         assert [answer.status_code for answer in told] == [503, 200, 200]
 
 
-async def test_what_was_refused_repeats_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("root", ["/v1", "/openai"])
+async def test_what_was_refused_repeats_nothing(tmp_path: Path, root: str) -> None:
     """A message that was told to come again is another one than its like from before the start."""
     async with live_server(tmp_path) as server, server.http() as http:
-        thread = f"/v1/threads/{granted(await http.post('/v1/threads', json={}))['id']}"
+        thread = f"{root}/threads/{granted(await http.post('/v1/threads', json={}))['id']}"
         first = granted(await http.post(f"{thread}/messages", json=HELLO))
     async with beginning(tmp_path) as start:
         refused = await start.http.post(f"{thread}/messages", json=HELLO)
