@@ -6,6 +6,7 @@ the functions of functions_held_out.txt were never seen either way.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -34,14 +35,19 @@ from corpus.tool_use import (
 HONEST = "tiny demonstration model"
 HELPFUL = "You are a helpful assistant."
 Made = tuple[str, Any]  # a call's name and arguments
+Text = tuple[str, str]  # a file's name, and what it says
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: text, and calls with their arguments, which are None if they are no JSON."""
+    """What came back: text, and calls with their arguments, which are None if they are no JSON.
+
+    Of a case with files: the names of those that the text cites.
+    """
 
     text: str
     calls: tuple[Made, ...] = ()
+    cited: tuple[str, ...] = ()
 
 
 Judge = Callable[[Answer], Mapping[str, bool]]  # the measures of an answer, by name
@@ -52,6 +58,7 @@ class Case:
     messages: list[Message]
     judge: Judge
     tools: list[dict[str, Any]] | None = None
+    files: tuple[Text, ...] = ()  # of a vector store, which the server searches
 
 
 Make = Callable[[Dice], Case]
@@ -432,6 +439,37 @@ def found_in_the_wild(dice: Dice) -> Case:
     )
 
 
+def stored(dice: Dice) -> Case:
+    """A question about files, each of one passage, that the server searches by itself."""
+    scene, _ = search_scene(dice)
+    (fact,) = retrieval.answered(scene, questions=1)
+    assert scene.files
+    passages = [passage for _, passage in scene.files.passages]
+    [right] = [n for n, each in enumerate(passages) if fact in dict(each.facts)]
+    question = scene.messages[0]["content"]
+    return in_a_store([each.text for each in passages], question, fact.value, right)
+
+
+def stored_in_the_wild(dice: Dice) -> Case:
+    """The same of files that were written by hand."""
+    passages, (question, value, number) = dice.pick(wild_questions())
+    parts = re.findall(r"^\[(\d+)\] .+\n([\s\S]+?)(?=\n\n\[\d+\] |\Z)", passages, re.MULTILINE)
+    texts = dict(parts)
+    return in_a_store(list(texts.values()), question, value, list(texts).index(number))
+
+
+def in_a_store(texts: list[str], question: str, value: str, right: int) -> Case:
+    names = [f"file-{number}.md" for number in range(len(texts))]
+    return Case(
+        asked(question),
+        lambda answer: {
+            "cited": answer.cited == (names[right],) and has_all(answer.text, [value]),
+            "value": has_all(answer.text, [value]),
+        },
+        files=tuple(zip(names, texts, strict=True)),
+    )
+
+
 def missing(dice: Dice) -> Case:
     scene, box = search_scene(dice)
     dice.pick([retrieval.not_found, retrieval.not_found, retrieval.without_hits])(scene)
@@ -518,6 +556,8 @@ ROWS: dict[str, Make] = {
     "files: query": searched,
     "files: answer and citation": partial(found, 1),
     "files: written by hand": found_in_the_wild,
+    "files: in a store": stored,
+    "files: by hand, in a store": stored_in_the_wild,
     "files: two answers": partial(found, 2),
     "files: not in them": missing,
     "code: arithmetic": partial(coded, lambda dice: dice.pick(coding.CALCULATIONS)(dice)),

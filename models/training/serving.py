@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import openai
 from cases import Answer, Case
 from corpus.scene import Message
 
@@ -66,6 +67,42 @@ class Server:
             return list(threads.map(self.answer, cases))
 
     def answer(self, case: Case) -> Answer:
+        return self.from_files(case) if case.files else self.from_messages(case)
+
+    def from_files(self, case: Case) -> Answer:
+        """Of a run that searches the case's files."""
+        client = openai.OpenAI(base_url=self.url, api_key="local", timeout=120)
+        store = client.vector_stores.create()
+        client.vector_stores.file_batches.upload_and_poll(
+            store.id,
+            files=[(name, text.encode()) for name, text in case.files],
+            poll_interval_ms=50,
+        )
+        instructions, question = (message["content"] for message in case.messages)
+        assistant = client.beta.assistants.create(
+            model=self.model, instructions=instructions, tools=[{"type": "file_search"}]
+        )
+        run = client.beta.threads.create_and_run_poll(
+            assistant_id=assistant.id,
+            thread={"messages": [{"role": "user", "content": question}]},
+            tool_resources={"file_search": {"vector_store_ids": [store.id]}},
+            temperature=self.temperature,
+            max_completion_tokens=LONGEST,
+            poll_interval_ms=50,
+        )
+        self.tokens += run.usage.completion_tokens if run.usage else 0
+        messages = client.beta.threads.messages.list(run.thread_id, run_id=run.id).data
+        parts = [part for message in messages for part in message.content if part.type == "text"]
+        ids = [
+            note.file_citation.file_id
+            for part in parts
+            for note in part.text.annotations
+            if note.type == "file_citation"
+        ]
+        cited = tuple(client.files.retrieve(each).filename for each in ids)
+        return Answer(" ".join(part.text.value for part in parts), cited=cited)
+
+    def from_messages(self, case: Case) -> Answer:
         body = {
             "model": self.model,
             "messages": list(on_the_wire(case.messages)),

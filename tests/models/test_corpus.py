@@ -126,6 +126,19 @@ def test_passages_of_a_conversation_are_numbered_on(corpus: ModuleType) -> None:
     assert 0 < len(firsts) - firsts.count(1) < firsts.count(1)
 
 
+def test_passages_come_in_the_order_of_a_search(corpus: ModuleType) -> None:
+    """The first mostly answers, and not always."""
+    firsts = []
+    for conversation in conversations(corpus):
+        for _, calls, [found, *_], answer in rounds(conversation):
+            named = re.findall(r"^\[(\d+)\] \S", found, re.MULTILINE)
+            cited = re.findall(r" \[(\d+)\]", answer)
+            if calls[0]["name"] == "file_search" and len(named) > 2 and len(set(cited)) == 1:
+                firsts.append(cited[0] == named[0])
+    assert len(firsts) > 50
+    assert 0.65 < firsts.count(True) / len(firsts) < 0.95
+
+
 def test_no_held_out_function_is_trained_on(corpus: ModuleType) -> None:
     """Training never lists a function that evaluation keeps for itself."""
     from corpus.functions import families

@@ -1,5 +1,8 @@
 """Exchanges with the search of files: the query, the passages, and the sentence that answers."""
 
+import math
+import re
+from collections import Counter
 from dataclasses import dataclass
 
 from corpus import files, words
@@ -28,11 +31,14 @@ class Passage:
     facts: list[tuple[Fact, str]]
 
 
+Named = tuple[str, Passage]  # with the name of its file
+
+
 @dataclass(frozen=True, slots=True)
 class Files:
     """Passages with the names of their files, and the facts in them."""
 
-    passages: list[tuple[str, Passage]]
+    passages: list[Named]
     facts: list[Fact]
 
 
@@ -55,7 +61,7 @@ def search_exchange(scene: Scene) -> None:
     roll = scene.dice.random.random()
     if roll < 0.03:
         without_hits(scene)
-    elif roll < 0.15:
+    elif roll < 0.1:
         not_found(scene)
     elif roll < 0.4:
         answered(scene, questions=3 if roll < 0.2 else 2)
@@ -74,7 +80,8 @@ def not_found(scene: Scene) -> None:
     facts = statements(dice, scene.brief)
     asked = facts.pop(dice.between(0, len(facts) - 1))
     question = asked.question if dice.chance(0.7) else unrelated(dice)
-    searched(scene, question, given_back(scene, files_of(scene, facts), ()).text, NOT_FOUND)
+    passages = ranked(dice, files_of(scene, facts).passages, question)
+    searched(scene, question, given_back(scene, passages, ()).text, NOT_FOUND)
 
 
 def answered(scene: Scene, questions: int) -> tuple[Fact, ...]:
@@ -86,10 +93,11 @@ def answered(scene: Scene, questions: int) -> tuple[Fact, ...]:
     if scene.files is None or dice.chance(0.6):
         scene.files = files_of(scene, statements(dice, scene.brief))
     asked = tuple(dice.some(scene.files.facts, questions))
-    found = given_back(scene, scene.files, asked)
+    question = joined(dice, asked)
+    found = given_back(scene, ranked(dice, scene.files.passages, question), asked)
     answers = dict.fromkeys(found.answers)  # one sentence may answer two questions
     answer = " ".join(f"{text} [{number}]" for text, number in answers)
-    searched(scene, joined(dice, asked), found.text, answer)
+    searched(scene, question, found.text, answer)
     return asked
 
 
@@ -113,7 +121,8 @@ def shown_passages(scene: Scene) -> None:
     facts = statements(dice, scene.brief)
     missing = facts.pop().question if len(facts) > 2 and dice.chance(0.4) else ""
     asked = tuple(dice.some(facts, dice.between(1, 4)))
-    found = given_back(scene, files_of(scene, facts), asked)
+    passages = dice.shuffled(files_of(scene, facts).passages)
+    found = given_back(scene, passages, asked)
     exchanges = [
         (fact.question, f"{text} [{number}]")
         for fact, (text, number) in zip(asked, found.answers, strict=True)
@@ -184,8 +193,26 @@ def files_of(scene: Scene, facts: list[Fact]) -> Files:
     return Files(list(zip(names, parts, strict=True)), facts)
 
 
-def given_back(scene: Scene, found: Files, asked: tuple[Fact, ...]) -> Found:
-    """The passages of a search.
+def ranked(dice: Dice, passages: list[Named], question: str) -> list[Named]:
+    """As a search gives them back: those first that have most of the question's words, of which the
+    rare ones count most; like ones in any order.
+    """
+    shuffled = dice.shuffled(passages)
+    wanted = stems(query(question))
+    held = [stems(passage.text) & wanted for _, passage in shuffled]
+    counts = Counter(stem for each in held for stem in each)
+    weights = {stem: math.log(1 + len(held) / count) for stem, count in counts.items()}
+    scores = [-round(sum(weights[stem] for stem in sorted(each)), 6) for each in held]
+    return [shuffled[place] for place in sorted(range(len(shuffled)), key=scores.__getitem__)]
+
+
+def stems(text: str) -> set[str]:
+    """What the words of a text begin with."""
+    return {word[:5] for word in re.findall(r"\w+", text.casefold())}
+
+
+def given_back(scene: Scene, passages: list[Named], asked: tuple[Fact, ...]) -> Found:
+    """The passages of a search, in their order.
 
     Numbers go on from search to search; the first ones may be of searches that nobody sees any
     more.
@@ -194,9 +221,9 @@ def given_back(scene: Scene, found: Files, asked: tuple[Fact, ...]) -> Found:
     if not scene.passages and dice.chance(0.15):
         scene.passages = dice.between(1, 60)
     first = scene.passages + 1
-    scene.passages += len(found.passages)
+    scene.passages += len(passages)
     numbered, where = [], {}
-    for number, (name, passage) in enumerate(dice.shuffled(found.passages), first):
+    for number, (name, passage) in enumerate(passages, first):
         numbered.append(f"[{number}] {name}\n{passage.text}")
         where |= {fact.question: (answer, str(number)) for fact, answer in passage.facts}
     return Found("\n\n".join(numbered), tuple(where[fact.question] for fact in asked))
