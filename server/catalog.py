@@ -162,10 +162,11 @@ def build_catalog(
     first = chosen_model(settings)
     models = sorted([*local, *remote], key=lambda model: model.id != first)
     aliases = settings.models.aliases_for(models[0].id)
+    catalog = Catalog(models, aliases)
     for alias, name in aliases.items():
-        if all(name != model.id for model in models):
+        if name not in catalog.models:
             log.warning("models.alias_of_none", extra={"alias": alias, "model": name})
-    return Catalog(models, aliases)
+    return catalog
 
 
 def _local(engine: Engine, section: ModelSection) -> LocalModel:

@@ -114,7 +114,7 @@ class Arguments:
                 values[name] = found
         text = request.state.body = await _text(request) if self._body else b""
         body = parse(text, request.app.state.body_limits.depth) if self._body else None
-        if (deployment := deployment_of(request.scope)) and isinstance(body, dict):
+        if body is not None and (deployment := deployment_of(request.scope)):
             body.setdefault("model", deployment)
         for name in self._path:
             values[name] = request.path_params[name]
