@@ -12,6 +12,7 @@ from itertools import count
 from multiprocessing import get_context
 from multiprocessing.pool import AsyncResult
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizer as vocabulary
@@ -25,9 +26,60 @@ SHARE = 16  # tokens of a batch for a document of the pool from which batches ar
 PROMPT_SHARE = 0.15  # of the loss, for the tokens that are not the assistant's
 EVERY = 4  # so many of those, one is counted
 FAILED = "Traceback (most recent call last):"
+STEPS = ((256, 16), (512, 32), (1024, 64))  # lengths of rows to these are multiples of that
+LONGEST_STEP = 128
 Row = tuple[list[int], list[float]]
-Batch = tuple[Tensor, Tensor, Tensor]
-Padded = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """Rows of one length: tokens (rows, length); and the places, counted through all rows, whose
+    next tokens are targets, with their weights.
+    """
+
+    tokens: NDArray[np.int16]
+    places: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The same on a device: all rows in one, filled up with padding."""
+
+    tokens: Tensor
+    rows: int
+    length: int
+    places: Tensor
+    weights: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.rows * self.length
+
+    def arguments(self) -> tuple[Tensor, int, int, Tensor, Tensor]:
+        return self.tokens, self.rows, self.length, self.places, self.weights
+
+
+def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
+    """To the device, filled up to that many tokens, so that the shape follows from the length of
+    the rows alone; nothing there is waited for.
+    """
+    rows, length = made.tokens.shape
+    rows = size // length if size else rows
+    tokens = np.zeros(max(size, made.tokens.size), dtype=np.int16)
+    tokens[: made.tokens.size] = made.tokens.ravel()
+    return Batch(
+        sent(tokens, device).long(),
+        rows,
+        length,
+        sent(made.places, device).long(),
+        sent(made.weights, device),
+    )
+
+
+def sent(array: NDArray[Any], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(array)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 class Rows:
@@ -95,13 +147,12 @@ class Stream:
     tokens: int  # in a batch, padding included
     first: int = 0  # number of its first document
 
-    def batches(self, place: Place, workers: int) -> Iterator[tuple[Batch, Place]]:
+    def batches(self, place: Place, workers: int) -> Iterator[tuple[Padded, Place]]:
         """Each batch with the place behind it; pools are made ahead by so many other processes."""
         passed = place.batch
         for pool, made in zip(count(place.pool), self.pools(place.pool, workers), strict=False):
             for number, arrays in enumerate(made[passed:], passed + 1):
-                tokens, targets, weights = map(torch.from_numpy, arrays)
-                yield (tokens, targets, weights), Place(pool, number)
+                yield arrays, Place(pool, number)
             passed = 0
 
     def pools(self, first: int, workers: int) -> Iterator[list[Padded]]:
@@ -134,21 +185,26 @@ def cut(pool: list[Row], tokens: int) -> Iterator[list[Row]]:
     """Groups whose padded size stays within the number of tokens."""
     group: list[Row] = []
     for row in pool:
-        if group and (len(group) + 1) * len(row[0]) > tokens:
+        if group and (len(group) + 1) * rounded(len(row[0])) > tokens:
             yield group
             group = []
         group.append(row)
     yield group
 
 
+def rounded(length: int) -> int:
+    """A few lengths, some 3 % apart: a GPU has to get used to each."""
+    step = next((step for most, step in STEPS if length <= most), LONGEST_STEP)
+    return -(-length // step) * step
+
+
 def padded(group: list[Row]) -> Padded:
-    length = -(-max(len(ids) for ids, _ in group) // 16) * 16
-    tokens = np.zeros((len(group), length), dtype=np.int64)
-    targets = np.zeros_like(tokens)
+    length = rounded(max(len(ids) for ids, _ in group))
+    tokens = np.zeros((len(group), length), dtype=np.int16)
     weights = np.zeros((len(group), length), dtype=np.float32)
     for place, (ids, weight) in enumerate(group):
         size = len(ids)
         tokens[place, :size] = ids
-        targets[place, : size - 1] = ids[1:]
         weights[place, : size - 1] = weight[1:]
-    return tokens, targets, weights
+    places = np.flatnonzero(weights).astype(np.int32)
+    return Padded(tokens, places, weights.ravel()[places])

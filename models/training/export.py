@@ -79,6 +79,15 @@ def add_weights(writer: gguf.GGUFWriter, weights: dict[str, torch.Tensor]) -> No
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
 
+def shape_of(model: Path) -> Shape:
+    """Of a file that was written here."""
+    reader = gguf.GGUFReader(model)
+    size = len(reader.get_field("tokenizer.ggml.tokens").data)
+    lengths = ("embedding_length", "block_count", "attention.head_count", "feed_forward_length")
+    keys = (*lengths, "context_length")
+    return Shape(size, *(reader.get_field(f"llama.{key}").contents() for key in keys))
+
+
 def weights_of(model: Path) -> dict[str, torch.Tensor]:
     """What was written, as the network names it, to train on with."""
     weights = {}

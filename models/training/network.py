@@ -15,18 +15,17 @@ from torch.nn import functional
 class Shape:
     vocabulary: int = 2048
     width: int = 256
-    layers: int = 8
+    layers: int = 10
     heads: int = 4
-    feed_forward: int = 704
+    feed_forward: int = 512
     context: int = 4096
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-5
 
     @classmethod
     def sized(cls, vocabulary: int, width: int, layers: int) -> "Shape":
-        """Heads of 64, and a feed-forward layer of 8 thirds of the width."""
-        wide = -(-width * 8 // 3 // 64) * 64
-        return cls(vocabulary, width, layers, heads=width // 64, feed_forward=wide)
+        """Heads of 64, and a feed-forward layer of twice the width."""
+        return cls(vocabulary, width, layers, heads=width // 64, feed_forward=2 * width)
 
     @property
     def head_width(self) -> int:
@@ -53,10 +52,15 @@ def rotation(shape: Shape) -> tuple[Tensor, Tensor]:
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     even, odd = x[..., 0::2], x[..., 1::2]
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-    return turned.flatten(-2)
+    return turned.flatten(-2).to(x.dtype)
 
 
 class Layer(nn.Module):
+    """Reads and writes (tokens, width); only attention knows which tokens stand in one row.
+
+    So what is compiled sees one shape, however a batch is cut into rows.
+    """
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.heads, self.head_width = shape.heads, shape.head_width
@@ -67,29 +71,47 @@ class Layer(nn.Module):
         self.ffn_up = nn.Linear(shape.width, shape.feed_forward, bias=False)
         self.ffn_down = nn.Linear(shape.feed_forward, shape.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attend(self.attn_norm(x), cos, sin)
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], rows: int, length: int) -> Tensor:
+        return self.answered(x, mixed(self.asked(x, *turn), rows, length))
+
+    def asked(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Queries, keys and values: (3, tokens, heads, width of a head)."""
+        h = self.attn_norm(x)
+        q, k, v = (
+            project(h).view(-1, self.heads, self.head_width)
+            for project in (self.attn_q, self.attn_k, self.attn_v)
+        )
+        return torch.stack((rotated(q, cos, sin), rotated(k, cos, sin), v))
+
+    def answered(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.attn_output(attended)
         h = self.ffn_norm(x)
         return x + self.ffn_down(functional.silu(self.ffn_gate(h)) * self.ffn_up(h))
 
-    def attend(self, h: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        rows, length, width = h.shape
-        q, k, v = (
-            project(h).view(rows, length, self.heads, self.head_width).transpose(1, 2)
-            for project in (self.attn_q, self.attn_k, self.attn_v)
-        )
-        q, k = rotated(q, cos, sin), rotated(k, cos, sin)
-        mixed = attended(q, k, v)
-        return self.attn_output(mixed.transpose(1, 2).reshape(rows, length, width))
+    def compiled(self, *, one_shape: bool) -> None:
+        """All layers share what is compiled for the first."""
+        dynamic = None if one_shape else True
+        self.asked = torch.compile(self.asked, dynamic=dynamic)
+        self.answered = torch.compile(self.answered, dynamic=dynamic)
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention; on a CPU by plain products, which take half the time of torch's own."""
+def mixed(asked: Tensor, rows: int, length: int) -> Tensor:
+    """Causal attention within each row: (tokens, width). What fills a batch up gets zeros."""
+    filled, full = rows * length, asked.shape[1]
+    if full > filled:
+        asked = asked[:, :filled]
+    q, k, v = asked.unflatten(1, (rows, length)).transpose(2, 3).unbind()
+    out = attention(q, k, v).transpose(1, 2).reshape(filled, -1)
+    return functional.pad(out, (0, 0, 0, full - filled)) if full > filled else out
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """On a CPU by plain products, which take half the time of torch's own."""
     if q.device.type != "cpu":
         return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     length, kind = q.shape[-2], v.dtype
     hidden = torch.full((length, length), float("-inf"), dtype=kind).triu(1)
-    scores = (q.to(kind) * q.shape[-1] ** -0.5) @ k.to(kind).mT
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT
     return torch.softmax(scores + hidden, -1).to(kind) @ v
 
 
@@ -107,26 +129,30 @@ class Network(nn.Module):
             nn.init.zeros_(layer.attn_output.weight)
             nn.init.zeros_(layer.ffn_down.weight)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """The hidden state after the last norm."""
+    def forward(self, tokens: Tensor, rows: int, length: int) -> Tensor:
+        """The hidden state after the last norm, (tokens, width), of rows of that length.
+
+        `tokens` is flat, and may be longer than the rows are: what fills it up is not looked at.
+        """
         x = self.token_embd(tokens)
-        length = tokens.shape[1]
-        cos, sin = self.cos[:length], self.sin[:length]
+        places = torch.arange(len(tokens), device=tokens.device) % length
+        turn = self.cos[places].unsqueeze(1), self.sin[places].unsqueeze(1)
         for layer in self.blk:
-            x = layer(x, cos, sin)
+            x = layer(x, turn, rows, length)
         return self.output_norm(x)
 
-    def loss(self, tokens: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted cross entropy, and the share of fully weighted targets that were the best guess.
-
-        Only positions with a weight go through the large output matrix.
+    def loss(
+        self, tokens: Tensor, rows: int, length: int, places: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted cross entropy of what follows the places, which alone go through the large
+        output matrix; and the share of the fully weighted ones that were the best guess.
         """
-        counted = weights > 0
-        logits = (self(tokens)[counted] @ self.token_embd.weight.t()).float()
-        targets, weights = targets[counted], weights[counted]
+        hidden = self(tokens, rows, length)[places]
+        logits = functional.linear(hidden, self.token_embd.weight).float()
+        targets = tokens[places + 1]
         losses = functional.cross_entropy(logits, targets, reduction="none")
-        full = weights == 1
-        right = (logits.argmax(-1) == targets)[full].float().mean()
+        full = (weights == 1).float()
+        right = ((logits.argmax(-1) == targets) * full).sum() / full.sum()
         return (losses * weights).sum() / weights.sum(), right
 
 

@@ -17,40 +17,39 @@ class Optimizer:
     ) -> None:
         self.matrix_rate, self.other_rate = matrix_rate, other_rate
         self.precision = torch.bfloat16 if in_half else torch.float32
-        self.matrices = [p for p in network.blk.parameters() if p.ndim == 2]
-        self.momenta = [torch.zeros_like(p) for p in self.matrices]
-        matrices = {id(p) for p in self.matrices}
-        others = [p for p in network.parameters() if id(p) not in matrices]
+        matrices = [p for p in network.blk.parameters() if p.ndim == 2]
+        known = {id(p) for p in matrices}
+        others = [p for p in network.parameters() if id(p) not in known]
         self.adam = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0)
-        self.alike: dict[torch.Size, list[int]] = defaultdict(list)  # matrices of one shape
-        for place, matrix in enumerate(self.matrices):
-            self.alike[matrix.shape].append(place)
+        alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        for matrix in matrices:
+            alike[matrix.shape].append(matrix)
+        self.groups = list(alike.values())  # matrices of one shape
+        self.momenta = [torch.zeros_like(torch.stack(group)) for group in self.groups]
 
     def step(self, scale: float) -> None:
         for group in self.adam.param_groups:
             group["lr"] = self.other_rate * scale
         self.adam.step()
         with torch.no_grad():
-            for places in self.alike.values():
-                self.move(places, self.matrix_rate * scale)
+            for matrices, momenta in zip(self.groups, self.momenta, strict=True):
+                self.move(matrices, momenta, self.matrix_rate * scale)
 
-    def move(self, places: list[int], rate: float) -> None:
-        gradients = torch.stack([self.matrices[place].grad for place in places])
-        momenta = torch.stack([self.momenta[place] for place in places])
+    def move(self, matrices: list[Tensor], momenta: Tensor, rate: float) -> None:
+        gradients = torch.stack([matrix.grad for matrix in matrices])
         momenta.mul_(MOMENTUM).add_(gradients)
-        directions = orthogonal((gradients + MOMENTUM * momenta).to(self.precision))
+        directions = orthogonal((gradients + MOMENTUM * momenta).to(self.precision)).float()
         stretch = max(1.0, gradients.shape[1] / gradients.shape[2]) ** 0.5
-        for place, momentum, direction in zip(places, momenta, directions, strict=True):
-            self.momenta[place].copy_(momentum)
-            self.matrices[place].mul_(1 - rate * DECAY).add_(direction, alpha=-rate * stretch)
+        torch._foreach_mul_(matrices, 1 - rate * DECAY)
+        torch._foreach_add_(matrices, list(directions.unbind()), alpha=-rate * stretch)
 
     def state(self) -> dict[str, object]:
         return {"adam": self.adam.state_dict(), "momenta": self.momenta}
 
     def load(self, state: dict[str, object]) -> None:
         self.adam.load_state_dict(state["adam"])
-        for momentum, saved in zip(self.momenta, state["momenta"], strict=True):
-            momentum.copy_(saved)
+        for momenta, saved in zip(self.momenta, state["momenta"], strict=True):
+            momenta.copy_(saved)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

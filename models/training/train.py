@@ -14,14 +14,16 @@ from pathlib import Path
 import tokenizer as vocabulary
 import torch
 import torch.multiprocessing as processes
-from batches import Batch, Place, Stream
+from batches import Padded, Place, Stream, moved
 from corpus import REFINING
-from export import weights_of
+from export import shape_of, weights_of
 from network import Network, Shape
 from optimizer import Optimizer
 from places import checkpoint_of, folder_option, vocabulary_of
 from torch import Tensor, distributed
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+ATTENTION = ("FLASH_ATTENTION", "CUDNN_ATTENTION")
 # glibc gives large blocks back at once; faulting them in again halves the speed of training.
 KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
@@ -33,14 +35,14 @@ def arguments() -> argparse.Namespace:
     on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__)
     folder_option(parser)
-    parser.add_argument("--steps", type=int, default=5_700)
+    parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--processes", type=int, default=1 if on_gpu else 2)
     parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
     parser.add_argument(
         "--workers", type=int, default=ahead(on_gpu), help="that make batches ahead"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=65_536, help="in a step, of all processes")
+    parser.add_argument("--tokens", type=int, default=131_072, help="in a step, of all processes")
     parser.add_argument("--warm-up", type=int, default=100, help="steps until the full rate")
     parser.add_argument("--decay", type=float, default=0.5, help="share of steps that slow down")
     parser.add_argument("--matrix-rate", type=float, default=0.02)
@@ -51,6 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1e9, help="until this stretch ends")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--compile", action="store_true", help="the layers; needs a C++ compiler")
+    parser.add_argument("--attention", choices=ATTENTION, default=ATTENTION[0], help="on a GPU")
     parser.add_argument(
         "--refine", type=Path, help="a GGUF to begin with, and to train on what is hardest"
     )
@@ -76,14 +79,14 @@ class Training:
         torch.manual_seed(options.seed)
         self.options, self.rank = options, rank
         self.device, self.in_half = torch.device(options.device), is_fast_in_half()
-        size = vocabulary.load(vocabulary_of(options.folder)).get_vocab_size()
-        self.shape = Shape.sized(size, options.width, options.layers)
+        self.shape = shape_asked_for(options)
         self.network = Network(self.shape).to(self.device)
         if options.refine:
             self.network.load_state_dict(weights_of(options.refine))
+        self.fills_up = options.compile and self.device.type == "cuda"  # to one shape
         if options.compile:
             for layer in self.network.blk:
-                layer.compile(dynamic=True)
+                layer.compiled(one_shape=self.fills_up)
         self.optimizer = Optimizer(
             self.network, options.matrix_rate, options.other_rate, in_half=self.in_half
         )
@@ -93,19 +96,24 @@ class Training:
             self.load()
 
     def run(self) -> None:
-        options, began, smooth = self.options, time.monotonic(), 0.0
+        options, began = self.options, time.monotonic()
+        smooth = right = torch.zeros((), device=self.device)
         place = self.places[self.rank]
         stream = self.stream().batches(place, options.workers)
+        before = began
         while self.step < options.steps:
-            before = time.monotonic()
-            batch, place = next(stream)
-            loss, right = self.advance(batch)
+            made, place = next(stream)
+            loss, right = self.advance(made)
             self.step += 1
-            self.seconds += time.monotonic() - before
-            self.tokens += batch[0].numel() * options.processes
-            smooth = loss if smooth == 0.0 else 0.97 * smooth + 0.03 * loss
-            if self.rank == 0 and self.step % 50 == 0:
-                self.report(smooth, right)
+            self.tokens += made.tokens.size * options.processes
+            # On the device: to look at each loss would be to wait for each step.
+            smooth = torch.where(smooth == 0, loss, 0.97 * smooth + 0.03 * loss)
+            if self.step % 50 == 0 or self.step == options.steps:
+                shown = smooth.item(), right.item()
+                before, passed = time.monotonic(), time.monotonic() - before
+                self.seconds += passed
+                if self.rank == 0:
+                    self.report(*shown)
             if self.step % options.save_every == 0 or self.step == options.steps:
                 is_over = time.monotonic() - began > 60 * options.minutes
                 if self.kept(place, is_over):
@@ -118,15 +126,17 @@ class Training:
         first = REFINING if options.refine else 0
         return Stream(path, longest, options.seed, self.rank, options.processes, share, first)
 
-    def advance(self, batch: Batch) -> tuple[float, float]:
-        tokens, targets, weights = (part.to(self.device) for part in batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_half):
-            loss, right = self.network.loss(tokens, targets, weights)
+    def advance(self, made: Padded) -> tuple[Tensor, Tensor]:
+        share = self.options.tokens // self.options.processes
+        batch = moved(made, self.device, share if self.fills_up else 0)
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_half)
+        with half, sdpa_kernel(SDPBackend.__members__[self.options.attention]):
+            loss, right = self.network.loss(*batch.arguments())
         loss.backward()
         self.share_gradients()
         self.optimizer.step(rate_at(self.step, self.options))
         self.network.zero_grad(set_to_none=True)
-        return loss.item(), right.item()
+        return loss.detach(), right
 
     def share_gradients(self) -> None:
         """The mean over all processes, in one message."""
@@ -183,6 +193,13 @@ class Training:
         self.optimizer.load(state["optimizer"])
         self.step, self.seconds, self.tokens = state["progress"]
         self.places = [Place(pool, batch) for pool, batch in state["places"]]
+
+
+def shape_asked_for(options: argparse.Namespace) -> Shape:
+    if options.refine:
+        return shape_of(options.refine)
+    size = vocabulary.load(vocabulary_of(options.folder)).get_vocab_size()
+    return Shape.sized(size, options.width, options.layers)
 
 
 def is_fast_in_half() -> bool:
