@@ -176,12 +176,12 @@ def relatives(dice: Dice, count: int) -> list[Function]:
 
 @cache
 def kin() -> dict[str, list[Family]]:
-    """The everyday functions by the words that several of them have."""
+    """The everyday functions by the words that the names of several of them have."""
     found: dict[str, list[Family]] = {}
     for family in families():
-        for word in sorted(words_of_weight(" ".join([*family.names, *family.descriptions]))):
+        for word in sorted(words_of_weight(" ".join(family.names))):
             found.setdefault(word, []).append(family)
-    return {word: several for word, several in found.items() if 2 <= len(several) <= 20}
+    return {word: several for word, several in found.items() if 2 <= len(several) <= 40}
 
 
 def distinct(functions: list[Function]) -> tuple[Function, ...]:
