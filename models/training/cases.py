@@ -14,8 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import programs
-from corpus import builtin, coding, forms, memory, results, retrieval, talk, tasks, voices
+from corpus import (
+    builtin,
+    coding,
+    forms,
+    memory,
+    results,
+    retrieval,
+    talk,
+    tasks,
+    technical,
+    voices,
+)
 from corpus.dice import Dice
+from corpus.files import Fact
 from corpus.functions import Function, everyday
 from corpus.made_up import made_up
 from corpus.scene import Message, Scene, Voice
@@ -50,6 +62,7 @@ class Answer:
     cited: tuple[str, ...] = ()
 
 
+Exchange = Callable[[Scene, int], tuple[Fact, ...]]  # so many questions about files
 Judge = Callable[[Answer], Mapping[str, bool]]  # the measures of an answer, by name
 
 
@@ -387,10 +400,11 @@ def words_of(answer: Answer) -> set[str]:
     return {word for each in given for word in str(each.get(builtin.QUERY)).casefold().split()}
 
 
-def found(questions: int, dice: Dice) -> Case:
+def found(questions: int, dice: Dice, exchange: Exchange = retrieval.answered) -> Case:
     """What the files say, with the number of its passage: what was asked for, and word for word."""
     scene, box = search_scene(dice)
-    values = [fact.value for fact in retrieval.answered(scene, questions)]
+    scene.wordy = exchange is technical.answered and dice.chance(0.5)
+    values = [fact.value for fact in exchange(scene, questions)]
     expected = scene.messages[-1]["content"]
     cited = citations(expected)
     return Case(
@@ -404,17 +418,19 @@ def found(questions: int, dice: Dice) -> Case:
 
 
 def has_all(text: str, values: list[str]) -> bool:
-    return all(value.casefold() in text.casefold() for value in values)
+    """Wherever lines are broken."""
+    said = " ".join(text.casefold().split())
+    return all(value.casefold() in said for value in values)
 
 
 def citations(text: str) -> list[str]:
-    return [part.partition("]")[0] for part in text.split(" [")[1:]]
+    return re.findall(r" \[(\d+)\]", text)
 
 
 @cache
-def wild_questions() -> list[tuple[str, list[str]]]:
-    """The passages of documents_in_the_wild.txt, each time with a question, value and number."""
-    text = Path(__file__).with_name("documents_in_the_wild.txt").read_text(encoding="utf-8")
+def wild_questions(name: str) -> list[tuple[str, list[str]]]:
+    """The passages of such a file, each time with a question, value and number."""
+    text = Path(__file__).with_name(f"{name}_in_the_wild.txt").read_text(encoding="utf-8")
     questions, passages = [], ""
     for line in text.partition("\n\n")[2].splitlines():
         if line.startswith("? "):
@@ -425,9 +441,9 @@ def wild_questions() -> list[tuple[str, list[str]]]:
     return questions
 
 
-def found_in_the_wild(dice: Dice) -> Case:
+def found_in_the_wild(name: str, dice: Dice) -> Case:
     """Questions about files that were written by hand."""
-    passages, (question, value, number) = dice.pick(wild_questions())
+    passages, (question, value, number) = dice.pick(wild_questions(name))
     query = retrieval.query(question)
     messages = [*asked(question), called_before((builtin.SEARCH, {builtin.QUERY: query}))]
     return Case(
@@ -439,10 +455,11 @@ def found_in_the_wild(dice: Dice) -> Case:
     )
 
 
-def stored(dice: Dice) -> Case:
+def stored(dice: Dice, exchange: Exchange = retrieval.answered) -> Case:
     """A question about files, each of one passage, that the server searches by itself."""
     scene, _ = search_scene(dice)
-    (fact,) = retrieval.answered(scene, questions=1)
+    scene.wordy = exchange is technical.answered and dice.chance(0.5)
+    (fact,) = exchange(scene, 1)
     assert scene.files
     passages = [passage for _, passage in scene.files.passages]
     [right] = [n for n, each in enumerate(passages) if fact in dict(each.facts)]
@@ -450,9 +467,9 @@ def stored(dice: Dice) -> Case:
     return in_a_store([each.text for each in passages], question, fact.value, right)
 
 
-def stored_in_the_wild(dice: Dice) -> Case:
+def stored_in_the_wild(name: str, dice: Dice) -> Case:
     """The same of files that were written by hand."""
-    passages, (question, value, number) = dice.pick(wild_questions())
+    passages, (question, value, number) = dice.pick(wild_questions(name))
     parts = re.findall(r"^\[(\d+)\] .+\n([\s\S]+?)(?=\n\n\[\d+\] |\Z)", passages, re.MULTILINE)
     texts = dict(parts)
     return in_a_store(list(texts.values()), question, value, list(texts).index(number))
@@ -555,11 +572,15 @@ ROWS: dict[str, Make] = {
     "tool result to sentence": result_told,
     "files: query": searched,
     "files: answer and citation": partial(found, 1),
-    "files: written by hand": found_in_the_wild,
+    "files: written by hand": partial(found_in_the_wild, "documents"),
     "files: in a store": stored,
-    "files: by hand, in a store": stored_in_the_wild,
+    "files: by hand, in a store": partial(stored_in_the_wild, "documents"),
     "files: two answers": partial(found, 2),
     "files: not in them": missing,
+    "docs: answer and citation": partial(found, 1, exchange=technical.answered),
+    "docs: written by hand": partial(found_in_the_wild, "manuals"),
+    "docs: in a store": partial(stored, exchange=technical.answered),
+    "docs: by hand, in a store": partial(stored_in_the_wild, "manuals"),
     "code: arithmetic": partial(coded, lambda dice: dice.pick(coding.CALCULATIONS)(dice)),
     "code: statistics of a list": partial(coded, coding.statistic),
     "code: small table": partial(

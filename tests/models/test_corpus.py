@@ -86,7 +86,7 @@ def test_answers_from_files_are_in_the_passage_that_they_cite(corpus: ModuleType
 def cited(text: str, answer: str) -> list[bool]:
     """Whether each sentence of the answer is in the passage of the text that it names."""
     parts = re.findall(r"^\[(\d+)\] (.+?)(?=\n\n\[|\Z)", text, re.MULTILINE | re.DOTALL)
-    passages = {number: passage.casefold() for number, passage in parts}
+    passages = {number: " ".join(passage.casefold().split()) for number, passage in parts}
     return [
         all(part in passages[number] for part in sentence.casefold().split(": "))
         for sentence, number in re.findall(r"(\S.*?) \[(\d+)\](?= |$)", answer)

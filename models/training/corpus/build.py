@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from corpus import builtin, talk
+from corpus import builtin, talk, technical
 from corpus.coding import code_exchange
 from corpus.dice import Dice
 from corpus.render import render
@@ -158,6 +158,32 @@ def long_search(dice: Dice) -> Conversation:
     return working(dice, box, kinds, exchanges=dice.between(1, 3), wordy=True)
 
 
+def technical_short(dice: Dice) -> Conversation:
+    """A few sentences of manuals, exact and hard to copy, and questions about them."""
+    return about_manuals(dice, dice.between(1, 4), wordy=False)
+
+
+def technical_long(dice: Dice) -> Conversation:
+    """As much of manuals as a search gives back."""
+    return about_manuals(dice, dice.between(1, 2), wordy=True)
+
+
+def about_manuals(dice: Dice, exchanges: int, wordy: bool) -> Conversation:
+    """By a search, or in what the user shows."""
+    if dice.chance(0.25):
+        box, exchange = Toolbox(), technical.shown_exchange
+        voiced = helpful_assistant(dice) if dice.chance(0.5) else Voice()
+    else:
+        box = Toolbox(other_functions(dice), builtin.file_search(dice), None)
+        exchange, voiced = technical.search_exchange, tool_voice(dice, box)
+    scene = opened(dice, box, voiced)
+    scene.wordy = wordy
+    for _ in range(exchanges):
+        if technical.has_room(scene):
+            exchange(scene)
+    return finished(scene, box)
+
+
 @dataclass(frozen=True, slots=True)
 class Tasks:
     """How often each kind of exchange comes up where its tools are listed."""
@@ -249,6 +275,8 @@ ALL: list[tuple[Make, int]] = [
     (coding, 22),
     (long, 2),
     (long_search, 3),
+    (technical_short, 18),
+    (technical_long, 4),
 ]
 HARD: list[tuple[Make, int]] = [
     (chat, 14),
@@ -263,6 +291,8 @@ HARD: list[tuple[Make, int]] = [
     (coding, 12),
     (long, 1),
     (long_search, 2),
+    (technical_short, 18),
+    (technical_long, 4),
 ]
 
 
