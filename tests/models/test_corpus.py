@@ -106,7 +106,7 @@ def test_answers_from_passages_that_the_user_shows_are_in_them(corpus: ModuleTyp
         shown = re.sub(r"\n+(?=\[\d+\] )", "\n\n", said)
         for answer in (m["content"] for m in messages if m["role"] == "assistant"):
             good = cited(shown, answer)
-            assert len(good) == (answer != NOT_FOUND)
+            assert bool(good) == (answer != NOT_FOUND)
             unfound += answer == NOT_FOUND
             found += good
     assert all(found)
@@ -162,6 +162,35 @@ def test_requests_speak_of_what_their_function_takes(corpus: ModuleType) -> None
     for family in families():
         for request in family.requests:
             assert set(KEY.findall(request)) <= set(family.keys), request
+
+
+def test_a_query_has_no_word_from_between_two_questions(corpus: ModuleType) -> None:
+    """What joins two questions in one message is not searched for."""
+    from corpus.dice import Dice
+    from corpus.retrieval import BETWEEN, WITHIN, query
+
+    dice = Dice("test")
+    for joint in [*WITHIN, *BETWEEN] * 5:
+        assert query(f"lamp?{dice.expanded(joint)}river") == "lamp river"
+
+
+def test_a_near_miss_is_nothing_that_a_listed_function_does(corpus: ModuleType) -> None:
+    """It shares the deed or the thing with a listed function, and never both."""
+    from corpus.dice import Dice
+    from corpus.tool_use import near_miss, toolbox
+
+    found = 0
+    for number in range(300):
+        dice = Dice(f"test/{number}")
+        box = toolbox(dice)
+        if near := near_miss(dice, box):
+            found += 1
+            assert near.family == "" or near.family not in {f.family for f in box.functions}
+            if near.meaning:
+                meanings = {f.meaning for f in box.functions if f.meaning}
+                assert near.meaning not in meanings
+                assert any(set(near.meaning) & set(meaning) for meaning in meanings)
+    assert found > 50
 
 
 def test_what_programs_print_is_what_is_told(corpus: ModuleType) -> None:

@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 
 from corpus.builtin import CODE, SOURCE
 from corpus.dice import Dice
+from corpus.made_up import plural
 from corpus.results import listed
 from corpus.scene import Scene
 from corpus.script import grouped
+from corpus.tool_use import FRAMES as PAIRS
+from corpus.tool_use import JOINTS, LEADS, Said, woven
+from corpus.words import NUMERALS, WEEKDAYS
 
 FOLDER = "/mnt/data"
 Files = dict[str, str]
@@ -58,7 +62,35 @@ def ask(dice: Dice, section: str, **values: object) -> str:
     text = phrased(dice, grouped("code")[section])
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", str(value))
+    return told_of(dice, text)
+
+
+def told_of(dice: Dice, text: str) -> str:
+    """A story about people, things and places, each the same wherever it is named."""
+    for slot, value in STORY.items():
+        if slot in text:
+            text = text.replace(slot, value(dice))
     return text
+
+
+def good(dice: Dice) -> str:
+    """A thing that can be counted; half of them nobody knows."""
+    known = dice.pick(grouped("code")["goods"][0].split("|"))
+    invented = dice.invented()
+    return known if dice.chance(0.5) or invented[0] in "aeiou" else invented
+
+
+STORY: dict[str, Callable[[Dice], str]] = {
+    "{name}": Dice.name,
+    "{friend}": Dice.name,
+    "{good}": good,
+    "{items}": lambda dice: plural(good(dice)),
+    "{others}": lambda dice: plural(good(dice)),
+    "{place}": Dice.city,
+    "{town}": Dice.city,
+    "{money}": lambda dice: dice.pick(["euros", "dollars", "euros", "dollars", "coins", "pounds"]),
+    "{day}": lambda dice: dice.pick(WEEKDAYS),
+}
 
 
 def phrased(dice: Dice, phrasings: list[str]) -> str:
@@ -104,7 +136,9 @@ def operation(dice: Dice) -> Task:
 
 
 def shown(dice: Dice, number: str) -> str:
-    """Large numbers with their thousands set apart, now and then."""
+    """Large numbers with their thousands set apart, and small ones as words, now and then."""
+    if number.isdigit() and int(number) < len(NUMERALS) and dice.chance(0.12):
+        return NUMERALS[int(number)]
     large = len(number) > 3 and "." not in number
     return f"{int(number):,}" if large and dice.chance(0.2) else number
 
@@ -125,7 +159,13 @@ def expression(dice: Dice) -> Task:
         written = written.replace("*", "×").replace("/", "÷")
     if dice.chance(0.25):
         written = written.replace(" ", "")
+    elif written == code and dice.chance(0.2):
+        for sign, word in SPOKEN.items():
+            written = written.replace(f" {sign} ", f" {word} ")
     return calculation(ask(dice, "expression", a=written), code)
+
+
+SPOKEN = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
 
 
 def term(dice: Dice) -> str:
@@ -146,7 +186,29 @@ FORMULAS: dict[str, tuple[str, tuple[int, ...]]] = {  # the expression, and its 
     "triangle": ("{a} * {b} / 2", (200, 200)),
     "square": ("{a} ** 2", (999,)),
     "range sum": ("sum(range({a}, {b} + 1))", (300, 3000)),
+    "power of ten": ("{a} * 10 ** {b}", (99, 9)),
+    "double": ("{a} * 2", (9999,)),
+    "triple": ("{a} * 3", (9999,)),
+    "half": ("{a} / 2", (9999,)),
+    "third": ("{a} / 3", (9999,)),
+    "quarter": ("{a} / 4", (9999,)),
+    "dozen": ("{a} * 12", (99,)),
+    "cube": ("{a} ** 3", (99,)),
+    "volume": ("{a} * {b} * {c}", (60, 60, 60)),
+    "minus two": ("{a} - {b} - {c}", (9999, 999, 99)),
+    "plus minus": ("{a} + {b} - {c}", (999, 999, 99)),
+    "change": ("{a} - ({b} + {c})", (999, 99, 99)),
+    "sum times": ("({a} + {b}) * {c}", (99, 99, 36)),
+    "difference times": ("({a} - {b}) * {c}", (500, 200, 50)),
+    "sum shared": ("({a} + {b}) / {c}", (999, 999, 12)),
+    "product shared": ("{a} * {b} / {c}", (500, 60, 30)),
+    "fraction": ("{a} * {b} / {c}", (5000, 12, 12)),
+    "percent change": ("({b} - {a}) / {a} * 100", (999, 999)),
+    "mean of two": ("({a} + {b}) / 2", (999, 999)),
+    "hours": ("{a} * 60 + {b}", (24, 59)),
 }
+FALLING = {"share", "minus two", "change", "difference times"}  # the largest number first
+BROKEN = {"three", "less percent", "more percent", "square", "double", "half", "third", "quarter"}
 
 
 def formula(dice: Dice) -> Task:
@@ -154,10 +216,12 @@ def formula(dice: Dice) -> Task:
     kind = dice.pick(list(FORMULAS))
     pattern, limits = FORMULAS[kind]
     numbers = [dice.between(2, limit) for limit in limits]
-    if kind in ("share", "range sum"):
-        numbers.sort(reverse=kind == "share")
+    if kind in FALLING or kind == "range sum":
+        numbers.sort(reverse=kind in FALLING)
+    if kind == "fraction":
+        numbers[1:] = sorted(dice.some(range(2, 13), 2))
     given = dict(zip("abcd", map(str, numbers), strict=False))
-    if kind in ("three", "less percent", "more percent", "square") and dice.chance(0.25):
+    if kind in BROKEN and dice.chance(0.25):
         given["a"] = str(dice.decimal())
     return calculation(ask(dice, kind, **given), pattern.format(**given))
 
@@ -206,6 +270,32 @@ def percent(dice: Dice) -> Task:
     a, b = amount(dice), dice.between(1, 99)
     code = f"print(round({a} * {b} / 100, 4))"
     return Task(ask(dice, "percent", a=a, b=b), code, "The result is {}.")
+
+
+def whole_parts(dice: Dice) -> Task:
+    a, b = dice.between(20, 9999), dice.between(2, 60)
+    return printed(ask(dice, "full boxes", a=a, b=b), f"{a} // {b}")
+
+
+def needed(dice: Dice) -> Task:
+    a, b = dice.between(20, 9999), dice.between(2, 60)
+    code = f"import math\nprint(math.ceil({a} / {b}))"
+    return Task(ask(dice, "needed", a=a, b=b), code, "The result is {}.")
+
+
+def rounding(dice: Dice) -> Task:
+    a, b = f"{dice.between(0, 999)}.{dice.digits(4, 7)}", dice.between(1, 3)
+    return printed(ask(dice, "rounded", a=a, b=b), f"round({a}, {b})")
+
+
+def absolute(dice: Dice) -> Task:
+    a = f"-{amount(dice)}" if dice.chance(0.8) else amount(dice)
+    return printed(ask(dice, "absolute", a=a), f"abs({a})")
+
+
+def larger(dice: Dice) -> Task:
+    a, b = amount(dice), amount(dice)
+    return printed(ask(dice, "largest of", a=a, b=b), f"max({a}, {b})")
 
 
 def factorial(dice: Dice) -> Task:
@@ -381,6 +471,31 @@ def palindrome(dice: Dice) -> Task:
 def words(dice: Dice) -> Task:
     text = dice.phrase(2, 9)
     return printed(ask(dice, "words", a=text), f'len("{text}".split())')
+
+
+def two_calculations(dice: Dice) -> Task:
+    """Both in one program."""
+    first, second = a_calculation(dice), a_calculation(dice)
+    while (joint := dice.phrasing(JOINTS)).strip(" -.")[:1] in SIGNS:
+        pass
+    frame = f"{{0}}{joint}{{1}}"
+    if not dice.held_out and dice.chance(0.3):
+        frame = dice.expanded(dice.pick(PAIRS))
+    said = (Said(task.question, not task.question.startswith(COMMON)) for task in (first, second))
+    question = woven(dice, frame, *said)
+    return Task(question, f"{first.code}\n{second.code}", "The results are:\n{}")
+
+
+SIGNS = ("+", "/", "|", "&")  # that would be part of a calculation
+COMMON = ("What", "How", "Calc", "Comp", "Add", "Sub", "Mult", "Div", "Take", "The ", "There", "A ")
+
+
+def a_calculation(dice: Dice) -> Task:
+    """One that can be followed by another."""
+    while True:
+        task = dice.pick([operation, operation, percent, formula])(dice)
+        if not task.question.rstrip(" ?").endswith("="):
+            return task
 
 
 # Lists of numbers
@@ -602,6 +717,16 @@ FRAMES = [
     "(Given/Take/With) this table\n\n{t}\n\n{q}",
     "{q}\n\n(Here is the table/The table/The data/Data/Rows):\n{t}",
     "{q}\n\n(It is about/I mean/This is) the following:\n{t}",
+    "(Consider/See/Use/Read/Study) this table:\n{t}\n{q}",
+    "(My colleague/My boss/A customer) sent me this:\n\n{t}\n\n{q}",
+    "(These are/Here are) (the results/our figures/the rows/the entries):\n{t}\n{q}",
+    "(About the table below/About these rows/With the rows below): {q}\n{t}",
+    "{q} (Here is the data/The table is below/I paste the table/The rows follow).\n\n{t}",
+    "{q}\n\n(Input/Table/CSV/My rows/Figures):\n\n{t}",
+    "(Question/My question): {q}\n\n(Table/Data/Rows):\n{t}",
+    "(Table/Data/Rows):\n{t}\n\n(Question/My question/Task): {q}",
+    "{t}\n\n(That is the table/That is all of it/These are all). {q}",
+    "(Please look at/Have a look at/I pasted) this:\n\n{t}\n\n{q}",
     "(Hi, this/This) comes from my spreadsheet:\n\n{t}\n\n{q}",
     "Look at this table.\n\n{t}\n\n{q}",
 ]
@@ -704,6 +829,11 @@ TITLED = [
     ', (titled/with the title/entitled) "{}"',
     "( and/, and) (title it/call it/name it) {}",
     ". (The title is/Title:/Use the title/Title it/Give it the title) {}",
+    ". (Put/Write/Set) {} (above it/on top/as the title/over it)",
+    ". (It should be called/The headline is/Headline:/Heading:/It is about) {}",
+    " (under the title/under the heading/with the heading/headed) {}",
+    ', (heading/headline/title): "{}"',
+    ". (It needs/It has/Add/And add/With) the title {}",
 ]
 LABELLED = [
     ", with {x} on the x axis and {y} on the y axis",
@@ -711,6 +841,10 @@ LABELLED = [
     ". (Label/Name) the x axis {x} and the y axis {y}",
     ", x label {x}, y label {y}",
     " with the axis labels {x} and {y}",
+    ". (The x axis is/x axis:/On the x axis:) {x}, (the y axis is/y:/at the side) {y}",
+    ", (axes/labels/axis labels): {x} and {y}",
+    ". Write {x} (under/below) the x axis and {y} (next to/at) the y axis",
+    ", x is {x} and y is {y}",
 ]
 SAVED = [
     " and (save it as/save it to/save it in/store it as/write it to/call the file) ",
@@ -718,6 +852,10 @@ SAVED = [
     " in the file ",
     ", (saved as/saved to/stored as/file name) ",
     ". (Save it as/Save to/The file is/File name:/Store it as) ",
+    ". (I need it as/Put it in/Write it to/Keep it as/Export it as/The result goes to) ",
+    " and (store it in/put it into/keep it in/export it to/name the file) ",
+    ", (file/output/target/into): ",
+    " -> ",
 ]
 
 
@@ -815,17 +953,19 @@ def save_table(dice: Dice) -> Task:
 
 
 CALCULATIONS: list[Callable[[Dice], Task]] = [
-    *[operation] * 10,
+    *[operation] * 14,
     *[expression] * 5,
-    *[formula] * 6,
-    *[percent, equation, convert] * 2,
+    *[formula] * 16,
+    *[percent, equation, convert] * 3,
+    *[whole_parts, needed, rounding, absolute, larger],
     *[power, root, factorial, gcd, lcm, prime, primes, divisors, fibonacci, sum_to],
     *[to_fahrenheit, to_celsius, circle, circumference, hypotenuse, interest],
     *[days, weekday, later, binary, from_binary, hexadecimal],
     *[reverse, letters, occurrences, palindrome, words],
 ]
 KINDS: list[tuple[Callable[[Dice], Task], int]] = [
-    (lambda dice: dice.pick(CALCULATIONS)(dice), 34),
+    (lambda dice: dice.pick(CALCULATIONS)(dice), 42),
+    (two_calculations, 4),
     (statistic, 20),
     (sort, 3),
     (table, 16),
@@ -841,7 +981,7 @@ KINDS: list[tuple[Callable[[Dice], Task], int]] = [
 UNAIDED: list[Callable[[Dice], Task]] = [
     *[formula, statistic] * 3,
     *[percent, equation, convert] * 2,
-    *[power, root, factorial, gcd, lcm, prime, sum_to, expression],
+    *[power, root, factorial, gcd, lcm, prime, sum_to, expression, whole_parts, needed, rounding],
     *[to_fahrenheit, to_celsius, circle, circumference, interest, days],
 ]
 
@@ -959,6 +1099,8 @@ def succeeded_at(scene: Scene, chosen: Task) -> None:
 def asked(scene: Scene, chosen: Task) -> None:
     """The request; a file that it is about may be named beside it alone."""
     text = scene.dice.surface(chosen.question, ends="?")
+    if scene.dice.chance(0.07):
+        text = f"{scene.dice.pick(LEADS)} {text}"
     if chosen.files and scene.dice.chance(0.3):
         (name,) = chosen.files
         scene.user(text.replace(f"{FOLDER}/{name}", name) + f"\n\nFiles: {FOLDER}/{name}")

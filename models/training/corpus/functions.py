@@ -28,6 +28,8 @@ class Function:
     wording: Callable[[Dice], str]
     fields: tuple[str, ...] = ()  # of what it returns
     family: str = ""  # empty for a made-up one
+    meaning: tuple[str, str] | None = None  # the deed and the thing of a made-up one
+    near: Callable[[Dice], "Function"] | None = None  # another one, of the same deed or thing
 
     def tool(self) -> dict[str, Any]:
         schema = {

@@ -29,24 +29,29 @@ class Naming:
     name: str
     description: str
     request: str
+    group: str  # the first word of its group
 
 
 def naming(dice: Dice, title: str, invented: float) -> Naming:
     """Words of one group, in any order; or one that nobody knows."""
     if dice.chance(invented):
         return new_naming(dice)
-    group = dice.shuffled(dice.pick(words.groups(title, dice.held_out)))
-    return Naming(group[0], group[1 % len(group)], dice.pick(group))
+    return named(dice, dice.pick(words.groups(title, dice.held_out)))
+
+
+def named(dice: Dice, words_for_it: list[str]) -> Naming:
+    group = dice.shuffled(words_for_it)
+    return Naming(group[0], group[1 % len(group)], dice.pick(group), words_for_it[0])
 
 
 def new_naming(dice: Dice) -> Naming:
     """A word that no list has for a deed or a thing; requests may say a relative of it."""
     if dice.held_out or dice.chance(0.65):
         word = new_word(dice)
-        return Naming(word, word, word)
+        return Naming(word, word, word, word)
     stem, suffixes = coined_stem(dice), dice.some(words.DEEDS["suffixes"], 2)
     word, relative = (stem + suffix for suffix in suffixes)
-    return Naming(word, word, relative if dice.chance(0.25) else word)
+    return Naming(word, word, relative if dice.chance(0.25) else word, word)
 
 
 def new_word(dice: Dice) -> str:
@@ -82,7 +87,28 @@ def made_up(dice: Dice, deed: Naming | None = None, thing: Naming | None = None)
         parameters,
         lambda later: deed_wording(later, deed.request, thing.request, parameters),
         ("status", thing.name.replace(" ", "_")),
+        meaning=(deed.group, thing.group),
+        near=lambda later: nearly(later, deed, thing),
     )
+
+
+def nearly(dice: Dice, deed: Naming, thing: Naming) -> Function:
+    """Another deed done to the same thing, or the same deed to another thing."""
+    if dice.chance(0.45):
+        return made_up(dice, other_deed(dice, deed), thing)
+    while (other := naming(dice, "nouns", invented=0.4)).group == thing.group:
+        pass
+    return made_up(dice, deed, other)
+
+
+def other_deed(dice: Dice, deed: Naming) -> Naming:
+    """The contrary, where there is one, or one that can be mistaken for no other."""
+    pairs = [pair.split("/") for pair in words.DEEDS["contrary verbs"]]
+    contrary = [word for pair in pairs if deed.group in pair for word in pair if word != deed.group]
+    far = [word for word in words.DEEDS["unlike verbs"] if word != deed.group]
+    wanted = dice.pick(contrary) if contrary and dice.chance(0.6) else dice.pick(far)
+    groups = words.groups("verbs", held_out=False)
+    return named(dice, next(group for group in groups if group[0] == wanted))
 
 
 def inquiry(dice: Dice, thing: Naming | None = None) -> Function:
@@ -309,7 +335,7 @@ def matter(dice: Dice) -> Naming:
     both = f"{other} {first.description}"
     name = dice.pick([f"{other} {first.name}", f"{other} {first.name}", first.name])
     request = dice.pick([f"{other} {first.request}", f"{other} {first.request}", first.request])
-    return Naming(name, both, request)
+    return Naming(name, both, request, both)
 
 
 def errand_name(dice: Dice, verb: str, thing: str) -> str:

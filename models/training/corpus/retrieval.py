@@ -20,6 +20,20 @@ SHOWN = [
     *["{question}\n{passages}", "{question} Answer from these passages:\n\n{passages}"],
     *["Context:\n{passages}\n\nQuestion: {question}", "{passages}\n\n{question}"],
 ]
+# Between two questions in one sentence, and between two sentences; a query has none of these words.
+WITHIN = [
+    *[" and ", ", and ", " and also ", " and ", ", and also ", "; and ", "; ", ", ", "; also "],
+    *[", also ", " and please ", ", and please also ", " and so ", " and now ", " - and "],
+]
+BETWEEN = [
+    *[" ", " And ", "\n", " Also: ", " ", " And ", "\n\n", " Also, ", " And also: ", " Also "],
+    *[" And please tell me: ", " I also (want/need/would like) to know: ", "\n- ", " And: "],
+    *[" One more question: ", " And one more: ", " And (can/could) you tell me: ", " Well, and "],
+    *[" Please also tell me: ", " And one more question: ", " And now: ", " So, and ", " OK, and "],
+    *[" And I (want/need) to know: ", " And also tell me: ", " And let me know: ", "\nAlso: "],
+    *[" And please (check/see/find/look up): ", " Also (check/see/find/look up): ", "\nAnd: "],
+    *[" Thanks. And ", " Thank you. Also: ", " One more: ", "\n\nAlso, ", " / ", " + "],
+]
 COUNTS = [1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8]  # of passages
 
 
@@ -54,7 +68,8 @@ def query(question: str) -> str:
     """The words of a question that say what it is about, each once."""
     bare = (word.strip("?!,:;") for word in question.split())
     kept = [word for word in bare if word.strip(".-()").lower() not in words.NOT_SEARCHED_FOR]
-    return " ".join(dict.fromkeys(word.removesuffix(".") for word in kept if word)) or question
+    words_of_it = (word.removesuffix(".") for word in kept if word.strip("-+/"))
+    return " ".join(dict.fromkeys(words_of_it)) or question
 
 
 def search_exchange(scene: Scene) -> None:
@@ -63,8 +78,8 @@ def search_exchange(scene: Scene) -> None:
         without_hits(scene)
     elif roll < 0.1:
         not_found(scene)
-    elif roll < 0.4:
-        answered(scene, questions=3 if roll < 0.2 else 2)
+    elif roll < 0.46:
+        answered(scene, questions=3 if roll < 0.18 else 2)
     else:
         answered(scene, questions=1)
 
@@ -103,16 +118,23 @@ def answered(scene: Scene, questions: int) -> tuple[Fact, ...]:
 
 def joined(dice: Dice, asked: tuple[Fact, ...]) -> str:
     """The questions as one message."""
-    first, *more = (fact.question for fact in asked)
+    text = together(dice, asked)
+    if len(asked) == 1 or dice.chance(0.3):
+        return dice.surface(dice.phrasing(ways("search")).replace("{}", text))
+    return text
+
+
+def together(dice: Dice, asked: tuple[Fact, ...]) -> str:
+    text, *more = (fact.question for fact in asked)
     for question in more:
-        if first.endswith("?") and dice.chance(0.5):
-            first = first[:-1]
+        if text.endswith("?") and dice.chance(0.5):
+            text = text[:-1] + dice.pick(WITHIN) + question[:1].lower() + question[1:]
+            continue
+        joint = dice.expanded(dice.pick(BETWEEN))
+        if joint.endswith(("and ", "And ", ", ")) and dice.chance(0.5):
             question = question[:1].lower() + question[1:]
-            first += dice.pick([" and ", ", and ", " and also "]) + question
-        else:
-            first += "" if first.endswith("?") else "."
-            first += dice.pick([" ", " And ", "\n", " Also: "]) + question
-    return dice.surface(dice.phrasing(ways("search")).replace("{}", first)) if not more else first
+        text += ("" if text.endswith("?") else ".") + joint + question
+    return f"- {text}" if "\n- " in text and dice.chance(0.8) else text
 
 
 def shown_passages(scene: Scene) -> None:
@@ -129,6 +151,9 @@ def shown_passages(scene: Scene) -> None:
     ]
     if missing:
         exchanges.insert(dice.between(0, len(exchanges)), (missing, NOT_FOUND))
+    if len(exchanges) > 1 and exchanges[1][0] != missing != exchanges[0][0] and dice.chance(0.4):
+        answers = dict.fromkeys(answer for _, answer in exchanges[:2])
+        exchanges[:2] = [(together(dice, asked[:2]), " ".join(answers))]
     (first, answer), *others = exchanges
     scene.exchange(dice.pick(SHOWN).format(question=first, passages=found.text), answer, "Done.")
     for question, answer in others:

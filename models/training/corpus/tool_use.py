@@ -1,5 +1,6 @@
 """Exchanges with function tools: the requests, the calls, and the sentences made of the results."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -48,6 +49,11 @@ LEADS = [
         "I know that it is late, but:",
     ],
     *["Thank you for that.", "Good.", "Fine, next thing.", "You can do me a favor.", "Listen:"],
+    *["Hey there!", "Good evening!", "Hi, me again.", "Excuse me.", "One moment.", "Let me think."],
+    *["I have a question:", "A small thing:", "Something else:", "OK, next.", "Right.", "Great!"],
+    *["I am new here.", "I am on the road.", "I am busy, so:", "My boss is waiting.", "Help!"],
+    *["I hope you are well.", "Sorry, one more:", "It is me.", "As always:", "Let us go on."],
+    *["I was told that you can do this:", "I tried it myself and failed.", "Thanks so far."],
 ]
 
 Call = tuple[Function, Arguments]
@@ -59,7 +65,77 @@ JOINTS = [
     *[" Next: ", "\n", " and ", ", and ", ", then ", ", and then ", " and also ", "; ", ". "],
     *[" Plus: ", "\n\n", " Once that is done: ", " One more thing: ", ", and afterwards "],
     *[" Oh, and ", " (And then/And please/And also/Then please) ", ", (plus/but also/and next) "],
-    *[" (My second wish/Number two/Second): ", " When you are done: ", " In addition, "],
+    *[" (My second wish/Number two/Second): ", " When you are done: "],
+    *[" and ", ", and ", " and then ", " and also ", ". ", "\n", " Also, ", " Then "],
+    *[", (and after that/after that/then also/and please also/and besides/as well as that) "],
+    *[" and (please/afterwards/after that/besides/next/finally/at the same time/secondly) "],
+    *["; (also/then/and/and then/after that/next/please also/and also) ", " - and ", " & "],
+    *[" (Afterwards/Next/Besides/Secondly/Second/Then/Finally/Lastly/Moreover/Further), "],
+    *[" (Besides that/On top of that/Apart from that/At the same time/While you do that), "],
+    *[" (When you have done that/When that is done/Once you have that/If that works), "],
+    *[" (As soon as you are done/When you are finished/After this/Following that), "],
+    *[" (And/And secondly/And next/And finally/And at the same time/And after that), "],
+    *[" (And one more/One more/Another one/Another thing/A second thing/And another thing): "],
+    *[" (Something else/And something else/The next one/And the next one/The other thing): "],
+    *[" (Then/Afterwards/Later/Besides/Moreover/Finally/The same goes for this): "],
+    *[" (I also have this/And I have another one/I have one more/There is more/Not only that): "],
+    *[" (I need this, too/This, too/And this/And now this/Do this, too/And do this): "],
+    *[" (By the way/While we are at it/While you are at it/Before I forget), "],
+    *["\n(And/Also/Then/Next/Second/After that): ", "\n\n(And/Also/Then/Next): ", "\n- "],
+    *[" + ", " / ", " | ", "...and ", "! And ", " In addition, "],
+]
+# Around two requests in one message.
+FRAMES = [
+    "(First/First of all/To begin with/First please), {0}(, then/, and then/; then/. Then/) {1}",
+    "(First/First of all/Firstly/To start with): {0} (Then/Second/Secondly/After that/Next): {1}",
+    "First {0}(, then/ and then/, and after that/, after that/, and afterwards/, next/; then) {1}",
+    "(Now/Today/This time/Please) first {0}(, then/ and then/, after that) {1}",
+    "1. {0}\n2. {1}",
+    "1) {0}\n2) {1}",
+    "1. {0} 2. {1}",
+    "- {0}\n- {1}",
+    "* {0}\n* {1}",
+    "a) {0}\nb) {1}",
+    "(Task/Question/Request/Step/Number/Point) 1: {0}\n(Task/Question/Step/Number/Point) 2: {1}",
+    "(One/The first/Number one): {0} (Two/The second/The other/Number two): {1}",
+    "(Two things/Two requests/Two wishes/Two tasks/I need two things/I have two requests): {0} {1}",
+    "(Please do both/Do both of these/I need both/Do two things for me/Both, please): {0} {1}",
+    "(Two things/I want two things/Here are two tasks/My list/To do): {0}(;/, and/ and) {1}",
+    "(Two things/I want two things/Here are two tasks/My list/To do):\n- {0}\n- {1}",
+    "(Two things/I want two things/Here are two tasks/My list/To do):\n1. {0}\n2. {1}",
+    "(Two things/I want two things/Here are two tasks/My list/To do):\n{0}\n{1}",
+    "(Can/Could) you do two things for me? {0} {1}",
+    "(I have two questions/There are two things/Two more things/It is two things today). {0} {1}",
+    "{0} {1} (Both, please/I need both/Do both/That is all/Those are the two/Thanks for both).",
+    "{0}\n{1}\n(Thanks/Thank you/Both, please/That is all)!",
+    "(Hi/Hello/Hey)! {0}(, and/ and/; and/ And/ Also,) {1}",
+    "(Do/See to) this: {0}(, and/ and/; and) this: {1}",
+    "Not only this: {0} But this, too: {1}",
+    "(On the one hand/For one thing), {0} (On the other hand/For another), {1}",
+    "{0} (That is one/That was the first/This first). {1}",
+    "{0} (And that is not all/But there is more/I am not done yet). {1}",
+]
+# What two requests may begin with; the second one can be said without it.
+HEADS = [
+    *["What is the ", "What's the ", "Tell me the ", "Show me the ", "Give me the ", "Tell me "],
+    *["Show me ", "Give me ", "Can you ", "Could you please ", "Could you ", "Would you "],
+    *["Will you ", "Please ", "I need to ", "I need ", "I want to ", "I want ", "I'd like to "],
+    *["I would like to ", "I would like ", "I'd like ", "We need to ", "We have to ", "Let's "],
+    *["I have to ", "Find ", "Get ", "Look up ", "Book ", "Send ", "Add ", "Set ", "Make "],
+    *["Check ", "Create ", "Find out ", "Do you know ", "I need the ", "Is there "],
+]
+# The same function for another value, in the same sentence or in one of its own.
+AGAIN = [
+    *[" and ", " and ", " and also ", " and then ", ", and also ", " as well as ", " plus "],
+    *[", and then ", " & ", ", plus ", " and afterwards ", ", then ", " and after that "],
+]
+ONCE_MORE = [
+    "(And/And then/And also/Also/Then/And please also/Now also/Plus) {}",
+    "(And what about/What about/And how about/How about) {}?",
+    "(The same for/And the same for/The same with/Same for/And do the same for) {}",
+    "(And /){}(, too/ as well/ after that/ afterwards/ next)",
+    "(And/And then/Also/Then) (for/with) {}",
+    "(The second one is/The other one is/And another one/One more): {}",
 ]
 
 
@@ -102,7 +178,7 @@ class Toolbox:
 
 def toolbox(dice: Dice, most: int = MOST_TOOLS) -> Toolbox:
     """One to five tools; functions that are easily mistaken for each other among them."""
-    if dice.chance(0.04):
+    if dice.chance(0.05):
         return Toolbox(weather_pair(dice))
     count = dice.between(1 if dice.chance(0.5) else min(3, most), most)
     search = builtin.file_search(dice) if dice.chance(0.12) else None
@@ -234,7 +310,7 @@ def request(dice: Dice, box: Toolbox) -> tuple[str, list[Call]]:
         text = f"{dice.pick(LEADS)} {text}"
     elif roll < 0.16 and len(arguments) == 1 and ends_with_value(text, arguments):
         return same_again(dice, function, text, arguments)
-    elif roll < 0.34 and len(box.functions) > 1:
+    elif roll < 0.42 and len(box.functions) > 1:
         return one_after_other(dice, box, function, text, arguments)
     return typed(dice, text, arguments), [(function, arguments)]
 
@@ -287,26 +363,101 @@ def same_again(
     parameter = next(p for p in function.parameters if p.name == name)
     other = parameter.slot.value(dice)
     end = text[-1] if text[-1] in "?." else ""
-    joint = dice.pick([" and ", " and ", " and also ", " and then "])
-    text = f"{text.rstrip('?.')}{joint}{spoken(other)}{end}"
+    if not dice.held_out and dice.chance(0.3):
+        more = dice.expanded(dice.pick(ONCE_MORE)).replace("{}", spoken(other))
+        ends = more if more.endswith("?") else more + (end or dice.pick(["", "."]))
+        text = f"{text.rstrip('?.')}{end or '.'} {ends[:1].upper()}{ends[1:]}"
+    else:
+        joint = dice.pick(AGAIN[:4] if dice.held_out else AGAIN)
+        text = f"{text.rstrip('?.')}{joint}{spoken(other)}{end}"
     return text, [(function, arguments), (function, {name: other})]
 
 
 def one_after_other(
     dice: Dice, box: Toolbox, function: Function, text: str, arguments: Arguments
 ) -> tuple[str, list[Call]]:
-    """Two functions in one message."""
+    """Two functions in one message, or one of them twice."""
+    shares = not dice.held_out and dice.chance(0.2)
+    if shares and (found := sharing_a_head(dice, box, function, text)):
+        said, second, others = found
+        return said, [(function, arguments), (second, others)]
     second = dice.pick([other for other in box.functions if other is not function])
+    if not dice.held_out and dice.chance(0.08):
+        second = function
     more, others = second.ask(dice)
-    joint = dice.phrasing(JOINTS)
-    if joint.startswith((",", " and")):
-        named = any(more.startswith(spoken(value)) for value in others.values())
-        text, more = text.rstrip("?.!"), more if named else lowered(more)
-    elif joint[0] in ";.":
+    frame = f"{{0}}{dice.phrasing(JOINTS)}{{1}}"
+    if not dice.held_out and dice.chance(0.3):
+        frame = dice.expanded(dice.pick(FRAMES))
+    first, later = Said.of(text, arguments), Said.of(more, others)
+    if not dice.held_out and not later.is_named and dice.chance(0.15):
+        later = Said(without_courtesy(more))
+    return woven(dice, frame, first, later), [(function, arguments), (second, others)]
+
+
+def sharing_a_head(
+    dice: Dice, box: Toolbox, function: Function, text: str
+) -> tuple[str, Function, Arguments] | None:
+    """Two requests that begin alike, the second without its beginning."""
+    head = next((head for head in HEADS if text.startswith(head)), None)
+    if head is None:
+        return None
+    for second in dice.shuffled([other for other in box.functions if other is not function]):
+        for _ in range(4):
+            more, others = second.ask(dice)
+            if more.startswith(head) and not more.startswith((f"{head}mind", f"{head}do ")):
+                joint = dice.pick([" and ", " and ", " and also ", ", and ", " and then ", ", "])
+                end = dice.pick([more[-1], ""]) if more[-1] in "?." else ""
+                rest = more[len(head) :].rstrip("?.")
+                return f"{text.rstrip('?.')}{joint}{rest}{end}", second, others
+    return None
+
+
+def without_courtesy(text: str) -> str:
+    """A request as an order: "Can you open it?" as "Open it"."""
+    asks = ("Can you please ", "Could you please ", "Can you ", "Could you ", "Would you ")
+    for head in (*asks, "Please ", "I want to ", "I need to ", "I would like to "):
+        if text.startswith(head) and len(text) > len(head):
+            rest = text.removeprefix(head)
+            return rest[:1].upper() + (rest[1:].rstrip("?") if head in asks else rest[1:])
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A request, and whether it begins with a value, whose letters stay as they are."""
+
+    text: str
+    is_named: bool = False
+
+    @classmethod
+    def of(cls, text: str, arguments: Arguments) -> "Said":
+        return cls(text, any(text.startswith(spoken(value)) for value in arguments.values()))
+
+    def lowered(self) -> str:
+        """To be said within a sentence."""
+        return self.text if self.is_named else lowered(self.text)
+
+
+def woven(dice: Dice, frame: str, first: Said, second: Said) -> str:
+    """Two requests in the places of a frame, each with the letters and the stops that fit there."""
+    text, more = first.text, second.text
+    head, _, rest = frame.partition("{0}")
+    between, _, tail = rest.partition("{1}")
+    if head.endswith(", ") or head[-2:-1].isalpha():
+        text = first.lowered()
+    within = between.startswith((",", " and", " & ", ";", " - ", "...", "!", " +", " /", " |"))
+    if within or between == ". ":
         text = text.rstrip("?.!")
-    elif text[-1] not in "?.!" and joint != "\n":
+    elif text[-1] not in "?.!" and (between.strip() or between == " "):
         text += "."
-    return text + joint + more, [(function, arguments), (second, others)]
+    in_a_sentence = between.startswith((",", " and", " & "))
+    if not in_a_sentence and not dice.held_out and between.endswith(("and ", ", ", "then ")):
+        in_a_sentence = dice.chance(0.6)
+    if in_a_sentence:
+        more = second.lowered()
+    if tail.startswith(" ") and more[-1] not in "?.!":
+        more += "."
+    return head + text + between + more + tail
 
 
 def lowered(text: str) -> str:
@@ -334,7 +485,12 @@ def tool_exchange(scene: Scene, box: Toolbox) -> None:
 
 def misfit(scene: Scene, box: Toolbox) -> None:
     """A request for what none of the listed functions does."""
-    scene.exchange(scene.dice.surface(out_of_place(scene.dice, box)), NO_TOOL, "No.")
+    dice = scene.dice
+    text = out_of_place(dice, box)
+    roll = dice.random.random()
+    if not dice.held_out and roll < 0.1:  # as before what can be done
+        text = f"{dice.pick(LEADS) if roll < 0.06 else dice.statement()} {text}"
+    scene.exchange(dice.surface(text), NO_TOOL, "No.")
 
 
 def out_of_place(dice: Dice, box: Toolbox) -> str:
@@ -342,10 +498,54 @@ def out_of_place(dice: Dice, box: Toolbox) -> str:
     if listed_ones == {""} and dice.chance(0.4):
         wanted = ("I cannot do that", "I cannot look that up")
         return dice.pick([b for b in blocks("refusals") if b.answer in wanted]).prompt(dice)
+    if not dice.held_out and dice.chance(0.3) and (near := near_miss(dice, box)):
+        return near.ask(dice)[0]
     make = everyday if dice.held_out or dice.chance(0.75) else any_function
     while (other := make(dice)) and (other.family in listed_ones - {""} or akin(other, box)):
         pass
     return other.ask(dice)[0]
+
+
+def near_miss(dice: Dice, box: Toolbox) -> Function | None:
+    """A function that shares the deed or the thing alone with a listed one."""
+    function = dice.pick(box.functions)
+    if function.near:
+        other = function.near(dice)
+        return None if any(other.meaning == each.meaning for each in box.functions) else other
+    if function.family and (others := doing_alike(function.family)):
+        other = dice.pick(others).function(dice)
+        return None if any(thing_words(other) & weighty(each) for each in box.functions) else other
+    return None
+
+
+@cache
+def doing_alike(family: str) -> list[Family]:
+    """Everyday functions that begin with the same deed."""
+    own = deeds_of(family_named(family))
+    return [other for other in families() if other.names[0] != family and deeds_of(other) & own]
+
+
+def deeds_of(family: Family) -> set[str]:
+    return firsts(family) & all_deeds()
+
+
+def firsts(family: Family) -> set[str]:
+    """What its names begin with, which mostly is what it does."""
+    return {name.split("_")[0] for name in family.names if "_" in name} - {"get"}
+
+
+@cache
+def all_deeds() -> frozenset[str]:
+    """What the names of several families begin with."""
+    counts = Counter(first for family in families() for first in sorted(firsts(family)))
+    return frozenset(first for first, count in counts.items() if count > 3)
+
+
+def thing_words(function: Function) -> set[str]:
+    """The words of weight of an everyday function, but for its deeds."""
+    family = family_named(function.family)
+    said = words_of_weight(" ".join([*family.names, *family.descriptions]))
+    return said - {deed + end for deed in all_deeds() for end in ("", "s", "es")}
 
 
 def akin(function: Function, box: Toolbox) -> bool:

@@ -1,6 +1,7 @@
 """System instructions: persona, manner of speaking, what is known of the user, and chatter."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from corpus import words
 from corpus.dice import Dice, dumps
@@ -43,11 +44,17 @@ def composed(dice: Dice) -> Voice:
 
 def joined(dice: Dice, sentences: list[str]) -> str:
     """The instructions as one text or, now and then, as a list."""
+    if any("\n" in sentence for sentence in sentences):
+        return "\n".join(sentences)
     if len(sentences) > 1 and dice.chance(0.08):
-        if dice.chance(0.5):
-            return "\n".join(f"- {sentence}" for sentence in sentences)
-        return "\n".join(f"{number}. {text}" for number, text in enumerate(sentences, 1))
+        return itemized(dice, sentences)
     return dice.pick([" ", " ", " ", "\n"]).join(sentences)
+
+
+def itemized(dice: Dice, sentences: list[str]) -> str:
+    if dice.chance(0.5):
+        return "\n".join(f"- {sentence}" for sentence in sentences)
+    return "\n".join(f"{number}. {text}" for number, text in enumerate(sentences, 1))
 
 
 def instructed(dice: Dice) -> Voice:
@@ -58,13 +65,15 @@ def instructed(dice: Dice) -> Voice:
     style: Style = plain
     user_name = None
     roll = dice.random.random()
-    if roll < 0.72:
-        rules, style = manner(dice)
-        sentences += rules
-    elif roll < 0.85:
+    if roll < 0.1:
         user_name = dice.name()
-        rule, style = known_user(dice, user_name)
+        rule, calling = known_user(dice, user_name)
         sentences.append(rule)
+        style = calling
+    if roll < 0.05 or 0.1 <= roll < 0.82:
+        rules, way = manner(dice)
+        sentences += rules
+        style = way if user_name is None else after(calling, way)
     if dice.chance(0.2):
         sentences = dice.shuffled(sentences)
     text = joined(dice, sentences)
@@ -74,19 +83,24 @@ def instructed(dice: Dice) -> Voice:
 
 def manner(dice: Dice) -> tuple[list[str], Style]:
     """One instruction on how to speak, or several that hold together."""
-    if dice.chance(0.6):
+    if dice.chance(0.5):
         rule, style = dice.pick(MANNERS)(dice)
         return [rule], style
     return several(dice, together(dice))
 
 
+def after(first: Style, second: Style) -> Style:
+    """The second applied to what the first has made."""
+    return lambda user, answer, word: second(user, first(user, answer, word), word)
+
+
 def together(dice: Dice) -> list[Manner]:
     """Two instructions or more that can be followed at once, in the order in which that is done."""
     case = dice.pick([upper, upper, lower])
-    first = dice.pick([None, None, None, None, greeting_in, pirate, echo, one_word])
+    first = dice.pick([*[None] * 6, greeting_in, pirate, echo, one_word])
     if first is one_word:
         return [one_word, case]
-    others = dice.pick([[both_marks], [beginning, ending], [beginning, ending]])
+    others = dice.pick([[both_marks], *[[beginning, ending]] * 3])
     if first:
         others = dice.pick([[beginning], [ending], [case], [case], others])
         return [first, *others, *([case] if case not in others and dice.chance(0.3) else [])]
@@ -95,15 +109,55 @@ def together(dice: Dice) -> list[Manner]:
 
 def several(dice: Dice, kinds: list[Manner]) -> tuple[list[str], Style]:
     """Each applied to what those before it have made."""
-    drawn = [kind(dice) for kind in kinds]
-    styles = [style for _, style in drawn]
+    drawn = [(kind, *kind(dice)) for kind in kinds]
+    style: Style = plain
+    for _, _, each in drawn:
+        style = after(style, each)
+    told = [Rule(rule, kind not in (beginning, ending)) for kind, rule, _ in drawn]
+    return worded(dice, dice.shuffled(told)), style
 
-    def style(user: str, answer: str, word: str) -> str:
-        for each in styles:
-            answer = each(user, answer, word)
-        return answer
 
-    return dice.shuffled([rule for rule, _ in drawn]), style
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An instruction, and whether it speaks of no text that might go on behind its end."""
+
+    text: str
+    is_plain: bool
+
+    @property
+    def is_closed(self) -> bool:
+        quoted = self.text.count('"') > 1 or self.text.count("'") > 1
+        return self.text.endswith(".") and (self.is_plain or quoted)
+
+    def lowered(self) -> str:
+        """To be said within a sentence."""
+        keeps = self.text.startswith(("I ", '"', "'")) or self.text[:2].isupper()
+        return self.text if keeps else self.text[:1].lower() + self.text[1:]
+
+
+def worded(dice: Dice, told: list[Rule]) -> list[str]:
+    """Several instructions one by one, within one sentence, or as a list."""
+    roll = dice.random.random()
+    plainly = [rule.text for rule in told]
+    if len(told) < 2 or roll < 0.5:
+        return plainly
+    if roll < 0.62:
+        ahead = dice.expanded(dice.pick(rules("rules ahead")))
+        listed = dice.chance(0.6)
+        return [f"{ahead}\n{itemized(dice, plainly)}"] if listed else [ahead, *plainly]
+    first, second, *others = told
+    more = [rule.text for rule in others]
+    if roll < 0.85 and first.is_closed:
+        joint = dice.pick(RULE_JOINTS)
+        return [f"{first.text.removesuffix('.')}{joint}{second.lowered()}", *more]
+    further = dice.expanded(dice.pick(rules("second rule"))).replace("{}", second.lowered())
+    return [first.text, further, *more]
+
+
+RULE_JOINTS = [
+    *[" and ", " and ", ", and ", " and also ", ", and also ", "; ", "; also ", ", and please "],
+    *[" but also ", ", then ", " and besides ", "; and ", " and at the same time ", " - and "],
+]
 
 
 def chatter(dice: Dice) -> str:
