@@ -4,6 +4,7 @@ One document a row, so nothing leaks from one conversation into the next. The st
 the seed, the rank and the size of a batch alone, and goes on from any place in it.
 """
 
+import logging
 import random
 from collections import deque
 from collections.abc import Iterator
@@ -167,15 +168,24 @@ class Stream:
                 if len(coming) > workers:
                     yield coming.popleft().get()
 
+    def text(self, number: int) -> str:
+        """Of a document; nothing for one that cannot be made, which is told: of millions one that
+        meets a fault of the corpus must not end hours of training.
+        """
+        try:
+            return document(self.seed, number)
+        except Exception:
+            logging.exception("Document %d of seed %d cannot be made", number, self.seed)
+            return ""
+
     def pool(self, number: int) -> list[Padded]:
         """The batches of a pool in their order: rows of like length together."""
         rows = Rows(vocabulary.load(self.vocabulary), self.longest)
         size = self.tokens // SHARE
         first = self.first + number * size * self.processes + self.rank
         documents = range(first, first + size * self.processes, self.processes)
-        pooled = sorted(
-            (rows.row(document(self.seed, n)) for n in documents), key=lambda row: len(row[0])
-        )
+        texts = (self.text(number) for number in documents)
+        pooled = sorted((rows.row(text) for text in texts if text), key=lambda row: len(row[0]))
         groups = list(cut(pooled, self.tokens))
         random.Random(f"{self.seed}/batches/{self.rank}/{number}").shuffle(groups)
         return [padded(group) for group in groups]
