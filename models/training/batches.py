@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+log = logging.getLogger(__name__)
 SHARE = 16  # tokens of a batch for a document of the pool from which batches are cut
 PROMPT_SHARE = 0.15  # of the loss, for the tokens that are not the assistant's
 EVERY = 4  # so many of those, one is counted
@@ -175,7 +176,7 @@ class Stream:
         try:
             return document(self.seed, number)
         except Exception:
-            logging.exception("Document %d of seed %d cannot be made", number, self.seed)
+            log.exception("Document %d of seed %d cannot be made", number, self.seed)
             return ""
 
     def pool(self, number: int) -> list[Padded]:
