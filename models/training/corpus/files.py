@@ -21,6 +21,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def lowered(text: str) -> str:
+    """As it stands within a sentence: *API keys* stay what they are."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """A statement, and a question that it answers."""
@@ -357,14 +362,19 @@ def base(verb: str) -> str:
 def dressed(dice: Dice, fact: Fact) -> Fact:
     """The statement with more around it, as real texts have."""
     statement = fact.statement.rstrip(".")
-    if dice.chance(0.5) and statement.partition(" ")[0] not in words.IMPERATIVES:
+    if dice.chance(0.5) and is_clause(statement):
         lead = filled(dice, dice.phrasing(words.LEADS))
         if not fact.begins_with_name:
-            statement = statement[0].lower() + statement[1:]
+            statement = lowered(statement)
         statement = f"{lead} {statement}"
     if dice.chance(0.6):
         statement += filled(dice, dice.phrasing(words.TAILS))
     return replace(fact, statement=f"{statement}.")
+
+
+def is_clause(statement: str) -> bool:
+    """Neither a request nor a note, such as *Price of the lamp: 5 euros*."""
+    return statement.partition(" ")[0] not in words.IMPERATIVES and ": " not in statement
 
 
 def remark(dice: Dice) -> str:
@@ -385,7 +395,7 @@ def joined(first: Fact, second: Fact) -> str:
     if second.kind != "person":
         text = second.with_pronoun("it").statement
     if text != second.statement or not (second.begins_with_name or text.startswith(second.value)):
-        text = text[0].lower() + text[1:]
+        text = lowered(text)
     return f"{first.statement[:-1]}, and {text}"
 
 
@@ -410,7 +420,7 @@ FILLINGS: dict[str, Callable[[Dice], str]] = {
 NAMED_KINDS = [*NAMED, "person"]
 # Kinds whose files speak of one thing, which needs no name; and those that fit into one file.
 HANDBOOKS = ["shop", "staff", "it", "finance", "health", "hotel", "kitchen", "project", "school"]
-HANDBOOKS += ["travel"]
+HANDBOOKS += ["travel", "household", "manual"]
 MIXED, MIXABLE = "mixed", ["shop", "staff", "it", "finance", "hotel", "project"]
 MOST_FACTS = 4  # about one thing
 

@@ -372,13 +372,17 @@ def compound(facts: list[Fact]) -> list[tuple[Fact, str]]:
     while rest:
         first = rest.pop(0)
         second = next((fact for fact in rest if is_same(fact, first)), None)
-        if second and first.statement.endswith(".") and second.statement.endswith("."):
+        if second and all(is_sentence(fact) for fact in (first, second)):
             rest.remove(second)
             text = files.joined(first, second)
             answers += [(first, text), (second, text)]
         else:
             answers.append((first, first.statement))
     return answers
+
+
+def is_sentence(fact: Fact) -> bool:
+    return fact.statement.endswith(".") and ": " not in fact.statement
 
 
 def sections(dice: Dice, facts: list[Fact], wordy: bool) -> Passage:
