@@ -1,6 +1,6 @@
 """Function tools as a user's program lists them, and the requests that call for them.
 
-Everyday ones come from functions.txt; made_up.py makes the others up.
+Everyday ones come from functions.txt and functions_more.txt; made_up.py makes the others up.
 """
 
 import re
@@ -15,6 +15,8 @@ from corpus.dice import Dice
 from corpus.slots import FORMAT, LIMIT, SLOTS, UNIT, UNIT_CAPITAL, Parameter
 
 Arguments = dict[str, Any]
+TRAINED = ("functions.txt", "functions_more.txt")
+HELD_OUT = ("functions_held_out.txt",)
 KEY = re.compile(r"\{(\w+)\}")
 
 
@@ -88,9 +90,9 @@ class Family:
 
 @cache
 def families(held_out: bool = False) -> tuple[Family, ...]:
-    name = "functions_held_out.txt" if held_out else "functions.txt"
-    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
-    return tuple(_family(part) for part in text.split("\n\n") if part.startswith("> "))
+    names = HELD_OUT if held_out else TRAINED
+    texts = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
+    return tuple(_family(p) for text in texts for p in text.split("\n\n") if p.startswith("> "))
 
 
 def _family(part: str) -> Family:
@@ -100,7 +102,7 @@ def _family(part: str) -> Family:
 
 
 def everyday(dice: Dice, held_out_family: bool = False) -> Function:
-    """One of functions.txt, sometimes with one parameter more."""
+    """One of the files, sometimes with one parameter more."""
     function = dice.pick(families(held_out_family)).function(dice)
     return extended(dice, function) if dice.chance(0.25) else function
 

@@ -257,7 +257,7 @@ def kin() -> dict[str, list[Family]]:
     for family in families():
         for word in sorted(words_of_weight(" ".join(family.names))):
             found.setdefault(word, []).append(family)
-    return {word: several for word, several in found.items() if 2 <= len(several) <= 40}
+    return {word: several for word, several in found.items() if 2 <= len(several) <= 60}
 
 
 def distinct(functions: list[Function]) -> tuple[Function, ...]:
