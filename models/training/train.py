@@ -23,7 +23,6 @@ from places import checkpoint_of, folder_option, vocabulary_of
 from torch import Tensor, distributed
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-ATTENTION = ("FLASH_ATTENTION", "CUDNN_ATTENTION")
 # glibc gives large blocks back at once; faulting them in again halves the speed of training.
 KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
@@ -53,7 +52,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1e9, help="until this stretch ends")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--compile", action="store_true", help="the layers; needs a C++ compiler")
-    parser.add_argument("--attention", choices=ATTENTION, default=ATTENTION[0], help="on a GPU")
     parser.add_argument(
         "--refine", type=Path, help="a GGUF to begin with, and to train on what is hardest"
     )
@@ -130,7 +128,7 @@ class Training:
         share = self.options.tokens // self.options.processes
         batch = moved(made, self.device, share if self.fills_up else 0)
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_half)
-        with half, sdpa_kernel(SDPBackend.__members__[self.options.attention]):
+        with half, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             loss, right = self.network.loss(*batch.arguments())
         loss.backward()
         self.share_gradients()
