@@ -5,6 +5,7 @@ Implemented by llama.cpp, and by a model made of arithmetic for the scheduler's 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol
 
@@ -54,10 +55,18 @@ class Backend(Protocol):
         """Whether prompts and the next tokens of others with many cells are best read together."""
         ...
 
+    @property
+    def sampling_threads(self) -> int:
+        """How many threads may choose tokens, between two steps."""
+        ...
+
     def decode(self, batch: Batch) -> Outcome: ...
 
-    def logits(self, row: int) -> Logits:
-        """Of a batch row that asked for output; valid, and writable, until the next decode."""
+    def logits(self, rows: Sequence[int]) -> Logits:
+        """A row for each of the batch's rows that asked for output, which are these.
+
+        Valid, and writable, until the next decode.
+        """
         ...
 
     def cut(self, slot: int, length: int) -> None:

@@ -39,13 +39,17 @@ class Batch:
         slots: list[int] = []
         outputs: list[bool] = []
         rows = []
-        for part in parts:
-            count = len(part.tokens)
-            tokens += part.tokens
-            positions += range(part.position, part.position + count)
-            slots += [part.slot] * count
-            outputs += [False] * (count - 1)
-            outputs.append(part.output)
+        for slot, position, new, output in parts:
+            count = len(new)
+            tokens += new
+            if count == 1:  # nearly always
+                positions.append(position)
+                slots.append(slot)
+            else:
+                positions += range(position, position + count)
+                slots += [slot] * count
+                outputs += [False] * (count - 1)
+            outputs.append(output)
             rows.append(len(tokens) - 1)
         self.size = size = len(tokens)
         # One assignment an array: at one a sequence, these would cost more than all the rest.

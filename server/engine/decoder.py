@@ -16,6 +16,7 @@ from server.engine.constraint import Compiled, Constraint, ConstraintBroken, Mas
 from server.engine.kv_cache import KVCache
 from server.engine.messages import End, Failure, FailureKind, Step, Token
 from server.engine.protocol import FinishReason, Request
+from server.engine.sampling import Picker, Turn
 from server.engine.scheduler import Scheduler, Share
 from server.engine.sequence import Sequence
 from server.engine.settings import EngineSettings
@@ -50,6 +51,7 @@ class Decoder:
         )
         self._batch = Batch(size)
         self._masks = MaskThread()
+        self._picker = Picker(backend.sampling_threads)
         self._sequences: dict[int, Sequence] = {}
         self._unready: dict[int, Sequence] = {}  # those of them whose grammar is being read
         self._long = frozenset[int]()  # numbers whose prompt the running step computes
@@ -276,23 +278,41 @@ class Decoder:
             sequence.mask = mask
 
     def _advance(self, shares: list[Share], rows: list[int]) -> None:
-        for share, row in zip(shares, rows, strict=True):
+        for share in shares:
             self._extend(share)
-            if share.completes:
-                self._go_on(share.sequence, self._backend.logits(row))
+        ready = [row for share, row in zip(shares, rows, strict=True) if share.completes]
+        if ready:
+            logits = self._backend.logits(ready)
+            self._go_on([share.sequence for share in shares if share.completes], logits)
 
-    def _go_on(self, sequence: Sequence, logits: Logits) -> None:
-        """By a token. A constraint that gives up ends its own sequence, and no other."""
+    def _go_on(self, sequences: list[Sequence], logits: Logits) -> None:
+        """Each by a token, of its row."""
+        turns = [self._turn(sequence, row) for row, sequence in enumerate(sequences)]
+        tokens = iter(self._picker.pick(logits, [turn for turn in turns if turn is not None]))
+        for sequence, turn in zip(sequences, turns, strict=True):
+            if turn is not None:
+                self._take(sequence, next(tokens))
+
+    def _turn(self, sequence: Sequence, row: int) -> Turn | None:
+        """None if its constraint has given up: that ends its own sequence, and no other."""
         mask, sequence.mask = sequence.mask, None
         try:
-            allowed = None if mask is None else mask.result()
-            token = sequence.sampler.pick(logits, allowed)
+            return Turn(row, sequence.sampler, None if mask is None else mask.result())
+        except ConstraintBroken as problem:
+            self._break_off(sequence, problem)
+            return None
+
+    def _take(self, sequence: Sequence, token: int) -> None:
+        try:
             if sequence.constraint is not None:
                 sequence.constraint.accept(token)
         except ConstraintBroken as problem:
-            self._fail(sequence, "grammar", f"The grammar cannot be followed: {problem}.")
+            self._break_off(sequence, problem)
         else:
             self._append(sequence, token)
+
+    def _break_off(self, sequence: Sequence, problem: ConstraintBroken) -> None:
+        self._fail(sequence, "grammar", f"The grammar cannot be followed: {problem}.")
 
     def _extend(self, share: Share) -> None:
         """Take what was decoded into the slot, and save it where others, or a next turn, begin."""

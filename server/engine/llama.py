@@ -62,6 +62,8 @@ _RANKED_BY_SHARES = {"qwen3", "qwen3vl"}  # of yes and no, where others have one
 _ERROR_LEVEL = 4
 _ABORTED = "ret = 2"  # how it ends a line about a step that was interrupted
 _PIECE_BYTES = 256
+# More of them would wait for each other.
+_MOST_SAMPLING_THREADS = 4
 
 
 class ModelRefused(Exception):
@@ -344,6 +346,9 @@ class LlamaBackend:
         # A processor's attention to a row of a long prompt looks at what rows beside it look at.
         self.mixes = on_gpu = computes_on_gpu()
         self.takes_all_cores = not on_gpu and _threads(settings) >= physical_cores()
+        # The others are for whoever reads what was said.
+        cores = physical_cores() if on_gpu else _threads(settings)
+        self.sampling_threads = max(1, min(cores // 2, _MOST_SAMPLING_THREADS))
         self.vocabulary = model.vocabulary.size
         self.ends_turn = model.vocabulary.ends_turn
         self.text = model.vocabulary.text
@@ -354,7 +359,7 @@ class LlamaBackend:
         self.cells = int(_c.llama_n_ctx(self._context))
         self.context = min(wanted, self.cells)
         self._abort = _Abort(self._context)
-        self._logits: dict[int, Logits] = {}  # by address: llama.cpp has few places for rows
+        self._logits: dict[tuple[int, int], Logits] = {}  # by address and number of rows
         self._viewed: Batch | None = None
         self._view: Any = None
 
@@ -373,15 +378,23 @@ class LlamaBackend:
             return Outcome.ABORTED
         raise DecodeFailed(f"llama_decode returned {code}: {self._model.log.cause}")
 
-    def logits(self, row: int) -> Logits:
-        address = _logits_address(self._context, row)
+    def logits(self, rows: Sequence[int]) -> Logits:
+        """llama.cpp has them one behind the other, in the order of the batch."""
+        first, last = self._logits_address(rows[0]), self._logits_address(rows[-1])
+        view = self._logits.get((first, len(rows)))
+        if view is None:
+            shape = len(rows), self.vocabulary
+            values: Any = (ctypes.c_float * (shape[0] * shape[1])).from_address(first)
+            view = self._logits[first, len(rows)] = np.ndarray(shape, np.float32, buffer=values)
+        if last != first + (len(rows) - 1) * view.strides[0]:
+            raise DecodeFailed(f"the logits of rows {rows} are apart")
+        return view
+
+    def _logits_address(self, row: int) -> int:
+        address: int | None = _logits_address(self._context, row)
         if not address:
             raise DecodeFailed(f"no logits in row {row}")
-        view = self._logits.get(address)
-        if view is None:
-            values: Any = (ctypes.c_float * self.vocabulary).from_address(address)
-            view = self._logits[address] = np.ndarray(self.vocabulary, np.float32, buffer=values)
-        return view
+        return address
 
     def cut(self, slot: int, length: int) -> None:
         if not _c.llama_memory_seq_rm(self._memory, slot, length or -1, -1):

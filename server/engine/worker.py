@@ -3,7 +3,8 @@
 Seven threads. The main one decodes and owns the context. A reader takes the parent's messages, a
 vocabulary thread tokenizes, one reads grammars and one makes their masks beside a running decode,
 one reads and writes snapshots, and a writer sends what the socket does not take at once, so that a
-parent that is slow to read never holds up a decode step. The vocabulary thread has a large stack:
+parent that is slow to read never holds up a decode step. Where there are cores to spare, some more
+help the main one to choose the tokens of many sequences. The vocabulary thread has a large stack:
 llama.cpp cuts text into words with regular expressions that, for many vocabularies, recurse with
 every letter. So has the one for grammars, since llguidance recurses with every level.
 """

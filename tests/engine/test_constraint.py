@@ -9,9 +9,10 @@ import pytest
 
 from server.engine.backend import Outcome
 from server.engine.batch import Batch
+from server.engine.candidates import best_allowed
 from server.engine.constraint import Mask
 from server.engine.protocol import Sampling
-from server.engine.sampling import Sampler, best_allowed
+from server.engine.sampling import Sampler
 from tests.engine.arithmetic import VOCABULARY, ArithmeticBackend
 from tests.engine.serving import Served, prompt_of
 

@@ -6,7 +6,7 @@ nearly as good. Logits are compared, with another prefix as contrast.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -44,9 +44,9 @@ class Heard(LlamaBackend):
             self.interrupt()
         return super().decode(batch)
 
-    def logits(self, row: int) -> Logits:
-        logits = super().logits(row)
-        self.rows.append(logits.copy())
+    def logits(self, rows: Sequence[int]) -> Logits:
+        logits = super().logits(rows)
+        self.rows.extend(logits.copy())
         return logits
 
     def empty(self) -> None:
@@ -271,11 +271,11 @@ def decode(backend: LlamaBackend, slot: int, position: int, tokens: list[int]) -
     batch = Batch(SETTINGS.batch * 4)
     for start in range(0, len(tokens), SETTINGS.batch):
         part = tokens[start : start + SETTINGS.batch]
-        (row,) = batch.fill([Part(slot, position + start, part, True)])
+        rows = batch.fill([Part(slot, position + start, part, True)])
         outcome = backend.decode(batch)
         if outcome is not Outcome.DONE:
             return outcome
-        backend.logits(row)
+        backend.logits(rows)
     return Outcome.DONE
 
 

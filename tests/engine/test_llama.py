@@ -37,9 +37,9 @@ def _empty(backend: LlamaBackend) -> None:
 def decode(backend: LlamaBackend, slot: int, position: int, tokens: list[int]) -> Logits | Outcome:
     """One sequence's tokens in one step: its logits, or why there are none."""
     batch = Batch(512)
-    (row,) = batch.fill([Part(slot, position, tokens, True)])
+    rows = batch.fill([Part(slot, position, tokens, True)])
     outcome = backend.decode(batch)
-    return backend.logits(row).copy() if outcome is Outcome.DONE else outcome
+    return backend.logits(rows)[0].copy() if outcome is Outcome.DONE else outcome
 
 
 def prompt(length: int, seed: int = 1) -> list[int]:

@@ -29,9 +29,9 @@ def loaded(path: Path, settings: EngineSettings) -> tuple[Logits, str]:
     model = Model(str(path), settings, ErrorLog())
     backend = LlamaBackend(model, settings)
     batch = Batch(64)
-    (row,) = batch.fill([Part(0, 0, PROMPT, True)])
+    rows = batch.fill([Part(0, 0, PROMPT, True)])
     backend.decode(batch)
-    logits = backend.logits(row).copy()
+    logits = backend.logits(rows)[0].copy()
     fingerprint = model.describe("a", "", backend.context).fingerprint
     backend.close()
     return logits, fingerprint

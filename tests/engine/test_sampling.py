@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import numpy as np
 import pytest
 
+from server.engine.candidates import best_of
+from server.engine.constraint import Mask
 from server.engine.protocol import Sampling
-from server.engine.sampling import Sampler, best_of
+from server.engine.sampling import Picker, Sampler, Turn
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
 
@@ -194,3 +197,85 @@ def test_a_row_with_a_few_broken_numbers_is_still_drawn_from() -> None:
                 logits = random.normal(0, 1, size).astype(np.float32)
                 logits[random.integers(0, size, 3)] = broken
                 assert 0 <= Sampler(Sampling(top_k=count, seed=1)).pick(logits) < size
+
+
+def any_sampling(dice: random.Random, size: int) -> Sampling:
+    """One of all that can be asked for."""
+    return Sampling(
+        temperature=dice.choice([0, 0.2, 1.0, 1.0, 2.0]),
+        top_p=dice.choice([0, 0.5, 0.95, 1.0, 1.0]),
+        top_k=dice.choice([0, 1, 5, 40, 40, 100, 1000]),
+        min_p=dice.choice([0, 0, 0.05, 1.0]),
+        seed=dice.randrange(1 << 60),
+        presence_penalty=dice.choice([0, 0, 0.5]),
+        repetition_penalty=dice.choice([1, 1, 1.3]),
+        logit_bias=dice.choice([(), ((1, 3.0), (size - 1, -100.0))]),
+    )
+
+
+def any_rows(dice: random.Random, count: int, size: int) -> np.ndarray:
+    """Logits as models give them, with ties, and as broken ones give them."""
+    numbers = np.random.default_rng(dice.randrange(1 << 60))
+    logits = numbers.normal(0, dice.choice([0.1, 2, 8]), (count, size)).astype(np.float32)
+    for row in logits:
+        match dice.randrange(8):
+            case 0:
+                row[numbers.random(size) < 0.99] = -np.inf
+            case 1:
+                row[numbers.random(size) < 0.01] = dice.choice([np.nan, np.inf])
+            case 2:
+                row[:] = dice.choice([0, np.nan, -np.inf])
+            case 3:
+                row[:] = row.round()
+    return logits
+
+
+def any_mask(dice: random.Random, size: int) -> Mask | None:
+    """Of few, some or nearly all tokens; at least one."""
+    share = dice.choice([None, None, 0, 0.5, 0.999, 1])
+    if share is None:
+        return None
+    bits = np.zeros((size + 31) // 32 * 32, np.bool_)
+    bits[:size] = np.random.default_rng(dice.randrange(1 << 60)).random(size) < share
+    bits[dice.randrange(size)] = True
+    return np.packbits(bits, bitorder="little").view(np.uint32)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_is_drawn_does_not_depend_on_the_rows_beside_it(seed: int, threads: int) -> None:
+    """The same seeds draw the same tokens together and one by one, whatever is asked of each."""
+    dice = random.Random(seed)
+    size, rows = dice.choice([2, 6001, 10_000, 32_003, 64_000]), dice.choice([5, 8, 17, 40])
+    samplings = [any_sampling(dice, size) for _ in range(rows)]
+    if seed % 3 == 0:  # as is usual: all the same
+        samplings = [Sampling(top_p=0.95, temperature=0.8, seed=number) for number in range(rows)]
+    together, alone = ([Sampler(each, [0, 1]) for each in samplings] for _ in range(2))
+    picker = Picker(threads)
+    for _ in range(4):
+        logits = any_rows(dice, rows, size)
+        masks = [any_mask(dice, size) for _ in range(rows)]
+        turns = [row for row in range(rows) if dice.random() < 0.9]  # a grammar may give up
+        expected = [alone[row].pick(logits[row].copy(), masks[row]) for row in turns]
+        drawn = picker.pick(logits, [Turn(row, together[row], masks[row]) for row in turns])
+        assert drawn == expected
+
+
+def test_greedy_rows_take_the_first_of_the_best_together_too() -> None:
+    """As alone; the logits that they are given are not looked at beyond their own row."""
+    logits = np.zeros((9, 1000), np.float32)
+    for row in range(9):
+        logits[row, [30 * row + 1, 30 * row + 7]] = 1.0
+    turns = [Turn(row, Sampler(Sampling(temperature=0))) for row in range(9)]
+    assert Picker(2).pick(logits, turns) == [30 * row + 1 for row in range(9)]
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_what_a_mask_allows_is_chosen_though_it_is_impossible(temperature: float) -> None:
+    """A model that finds all of it impossible says something that is allowed."""
+    logits = np.zeros(20_000, np.float32)
+    bits = np.zeros(20_000, np.bool_)
+    bits[100:15_000] = True
+    logits[bits] = -np.inf
+    mask = np.packbits(bits, bitorder="little").view(np.uint32)
+    assert bits[Sampler(Sampling(temperature=temperature)).pick(logits, mask)]
