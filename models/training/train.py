@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
     on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__)
     folder_option(parser)
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=13_500)
     parser.add_argument("--processes", type=int, default=1 if on_gpu else 2)
     parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
     parser.add_argument(
