@@ -83,9 +83,14 @@ def test_a_batch_without_room_changes_nothing(backend: LlamaBackend) -> None:
 
 
 def test_an_interrupted_step_can_be_taken_back_and_done_again(backend: LlamaBackend) -> None:
-    """ABORTED from another thread, in the middle of a prompt; the kept prefix is unharmed."""
+    """ABORTED from another thread, in the middle of a prompt; the kept prefix is unharmed.
+
+    It is compared with the same steps in the same cells, uninterrupted: there is no other rounding.
+    """
     tokens = prompt(500)
-    whole = decode(backend, 0, 0, tokens)
+    decode(backend, 1, 0, tokens[:20])
+    calm = decode(backend, 1, 20, tokens[20:])
+    backend.cut(1, 0)
     decode(backend, 1, 0, tokens[:20])
     done = threading.Event()
 
@@ -104,7 +109,7 @@ def test_an_interrupted_step_can_be_taken_back_and_done_again(backend: LlamaBack
     backend.resume()
     backend.cut(1, 20)
     again = decode(backend, 1, 20, tokens[20:])
-    assert np.abs(whole - again).max() < 0.1 * np.std(whole)
+    assert np.abs(calm - again).max() < 0.001 * np.std(calm)
 
 
 def test_an_impossible_batch_raises(backend: LlamaBackend) -> None:
