@@ -182,14 +182,24 @@ def held_in_namespace(first: int, folders: Iterable[str], pids: Iterable[int]) -
     has no locks and watches nothing. Raises OSError, PermissionError if another one may not be
     looked at, TooMuch.
     """
+    try:
+        files, sockets = _seen_by(first, folders)
+    except PermissionError:
+        if _is_ending(first):  # some kernels refuse to show what it has had
+            raise ProcessLookupError(first) from None
+        raise
+    kept = _sum(_each(_kept, (pid for pid in pids if pid != first)))
+    return Held(0, files, sockets, *kept)
+
+
+def _seen_by(first: int, folders: Iterable[str]) -> tuple[int, int]:
+    """Files and folders at these places, and sockets."""
     there = [Path(f"/proc/{first}/root{folder}") for folder in folders]
     # Older kernels number no file system in memory: its f_fsid is that of all.
     systems = {path.stat().st_dev: os.statvfs(path) for path in there}
     files = sum(each.f_files - each.f_ffree for each in systems.values())
     with Path(f"/proc/{first}/net/unix").open("rb") as lines:
-        sockets = sum(1 for _ in lines) - 1
-    kept = _sum(_each(_kept, (pid for pid in pids if pid != first)))
-    return Held(0, files, sockets, *kept)
+        return files, sum(1 for _ in lines) - 1
 
 
 def held_in_folder(folder: Path, most: int, pids: Iterable[int], largest: int) -> Held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
@@ -28,3 +29,19 @@ def test_file_systems_that_have_no_number_are_told_apart(monkeypatch: pytest.Mon
     told = SimpleNamespace(f_fsid=0, f_files=10, f_ffree=7)
     monkeypatch.setattr(os, "statvfs", lambda _: told)
     assert held_in_namespace(os.getpid(), ["/proc", "/dev", "/dev/null"], []).files == 6
+
+
+def test_a_session_that_ends_is_not_one_that_hides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some kernels refuse a look at what has ended; of what goes on, a refusal is an alarm."""
+
+    def denied(*_: object) -> NoReturn:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "statvfs", denied)
+    monkeypatch.setattr(Path, "stat", lambda _: SimpleNamespace(st_dev=1))
+    with pytest.raises(PermissionError):
+        held_in_namespace(os.getpid(), ["/tmp"], [])
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # a zombie from now on
+        with pytest.raises(ProcessLookupError):
+            held_in_namespace(ended.pid, ["/tmp"], [])
