@@ -99,33 +99,60 @@ def test_a_function_is_called_and_its_output_told(client: openai.OpenAI) -> None
     assert "23" in words_of(answer(client, run))
 
 
-def test_files_are_searched_and_cited(client: openai.OpenAI) -> None:
-    """Each answer is in its file, and its citation names that file."""
+def reader_of(client: openai.OpenAI, *files: tuple[str, bytes]) -> str:
+    """The id of an assistant that answers from these files."""
     store = client.vector_stores.create(name="Library")
-    batch = client.vector_stores.file_batches.upload_and_poll(
-        store.id, files=[("handbook.md", HANDBOOK), ("prices.pdf", pdf(PRICES))]
-    )
-    assert batch.file_counts.completed == 2
-    names = {file.id: file.filename for file in client.files.list()}
-    assistant = client.beta.assistants.create(
+    batch = client.vector_stores.file_batches.upload_and_poll(store.id, files=files)
+    assert batch.file_counts.completed == len(files)
+    return client.beta.assistants.create(
         model="tiny-assistant",
         instructions="Answer from the files.",
         tools=[{"type": "file_search"}],
         tool_resources={"file_search": {"vector_store_ids": [store.id]}},
-    )
+    ).id
+
+
+def cited(client: openai.OpenAI, reader: str, question: str) -> tuple[str, str]:
+    """What is answered in a thread of its own, and the name of the one file that is cited."""
+    thread = client.beta.threads.create()
+    message = answer(client, ask(client, reader, thread.id, question))
+    [part] = message.content
+    assert part.type == "text"
+    [citation] = part.text.annotations
+    assert citation.type == "file_citation"
+    assert citation.text in part.text.value
+    file = client.files.retrieve(citation.file_citation.file_id)
+    return part.text.value, file.filename
+
+
+def test_files_are_searched_and_cited(client: openai.OpenAI) -> None:
+    """Each answer is in its file, and its citation names that file."""
+    reader = reader_of(client, ("handbook.md", HANDBOOK), ("prices.pdf", pdf(PRICES)))
     for question, value, file in (
         ("How long may books be kept?", "21 days", "handbook.md"),
         ("What does the annual ticket cost?", "48 euros", "prices.pdf"),
     ):
-        thread = client.beta.threads.create()
-        message = answer(client, ask(client, assistant.id, thread.id, question))
-        assert value in words_of(message)
-        [part] = message.content
-        assert part.type == "text"
-        [citation] = part.text.annotations
-        assert citation.type == "file_citation"
-        assert names[citation.file_citation.file_id] == file
-        assert citation.text in part.text.value
+        said, source = cited(client, reader, question)
+        assert value in said
+        assert source == file
+
+
+def test_questions_about_this_project_are_answered_from_its_documentation(
+    client: openai.OpenAI,
+) -> None:
+    """Of all of it, beside a PDF. Where a document has changed, another question may be needed."""
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    files = [(document.name, document.read_bytes()) for document in documents]
+    reader = reader_of(client, *files, ("prices.pdf", pdf(PRICES)))
+    for question, value, file in (
+        ("What is in `backup.json`?", "a checksum of the database", "backup.md"),
+        ("How many active runs may a thread have?", "one active run", "busy-threads.md"),
+        ("What do the SDKs mark?", "`x-stainless-retry-count`", "retries.md"),
+        ("How much is the annual ticket?", "48 euros", "prices.pdf"),
+    ):
+        said, source = cited(client, reader, question)
+        assert value in said
+        assert source == file
 
 
 @pytest.fixture(scope="module")
