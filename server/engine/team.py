@@ -28,21 +28,26 @@ class Team:
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
         """The result of each piece, in their order."""
-        helpers = min(self.size, len(pieces)) - 1
-        if helpers < 1:
+        if min(self.size, len(pieces)) < 2:
             return [work(piece) for piece in pieces]
         if not self._started:
             self._start()
         shared = _Round(work, pieces)
-        for _ in range(helpers):
+        for _ in range(min(self.size, len(pieces)) - 1):
             self._rounds.put(shared)
         shared.take_part()
         return shared.results()
 
     def _start(self) -> None:
+        """If the machine allows no more threads, those that there are do the work."""
         self._started = True
-        for _ in range(self.size - 1):
-            threading.Thread(target=_help, args=(self._rounds,), name="team", daemon=True).start()
+        for started in range(1, self.size):
+            helper = threading.Thread(target=_help, args=(self._rounds,), name="team", daemon=True)
+            try:
+                helper.start()
+            except RuntimeError:
+                self.size = started
+                return
 
 
 class _Round:

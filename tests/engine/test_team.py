@@ -49,3 +49,21 @@ def test_a_fault_is_the_callers_and_the_team_goes_on() -> None:
             team.each(halve, [2, 7, 4, 8])
         assert sorted(done) == [2, 4, 8]
     assert team.each(halve, [2, 4, 8]) == [1, 2, 4]
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_those_that_can_be_started_do_the_work(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is out of threads loses speed, and no answers."""
+    allowed = iter(range(most))
+    start = threading.Thread.start
+
+    def start_if_allowed(thread: threading.Thread) -> None:
+        if next(allowed, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_allowed)
+    team = Team(4)
+    for _ in range(3):
+        assert team.each(lambda number: -number, range(9)) == [-number for number in range(9)]
+    assert team.size == 1 + most
