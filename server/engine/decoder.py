@@ -173,7 +173,7 @@ class Decoder:
         """One decode step, or none if nothing is left to decode.
 
         `meanwhile` is called once the model has computed, so that what it causes in other processes
-        runs beside the sampling, which needs one core.
+        runs beside the sampling, which leaves cores to them.
         """
         started = self._clock()
         self._scheduler.admit()
