@@ -7,6 +7,8 @@ whose every token depends on all before it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
@@ -14,11 +16,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from server.engine.protocol import Sampling
 from tests.engine.arithmetic import ArithmeticBackend, answer
-from tests.engine.serving import Served, prompt_of, tiers
+from tests.engine.serving import GREEDY, Served, prompt_of, tiers
 
 CONTEXT = 200
 OWNERS = ["x", "y", "z", ""]
+# Both say the best token, by ways of their own, alone or together with others that are asked so.
+SAMPLINGS = [GREEDY, Sampling(top_p=0)]
 # A step reads or says something, unless it was interrupted, was full, or waited for the disk: the
 # script does so often, and a sequence that was parked may be read again.
 STEPS_A_TOKEN = 4
@@ -150,6 +155,7 @@ class World:
             call.scope,
             owner=call.owner,
             shared=call.shared,
+            sampling=SAMPLINGS[self.numbers % len(SAMPLINGS)],
         )
 
     def go_on(self, number: int) -> None:
@@ -265,6 +271,17 @@ TWO_RETURN = [
 scripts = st.lists(st.tuples(actions, st.integers(0, 999), st.integers(1, 120)), max_size=40)
 
 
+@contextmanager
+def everything_small() -> Iterator[None]:
+    """What is done differently with much to do is done differently with little."""
+    with (
+        patch("server.engine.scheduler.MIXED_CELLS", 40),
+        patch("server.engine.sampling._FEWEST_TOGETHER", 2),
+        patch("server.engine.sampling._FEWEST_LOGITS", 1),
+    ):
+        yield
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(shape=shapes, script=scripts)
 @example(shape=TIGHT, script=TWO_RETURN)
@@ -273,7 +290,7 @@ def test_whatever_happens_everybody_says_their_own_words_and_nothing_leaks(
     shape: Shape, script: list[tuple[str, int, int]]
 ) -> None:
     """Cells and limits hold after each step, nobody starves, and at the end nothing is left."""
-    with patch("server.engine.scheduler.MIXED_CELLS", 40):
+    with everything_small():
         world = World(shape)
         for action, number, size in script:
             world.do(action, number, size)
