@@ -126,9 +126,12 @@ class Finder:
         self.team.each(read, slices)
         return values
 
+    def threads_for(self, rows: int) -> int:
+        """How many of the team so many rows are worth."""
+        return min(self.team.size, max(1, rows // _ROWS_WORTH_A_THREAD))
+
     def _slices(self, rows: int, pieces: int, most: int) -> list[slice]:
-        threads = min(self.team.size, max(1, rows // _ROWS_WORTH_A_THREAD))
-        return _slices(pieces, max(threads, -(-pieces // most)))
+        return _slices(pieces, max(self.threads_for(rows), -(-pieces // most)))
 
 
 class _Scratch:

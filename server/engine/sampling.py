@@ -23,6 +23,8 @@ _FEWEST_TOGETHER = 5
 _FEWEST_LOGITS = 1 << 15
 # Of more, a core's cache does not hold what is read twice.
 _FEW_ROWS = 8
+# All rows are read, if so many of them are to be: one thread gains less by that than several do.
+_SHARE_FOR_ONE, _SHARE_FOR_TEAM = 3 / 4, 1 / 2
 # With more candidates than that, a row is looked at alone.
 _LONGEST_LIST = 128
 # Random numbers that are made at once.
@@ -108,11 +110,15 @@ class Picker:
         if len(turns) >= _FEWEST_TOGETHER and logits.size >= _FEWEST_LOGITS:
             greedy = [turn for turn in turns if turn.sampler.is_greedy]
             drawing = [turn for turn in turns if _draws_from_few(turn)]
-            if 2 * len(greedy) >= len(logits):
+            if self._are_worth_it(greedy, len(logits)):
                 tokens |= self._best(logits, greedy)
-            if 2 * len(drawing) >= len(logits):
+            if self._are_worth_it(drawing, len(logits)):
                 tokens |= self._drawn(logits, drawing)
         return tokens
+
+    def _are_worth_it(self, turns: Sequence[Turn], rows: int) -> bool:
+        share = _SHARE_FOR_ONE if self._finder.threads_for(rows) == 1 else _SHARE_FOR_TEAM
+        return len(turns) >= share * rows
 
     def _best(self, logits: Logits, turns: Sequence[Turn]) -> dict[int, int]:
         """Without those whose best token is not allowed."""
