@@ -60,7 +60,8 @@ class Finder:
         """So many of the best tokens of each row and perhaps some more, but nothing impossible.
 
         The n-th best of some columns' maxima is a bound that at least n tokens reach; they are in
-        those columns that reach it. Of a row of which none are wanted nothing is found.
+        those columns that reach it. Of a row of which none are wanted nothing is found, nor of one
+        where far more than that are equally good: a broken model's, which must not hold up others.
 
         What reads the rows is shared by the team. With all else its threads would only hold each
         other up, since each call of numpy gives the interpreter's lock away and takes it back.
@@ -71,11 +72,14 @@ class Finder:
         grid = logits[:, : lines * width].reshape(len(logits), lines, width)
         peaks = self._highest(grid)
         bounds = _bounds(peaks, counts, max(1, width // wanted))
-        rows, columns = np.divmod(_places(peaks >= bounds), width)
+        reached = peaks >= bounds
+        crowded = np.count_nonzero(reached, axis=1) > wanted
+        bounds[crowded], reached[crowded] = np.inf, False
+        rows, columns = np.divmod(_places(reached), width)
         values = self._read(grid, rows, columns)
-        reached = _places(values >= bounds[rows])
-        hits, heights = np.divmod(reached, lines)
-        found = Found(rows[hits], heights * width + columns[hits], values.ravel()[reached])
+        best = _places(values >= bounds[rows])
+        hits, heights = np.divmod(best, lines)
+        found = Found(rows[hits], heights * width + columns[hits], values.ravel()[best])
         return found if lines * width == size else _with_rest(found, logits, lines * width, bounds)
 
     def very_best(self, logits: Logits) -> Ids:

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from server.engine.candidates import best_of
+from server.engine.candidates import Finder, best_of
 from server.engine.constraint import Mask
 from server.engine.protocol import Sampling
 from server.engine.sampling import Picker, Sampler, Turn
@@ -279,3 +279,15 @@ def test_what_a_mask_allows_is_chosen_though_it_is_impossible(temperature: float
     logits[bits] = -np.inf
     mask = np.packbits(bits, bitorder="little").view(np.uint32)
     assert bits[Sampler(Sampling(temperature=temperature)).pick(logits, mask)]
+
+
+def test_a_row_of_equals_is_not_read_together_with_others() -> None:
+    """All of it would be a candidate, and a list as long for every other row, too."""
+    logits = np.random.default_rng(1).normal(0, 2, (8, 20_000)).astype(np.float32)
+    logits[3] = 0.5
+    found = Finder().best(logits, [40] * 8)
+    assert set(found.rows) == {0, 1, 2, 4, 5, 6, 7}
+    samplers = [[Sampler(Sampling(seed=row)) for row in range(8)] for _ in range(2)]
+    expected = [each.pick(row) for each, row in zip(samplers[0], logits.copy(), strict=True)]
+    turns = [Turn(row, each) for row, each in enumerate(samplers[1])]
+    assert Picker().pick(logits, turns) == expected
