@@ -48,7 +48,12 @@ _MARKER = re.compile(r"【\d+:(\d+)†[^【】]*】")
 _NOT_WORDS = re.compile(r"(?:[\s*_#>`\"'“”‘’]|-(?!\d))+")
 _ENDINGS = ".!?"
 _CLOSINGS = "\"')*_”’ "
-_BORDER = re.compile(rf"(?<=[{_ENDINGS}])[{re.escape(_CLOSINGS)}]*\s|\n")
+# Behind a sentence of a passage, and behind a line that does not go on in the next; but not behind
+# a title or an initial (`Dr. Smith`).
+_BORDER = re.compile(
+    r"(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)(?<!\bMrs\.)(?<!\bProf\.)"
+    rf"(?:(?<=[{_ENDINGS}])[{re.escape(_CLOSINGS)}]*\s|\n(?!\s*[a-zß-öø-ÿ]))"
+)
 _LONGEST_BEGUN = 302  # characters of what may still become a citation
 _LOOKED_BACK = 40  # characters that tell what a bracket behind them holds
 _CLOSED = 16  # characters at the end of a sentence that tell whether it is over
@@ -85,7 +90,10 @@ NO_LINKS: Final = Links(())
 
 def passages(sources: Sequence[Source]) -> str:
     """What the model is told that a search found. Nothing in it can pass for a number of ours."""
-    told = (f"[{s.number}] {_quoted(_in_one_line(s.filename))}\n{_quoted(s.text)}" for s in sources)
+    told = (
+        f"[{s.number}] {_quoted(_in_one_line(s.filename))}\n{_quoted(s.text.rstrip())}"
+        for s in sources
+    )
     return "\n\n".join(told) or NOTHING_FOUND
 
 
@@ -286,8 +294,9 @@ def _words(text: str) -> str:
 
 
 def _sentences(text: str) -> set[str]:
-    """The words of each sentence and line of a text."""
-    return {words for part in _BORDER.split(text) if (words := _words(part))}
+    """The words of each sentence and line of a text that says something: that asks nothing."""
+    parts = (part for part in _BORDER.split(text) if not part.rstrip(_CLOSINGS).endswith("?"))
+    return {words for part in parts if (words := _words(part))}
 
 
 def _tells(sentence: str) -> bool:

@@ -168,6 +168,46 @@ def test_each_repeated_sentence_has_its_own_source() -> None:
 
 
 @pytest.mark.parametrize(
+    ("passage", "answer"),
+    [
+        (
+            "Some people believe that\nthe warranty covers water damage.\nIt does not.",
+            "The warranty covers water damage.",
+        ),
+        (
+            "The warranty does cover water damage? No, never.",
+            "The warranty does cover water damage.",
+        ),
+        ("It is wrong that Dr. Smith has left the house.", "Smith has left the house."),
+        ("It is wrong that Dr.\nSmith has left the house.", "Smith has left the house."),
+        ("It is wrong that Mrs. E. Jones has left the house.", "Jones has left the house."),
+    ],
+)
+def test_a_part_of_a_sentence_or_a_question_proves_nothing(passage: str, answer: str) -> None:
+    """It may say the opposite."""
+    source = Source(1, 0, "file-a", "a.md", passage)
+    other = Source(2, 0, "file-b", "b.md", "Ships leave at noon on every day.")
+    assert cited(written(answer, sources=(source,))) == []
+    assert cited(written(f"{answer} [2]", sources=(source, other))) == ["file-b"]
+
+
+@pytest.mark.parametrize(
+    "passage",
+    [
+        "The warranty does not cover\n  water damage of any kind. Nor fire.",
+        "All of it:\nThe warranty does not cover water damage of any kind.\nNor fire.",
+        "- The warranty does not cover water damage\n  of any kind.\n- Nor fire.",
+        "Really?\nThe warranty does not cover water damage of any kind.",
+    ],
+)
+def test_a_sentence_of_several_lines_is_recognised(passage: str) -> None:
+    """As texts of a fixed width have them."""
+    source = Source(1, 0, "file-a", "a.md", passage)
+    answer = "The warranty does not cover water damage of any kind."
+    assert cited(written(answer, sources=(source,))) == ["file-a"]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "Keep the box.",
@@ -238,6 +278,14 @@ def test_passages_are_numbered() -> None:
         "[2] shipping.md\nOrders are shipped within two days.\nBy train."
     )
     assert passages([]) == "No results found."
+
+
+def test_one_empty_line_is_between_passages() -> None:
+    """Files end in a line's end; what begins behind two of them looks like the same passage."""
+    ending = Source(1, 0, "file-a", "a.md", "A lost card costs 5 euros.\n\n")
+    assert passages([ending, RETURNS]).startswith(
+        "[1] a.md\nA lost card costs 5 euros.\n\n[1] returns"
+    )
 
 
 def test_a_passage_cannot_pass_for_another() -> None:
