@@ -146,7 +146,11 @@ def test_questions_about_this_project_are_answered_from_its_documentation(
     reader = reader_of(client, *files, ("prices.pdf", pdf(PRICES)))
     for question, value, file in (
         ("What is in `backup.json`?", "a checksum of the database", "backup.md"),
-        ("How many active runs may a thread have?", "one active run", "busy-threads.md"),
+        (
+            "What happens to waiting runs after a restart of the server?",
+            "everything waits as before",
+            "busy-threads.md",
+        ),
         ("What do the SDKs mark?", "`x-stainless-retry-count`", "retries.md"),
         ("How much is the annual ticket?", "48 euros", "prices.pdf"),
     ):
