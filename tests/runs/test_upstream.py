@@ -511,7 +511,7 @@ async def test_files_are_searched_for_an_endpoint(story: Story, endpoint: Script
         "arguments": '{"query": "things returned"}',
     }
     assert called["id"] == told["tool_call_id"] == search["step_details"]["tool_calls"][0]["id"]
-    assert told["content"] == f"[1] returns.md\n{RETURNS}"
+    assert told["content"] == f"[1] returns.md\n{RETURNS.rstrip()}"
     [answer] = await searching.answers(run)
     assert text_of(answer) == "For a month 【0:0†returns.md】."
     assert annotations(answer)[0]["file_citation"] == {"file_id": found["file_id"]}
