@@ -54,10 +54,6 @@ class Batch:
     places: Tensor
     weights: Tensor
 
-    @property
-    def size(self) -> int:
-        return self.rows * self.length
-
     def arguments(self) -> tuple[Tensor, int, int, Tensor, Tensor]:
         return self.tokens, self.rows, self.length, self.places, self.weights
 
@@ -153,8 +149,8 @@ class Stream:
         """Each batch with the place behind it; pools are made ahead by so many other processes."""
         passed = place.batch
         for pool, made in zip(count(place.pool), self.pools(place.pool, workers), strict=False):
-            for number, arrays in enumerate(made[passed:], passed + 1):
-                yield arrays, Place(pool, number)
+            for number, batch in enumerate(made[passed:], passed + 1):
+                yield batch, Place(pool, number)
             passed = 0
 
     def pools(self, first: int, workers: int) -> Iterator[list[Padded]]:

@@ -371,9 +371,11 @@ def uncalled(scene: Scene, box: Toolbox) -> Case:
 # Files
 
 
-def search_scene(dice: Dice) -> tuple[Scene, Toolbox]:
+def search_scene(dice: Dice, exchange: Exchange = retrieval.answered) -> tuple[Scene, Toolbox]:
     box = Toolbox(search=builtin.file_search(dice))
-    return helpful(dice, box), box
+    scene = helpful(dice, box)
+    scene.wordy = exchange is technical.answered and dice.chance(0.5)
+    return scene, box
 
 
 def searched(dice: Dice) -> Case:
@@ -402,8 +404,7 @@ def words_of(answer: Answer) -> set[str]:
 
 def found(questions: int, dice: Dice, exchange: Exchange = retrieval.answered) -> Case:
     """What the files say, with the number of its passage: what was asked for, and word for word."""
-    scene, box = search_scene(dice)
-    scene.wordy = exchange is technical.answered and dice.chance(0.5)
+    scene, box = search_scene(dice, exchange)
     values = [fact.value for fact in exchange(scene, questions)]
     expected = scene.messages[-1]["content"]
     cited = citations(expected)
@@ -457,8 +458,7 @@ def found_in_the_wild(name: str, dice: Dice) -> Case:
 
 def stored(dice: Dice, exchange: Exchange = retrieval.answered) -> Case:
     """A question about files, each of one passage, that the server searches by itself."""
-    scene, _ = search_scene(dice)
-    scene.wordy = exchange is technical.answered and dice.chance(0.5)
+    scene, _ = search_scene(dice, exchange)
     (fact,) = exchange(scene, 1)
     assert scene.files
     passages = [passage for _, passage in scene.files.passages]

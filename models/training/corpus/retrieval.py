@@ -63,6 +63,15 @@ class Found:
     text: str
     answers: tuple[tuple[str, str], ...]
 
+    @property
+    def cited(self) -> list[str]:
+        """Each answer with the number of its passage."""
+        return [f"{text} [{number}]" for text, number in self.answers]
+
+    def told(self) -> str:
+        """All of them; one sentence may answer two questions."""
+        return " ".join(dict.fromkeys(self.cited))
+
 
 def query(question: str) -> str:
     """The words of a question that say what it is about, each once."""
@@ -110,9 +119,7 @@ def answered(scene: Scene, questions: int) -> tuple[Fact, ...]:
     asked = tuple(dice.some(scene.files.facts, questions))
     question = joined(dice, asked)
     found = given_back(scene, ranked(dice, scene.files.passages, question), asked)
-    answers = dict.fromkeys(found.answers)  # one sentence may answer two questions
-    answer = " ".join(f"{text} [{number}]" for text, number in answers)
-    searched(scene, question, found.text, answer)
+    searched(scene, question, found.text, found.told())
     return asked
 
 
@@ -145,17 +152,25 @@ def shown_passages(scene: Scene) -> None:
     asked = tuple(dice.some(facts, dice.between(1, 4)))
     passages = dice.shuffled(files_of(scene, facts).passages)
     found = given_back(scene, passages, asked)
-    exchanges = [
-        (fact.question, f"{text} [{number}]")
-        for fact, (text, number) in zip(asked, found.answers, strict=True)
-    ]
+    exchanges = asked_and_told(asked, found)
     if missing:
         exchanges.insert(dice.between(0, len(exchanges)), (missing, NOT_FOUND))
     if len(exchanges) > 1 and exchanges[1][0] != missing != exchanges[0][0] and dice.chance(0.4):
         answers = dict.fromkeys(answer for _, answer in exchanges[:2])
         exchanges[:2] = [(together(dice, asked[:2]), " ".join(answers))]
+    shown(scene, found, exchanges)
+
+
+def asked_and_told(asked: tuple[Fact, ...], found: Found) -> list[tuple[str, str]]:
+    """The question of each fact, and its answer."""
+    return [(fact.question, told) for fact, told in zip(asked, found.cited, strict=True)]
+
+
+def shown(scene: Scene, found: Found, exchanges: list[tuple[str, str]]) -> None:
+    """The passages beside the first question; then the other ones."""
     (first, answer), *others = exchanges
-    scene.exchange(dice.pick(SHOWN).format(question=first, passages=found.text), answer, "Done.")
+    form = scene.dice.pick(SHOWN)
+    scene.exchange(form.format(question=first, passages=found.text), answer, "Done.")
     for question, answer in others:
         scene.exchange(question, answer, "Done.")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from corpus import files, retrieval, words
 from corpus.dice import Dice
 from corpus.files import Fact, capital
-from corpus.retrieval import NOT_FOUND, SHOWN, Found, Named, Passage, unrelated
+from corpus.retrieval import NOT_FOUND, Named, Passage, unrelated
 from corpus.scene import Scene
 from corpus.script import sections, ways
 from corpus.tasks import ASKS_FOR_A_WORD
@@ -729,12 +729,7 @@ def answered(scene: Scene, questions: int) -> tuple[Fact, ...]:
 def ask(scene: Scene, asked: tuple[Fact, ...], question: str) -> None:
     passages = retrieval.ranked(scene.dice, scene.files.passages, question)
     found = retrieval.given_back(scene, passages, asked)
-    retrieval.searched(scene, question, found.text, told_of(found) or NOT_FOUND)
-
-
-def told_of(found: Found) -> str:
-    """The sentences that answer, each with the number of its passage."""
-    return " ".join(f"{text} [{number}]" for text, number in dict.fromkeys(found.answers))
+    retrieval.searched(scene, question, found.text, found.told() or NOT_FOUND)
 
 
 def typed(dice: Dice, *asked: Fact) -> str:
@@ -751,14 +746,7 @@ def shown(scene: Scene) -> None:
     shelf = library(dice, scene.wordy)
     asked = tuple(dice.some(shelf.facts, dice.between(1, 3)))
     found = retrieval.given_back(scene, dice.shuffled(shelf.passages), asked)
-    exchanges = [
-        (fact.question, f"{text} [{number}]")
-        for fact, (text, number) in zip(asked, found.answers, strict=True)
-    ]
+    exchanges = retrieval.asked_and_told(asked, found)
     if dice.chance(0.1):
         exchanges.insert(dice.between(0, len(exchanges)), (shelf.missing.question, NOT_FOUND))
-    (first, answer), *others = exchanges
-    form = dice.pick(SHOWN).replace("{question}", first)
-    scene.exchange(form.replace("{passages}", found.text), answer, "Done.")
-    for question, answer in others:
-        scene.exchange(question, answer, "Done.")
+    retrieval.shown(scene, found, exchanges)
