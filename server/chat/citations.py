@@ -108,11 +108,16 @@ def as_written(text: str) -> str:
 
 
 class CitationWriter:
-    """The text of one message, piece by piece, with its citations and links found."""
+    """The text of one message, piece by piece, with its citations and links found.
 
-    def __init__(self, sources: Sequence[Source], links: Links = NO_LINKS) -> None:
+    Where there are no passages each citation points nowhere; None is a text that cites nothing.
+    """
+
+    def __init__(self, sources: Sequence[Source] | None, links: Links = NO_LINKS) -> None:
         self._links = links
-        looked_for = [_OPENING] * bool(sources) + [PREFIX] * bool(links)
+        self._cites = sources is not None
+        sources = sources or ()
+        looked_for = [_OPENING] * self._cites + [PREFIX] * bool(links)
         self._openings = re.compile("|".join(looked_for))
         self._sources = {source.number: source for source in sources}
         self._said = {
@@ -128,7 +133,7 @@ class CitationWriter:
 
     def feed(self, text: str) -> list[Part]:
         """More of the text: what can be told now, in order."""
-        if not self._sources and not self._links:
+        if not self._cites and not self._links:
             return [text] if text else []
         self._held += text
         return _joined(self._read())
@@ -155,7 +160,7 @@ class CitationWriter:
     def _begun(self) -> int:
         """Where in what is held something begins that may become a mark; else its end."""
         cited = None
-        if self._sources:
+        if self._cites:
             cited = _BEGUN.search(self._held, max(0, len(self._held) - _LONGEST_BEGUN))
         linked = self._links.begun(self._held) if self._links else len(self._held)
         return linked if cited is None else min(linked, cited.start())

@@ -40,13 +40,13 @@ class Asked:
     """What a run's next turn is asked with.
 
     `sources` are the passages that may be cited: the run's own, or if it has not searched yet,
-    those that its conversation shows. `files` are the names of those that may be linked to;
-    `figures`, ids of files, come before the next words. `failures` counts the run's answered steps
-    that failed.
+    those that its conversation shows; None where nothing was or can be searched. `files` are the
+    names of those that may be linked to; `figures`, ids of files, come before the next words.
+    `failures` counts the run's answered steps that failed.
     """
 
     request: TurnRequest
-    sources: Sequence[Source]
+    sources: Sequence[Source] | None
     files: Sequence[str]
     figures: Sequence[str]
     failures: int
@@ -100,7 +100,7 @@ class ContextBuilder:
         left = (name for call in reversed([*recalled.values()]) for name in call.files)
         return Asked(
             request,
-            _citable(tx, run, own, recalled) or _citable(tx, run, steps, recalled),
+            _citable(tx, run, steps, recalled, offers.values()),
             [*islice(dict.fromkeys(chain(offered, left)), MOST_LINKED)],
             _not_shown(tx, run, messages, own, recalled),
             sum(step.status == "failed" for step in own),
@@ -223,7 +223,21 @@ def _calls_of(steps: Sequence[Record], recalled: Recollection) -> Iterator[Recal
     return (recalled[call["id"]] for call in calls if call["id"] in recalled)
 
 
-def _citable(tx: Tx, run: Record, steps: Sequence[Record], recalled: Recollection) -> list[Source]:
+def _citable(
+    tx: Tx,
+    run: Record,
+    steps: Sequence[Record],
+    recalled: Recollection,
+    offers: Iterable[Offer],
+) -> list[Source] | None:
+    """The passages that the run may cite; None if no passage has to do with it."""
+    if not any(offer.cites for offer in offers) and not any(c.sources for c in recalled.values()):
+        return None
+    own = [step for step in steps if step.run_id == run.id]
+    return _shown(tx, run, own, recalled) or _shown(tx, run, steps, recalled)
+
+
+def _shown(tx: Tx, run: Record, steps: Sequence[Record], recalled: Recollection) -> list[Source]:
     """The passages of these steps whose files are still there."""
     sources = [source for call in _calls_of(steps, recalled) for source in call.sources]
     there = tx.files.among(run.project_id, {source.file_id for source in sources}, tx.now)

@@ -217,10 +217,10 @@ class RunExecution:
                 self._bus.publish(self.run_id, figure)
 
     @property
-    def _citable(self) -> Sequence[Source]:
-        """The passages that this turn's text may cite: none where it is to be JSON."""
+    def _citable(self) -> Sequence[Source] | None:
+        """The passages that this turn's text may cite, if it may: JSON may not."""
         if self._asked is None or self._asked.request.response_format is not None:
-            return ()
+            return None
         return self._asked.sources
 
     async def _say_text(self, text: str) -> None:

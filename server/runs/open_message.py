@@ -16,7 +16,7 @@ class OpenMessage:
     """Begun as `row`, with figures at its front. Whoever has a delta made publishes it at once."""
 
     def __init__(
-        self, row: Record, sources: Sequence[Source], links: Links, figures: Sequence[str]
+        self, row: Record, sources: Sequence[Source] | None, links: Links, figures: Sequence[str]
     ) -> None:
         self.writer = CitationWriter(sources, links)
         self._row = row

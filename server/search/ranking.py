@@ -18,7 +18,7 @@ from typing import Final
 
 DEPTH: Final = 100  # chunks that a query may find by each means in a store
 CONSTANT: Final = 10  # Cormack et al. 2009 have 60, for lists of a thousand
-WORDS: Final = 0.6  # what words count of a score; the rest is nearness
+WORDS: Final = 0.7  # what words count of a score; the rest is nearness
 NEW: Final = 0.25  # of a chunk's text; with less it only repeats better ones
 
 

@@ -85,7 +85,7 @@ def names() -> Iterator[str]:
 
 
 def offer(tx: Tx, run: Record, name: str, messages: Sequence[Record]) -> Offer:
-    return Offer(ToolSpec(name, DESCRIPTION, PARAMETERS, strict=True))
+    return Offer(ToolSpec(name, DESCRIPTION, PARAMETERS, strict=True), cites=True)
 
 
 class Announced:

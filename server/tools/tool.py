@@ -35,12 +35,13 @@ class Offer:
     """How a run's model is told of a tool.
 
     A note stands behind the message whose id it has. `files` are the names of those that the tool
-    has before it is called.
+    has before it is called. What it answers is to be cited by numbers if it `cites`.
     """
 
     spec: ToolSpec
     notes: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[str] = ()
+    cites: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,9 +227,23 @@ def test_a_wrong_number_is_put_right() -> None:
     assert cited(written("Things go back in a month or so [2].")) == ["file-b"]
 
 
-def test_without_passages_nothing_changes() -> None:
-    """A run that has not searched may write what it likes, at once."""
-    writer = CitationWriter(())
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Nobody knows [1].", "Nobody knows."),
+        ("Nobody knows【0:0†returns.md】.", "Nobody knows."),
+        ("Take `a[1]`, [1](https://a.example), [0, 1] or [2024].",) * 2,
+    ],
+)
+def test_without_passages_every_number_points_nowhere(text: str, said: str) -> None:
+    """Where something could be searched; what is no citation stays."""
+    for at in range(len(text)):
+        assert told(written(text, at=at, sources=())) == said
+
+
+def test_a_text_that_cites_nothing_is_left_alone() -> None:
+    """A run that cannot search may write what it likes, at once."""
+    writer = CitationWriter(None)
     assert writer.feed("Nobody [7") == ["Nobody [7"]
     assert writer.feed("].") == ["]."]
     assert writer.finish() == []

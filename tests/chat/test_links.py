@@ -20,7 +20,7 @@ SOURCE = Source(1, 0, "file-a", "a.md", "Orders are shipped within two days.")
 
 
 def written(
-    text: str, *ends: int, sources: tuple[Source, ...] = (), names: Sequence[str] = NAMES
+    text: str, *ends: int, sources: tuple[Source, ...] | None = None, names: Sequence[str] = NAMES
 ) -> list[Part]:
     """What becomes of a text that comes in pieces which end at these places."""
     writer = CitationWriter(sources, Links(names))
@@ -118,7 +118,7 @@ def test_what_spells_no_name_is_text(spelled: str) -> None:
 
 def test_nothing_else_is_held_back() -> None:
     """Text is told at once, unless it may become a link."""
-    writer = CitationWriter((), Links(NAMES))
+    writer = CitationWriter(None, Links(NAMES))
     assert writer.feed("Yes, this is ") == ["Yes, this is "]
     assert writer.feed("sand") == []
     assert writer.feed(" in the sandbox") == ["sand in the "]
@@ -154,6 +154,6 @@ def test_many_names_take_no_time() -> None:
     names = [f"result_{number:06d}_{'x' * 40}.csv" for number in range(20_000)]
     text = f"The files of this session are summarised in sandbox:/mnt/data/{names[7]} and so on. "
     with little_work(1):
-        writer = CitationWriter((), Links(names))
+        writer = CitationWriter(None, Links(names))
         parts = [part for character in text * 3 for part in writer.feed(character)]
     assert sum(isinstance(part, Link) for part in parts) == 3

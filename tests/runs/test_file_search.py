@@ -248,14 +248,26 @@ async def test_a_call_without_a_query(searching: Searching, arguments: str) -> N
 
 
 async def test_nothing_to_search_in(searching: Searching) -> None:
-    """Without a vector store nothing is found, and numbers cite nothing."""
+    """Without a vector store nothing is found, and a number that cites nothing is left out."""
     await searching.search_in()
     searching.engine.says(ASKED)
     searching.engine.says("I do not know [1].")
     run = await searching.run()
     assert "<tool_response>\nNo results found.\n" in searching.engine.prompts[1]
     [answer] = await searching.answers(run)
-    assert (text_of(answer), annotations(answer)) == ("I do not know [1].", [])
+    assert (text_of(answer), annotations(answer)) == ("I do not know.", [])
+
+
+async def test_what_is_cited_without_a_search_points_nowhere(searching: Searching) -> None:
+    """Also the wire's own markers, as a model may copy them; but not what JSON is made of."""
+    store_id = await searching.store(dogs="Dogs are welcome.\n")
+    await searching.search_in(store_id)
+    searching.engine.says("Dogs are welcome [1]【0:0†dogs.md】.")
+    [answer] = await searching.answers(await searching.run())
+    assert (text_of(answer), annotations(answer)) == ("Dogs are welcome.", [])
+    searching.engine.says('{"numbers": [1]}')
+    [answer] = await searching.answers(await searching.run(response_format={"type": "json_object"}))
+    assert text_of(answer) == '{"numbers": [1]}'
 
 
 async def test_the_thread_is_searched_too(searching: Searching) -> None:

@@ -37,7 +37,7 @@ def test_the_order_of_one_query_is_that_of_its_scores() -> None:
     near, both, worded = candidate(1, 0.9, 0.0), candidate(2, 0.7, 0.7), candidate(3, 0.0, 0.9)
     assert order([near, worded, both]) == [2, 3, 1]
     scores = [hit.score for hit in ranked([[near, worded, both]], 0.0)]
-    assert scores == pytest.approx([0.7, 0.54, 0.36])
+    assert scores == pytest.approx([0.7, 0.63, 0.27])
 
 
 def test_what_several_queries_find_is_first_and_there_once() -> None:
@@ -72,8 +72,8 @@ def test_a_chunk_is_told_by_its_store_too() -> None:
         (candidate(1, 0.65), 0.3, 0.5),
         (candidate(1, 0.65, 0.5), 0.3, 0.5),
         (candidate(1, 1.0, 1.0), 0.3, 1.0),
-        (candidate(1, -0.2, 1.0), 0.3, 0.6),
-        (candidate(1, 0.65, 0.0), 0.3, 0.2),
+        (candidate(1, -0.2, 1.0), 0.3, 0.7),
+        (candidate(1, 0.65, 0.0), 0.3, 0.15),
         (candidate(1, None, 0.25), 0.3, 0.25),
         (candidate(1, None, None), 0.3, 0.0),
         (candidate(1, 1.0000001), 0.0, 1.0),
