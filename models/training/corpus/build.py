@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corpus import builtin, talk, technical
-from corpus.coding import code_exchange
+from corpus.coding import code_exchange, one_calculation
 from corpus.dice import Dice
 from corpus.render import render
 from corpus.retrieval import search_exchange, shown_passages
@@ -22,7 +22,7 @@ from corpus.tool_use import (
     tool_exchange,
     toolbox,
 )
-from corpus.voices import helpful_assistant, instructed, voice
+from corpus.voices import composed, helpful_assistant, instructed, voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,14 @@ def obeying(dice: Dice) -> Conversation:
     return finished(scene, Toolbox())
 
 
+def introducing(dice: Dice) -> Conversation:
+    """A persona, who is asked for it and greeted in turns."""
+    scene = opened(dice, Toolbox(), instructed(dice) if dice.chance(0.4) else composed(dice))
+    for _ in range(dice.between(2, 5)):
+        dice.pick(talk.INTRODUCING)(scene)
+    return finished(scene, Toolbox())
+
+
 def recalling(dice: Dice) -> Conversation:
     """What was said some turns ago."""
     scene = opened(dice, Toolbox(), helpful_assistant(dice))
@@ -123,6 +131,13 @@ def choosing(dice: Dice) -> Conversation:
     return working(dice, Toolbox(drawn), kinds, exchanges=dice.between(2, 4), brief=True)
 
 
+def declining(dice: Dice) -> Conversation:
+    """Functions, and requests of which every second is served by none of them."""
+    kinds = Tasks(functions=6, search=0, code=0, misfit=6, talk=1)
+    drawn = functions(dice, dice.between(1, MOST_TOOLS))
+    return working(dice, Toolbox(drawn), kinds, exchanges=dice.between(2, 5), brief=True)
+
+
 def short_search(dice: Dice) -> Conversation:
     """Files that say little, so that most of what is read is what is asked about."""
     box = Toolbox(other_functions(dice), builtin.file_search(dice), None)
@@ -142,6 +157,15 @@ def reading(dice: Dice) -> Conversation:
 def coding(dice: Dice) -> Conversation:
     box = Toolbox(other_functions(dice), other_search(dice), builtin.code_interpreter(dice))
     return working(dice, box, Tasks(functions=1, search=1, code=12, misfit=0, talk=2))
+
+
+def calculating(dice: Dice) -> Conversation:
+    """Little else than computations, one after another."""
+    box = Toolbox(other_functions(dice), None, builtin.code_interpreter(dice))
+    scene = opened(dice, box, tool_voice(dice, box))
+    for _ in range(dice.between(2, 7)):
+        dice.pick([*[one_calculation] * 4, talk.exchange])(scene)
+    return finished(scene, box)
 
 
 def long(dice: Dice) -> Conversation:
@@ -279,20 +303,23 @@ ALL: list[tuple[Make, int]] = [
     (technical_long, 4),
 ]
 HARD: list[tuple[Make, int]] = [
-    (chat, 14),
+    (chat, 16),
     (copying, 4),
-    (obeying, 26),
+    (obeying, 18),
+    (introducing, 12),
     (recalling, 5),
-    (calling, 12),
-    (choosing, 18),
-    (searching, 28),
-    (short_search, 26),
+    (calling, 14),
+    (declining, 20),
+    (choosing, 22),
+    (searching, 12),
+    (short_search, 14),
     (reading, 4),
     (coding, 12),
+    (calculating, 30),
     (long, 1),
-    (long_search, 2),
-    (technical_short, 18),
-    (technical_long, 4),
+    (long_search, 1),
+    (technical_short, 10),
+    (technical_long, 2),
 ]
 
 

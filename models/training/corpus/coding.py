@@ -1091,6 +1091,11 @@ def code_exchange(scene: Scene) -> None:
     succeeded(scene, chosen)
 
 
+def one_calculation(scene: Scene) -> None:
+    """A computation that works at once."""
+    succeeded_at(scene, scene.dice.pick(CALCULATIONS)(scene.dice))
+
+
 def succeeded_at(scene: Scene, chosen: Task) -> None:
     asked(scene, chosen)
     succeeded(scene, chosen)

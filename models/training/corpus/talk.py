@@ -177,6 +177,7 @@ OBEYING: list[Kind] = [
     memory.ask_name,
 ]
 GREETING: list[Kind] = [greeting, greeting, greeting, small_talk, identity]
+INTRODUCING: list[Kind] = [*[identity] * 4, greeting, small_talk, small_talk, told]
 RECALL: list[Kind] = [
     named_and_asked_later,
     named_and_asked_later,
