@@ -50,13 +50,18 @@ class MaskThread:
     def begin(self, wanted: Sequence[Constraint]) -> list[Future[Mask]]:
         """The masks of their next tokens. Nobody else may use the rules until theirs is there.
 
-        All in one go: a thread that wakes for each would take the interpreter from its caller.
+        All in one go: a thread that wakes for each would take the interpreter from its caller. If
+        the machine allows no thread, they are there at once.
         """
         masks = [Future[Mask]() for _ in wanted]
         if wanted:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, thread_name_prefix="masks")
-            self._pool.submit(_compute, wanted, masks)
+            try:
+                self._pool.submit(_compute, wanted, masks)
+            except RuntimeError:
+                self._pool = None  # with the work that it holds
+                _compute(wanted, masks)
         return masks
 
 

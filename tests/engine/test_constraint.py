@@ -109,6 +109,24 @@ def test_masks_are_computed_while_the_step_decodes() -> None:
     assert served.said[1] == rules.accepted == list(range(30, 36))
 
 
+def test_masks_are_computed_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the machine allows none; as soon as it does, beside the step again."""
+    allowed = iter([False, False, True])
+    start = threading.Thread.start
+
+    def start_if_allowed(thread: threading.Thread) -> None:
+        if not next(allowed, True):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_allowed)
+    served, rules = Served(ArithmeticBackend()), Counting(first=30)
+    served.ask(1, prompt_of(1, 20), most=6, constraint=rules)
+    served.run()
+    assert served.said[1] == rules.accepted == list(range(30, 36))
+    assert next(allowed, None) is None
+
+
 def test_a_rule_binds_its_own_sequence_only() -> None:
     """Beside one that is free, through parking and interrupts."""
     backend = ArithmeticBackend(slots=2, context=64, cells=64)
