@@ -5,9 +5,10 @@ Citations are numbers in brackets, as models write them, and the wire's markers 
 A model is shown numbered passages and cites one as `[2]`, some as `【2†source】`. That becomes a
 marker such as `【0:1†returns.md】`, told together with the file that it points at. A number that
 names no passage is left out. A sentence that is one of a passage's, word for word, is that
-passage's, whatever number the model gave it, and also if it gave none: of several passages' the
-last one's. Code and formulas are left alone, and so are an index (`items[1]`) and the text of a
-link (`[1](https://…)`). What is a link to a file is told in `links`; its text stays as it is.
+passage's, whatever number the model gave it, and also if it gave none: of several passages' of a
+file the last one's, but of several files' nobody's. Code and formulas are left alone, and so are an
+index (`items[1]`) and the text of a link (`[1](https://…)`). What is a link to a file is told in
+`links`; its text stays as it is.
 
 Knows nothing of rows and files: a passage brings what is said of it.
 """
@@ -45,15 +46,22 @@ _LISTS = re.compile(
 _OPENING = r" ?[\[【]"
 _LABELLED = re.compile(r"(\d{1,4})(?:†|$)")
 _MARKER = re.compile(r"【\d+:(\d+)†[^【】]*】")
-_NOT_WORDS = re.compile(r"(?:[\s*_#>`\"'“”‘’]|-(?!\d))+")
+# Signs in front of lines and around words. Others tell things apart: `C#`, `> 5`, `A-`, `5"`.
+_LINE_MARKS = re.compile(r"^[ \t]*(?:(?:[>*+•-]|#{1,6}|\d{1,3}[.)])[ \t]+)+", re.MULTILINE)
+_NOT_WORDS = re.compile(r"(?:[\s*_`]|(?<!\d)[\"'“”‘’])+")
 _ENDINGS = ".!?"
 _CLOSINGS = "\"')*_”’ "
-# Behind a sentence of a passage, and behind a line that does not go on in the next; but not behind
-# a title or an initial (`Dr. Smith`).
+# Behind a sentence of a passage, and behind a line; but not behind a title or an initial
+# (`Dr. Smith`).
 _BORDER = re.compile(
     r"(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)(?<!\bMrs\.)(?<!\bProf\.)"
-    rf"(?:(?<=[{_ENDINGS}])[{re.escape(_CLOSINGS)}]*\s|\n(?!\s*[a-zß-öø-ÿ]))"
+    rf"(?:(?<=[{_ENDINGS}])[{re.escape(_CLOSINGS)}]*\s|\n)"
 )
+_FOLLOWING = re.compile(r"\s*(\S?)")
+_WRAPPED = 40  # characters of a line that may have been too long to go on
+_ITEM_NUMBER = re.compile(r"\s*\d{1,3}\.")
+# What stands in a list, in a table or above a text: what is said of it stands somewhere else.
+_ITEM = re.compile(r"\s*(?:[-*+•]\s|[|#]|\d{1,3}[.)]\s)|[^\n]* \| ")
 _LONGEST_BEGUN = 302  # characters of what may still become a citation
 _LOOKED_BACK = 40  # characters that tell what a bracket behind them holds
 _CLOSED = 16  # characters at the end of a sentence that tell whether it is over
@@ -120,9 +128,7 @@ class CitationWriter:
         looked_for = [_OPENING] * self._cites + [PREFIX] * bool(links)
         self._openings = re.compile("|".join(looked_for))
         self._sources = {source.number: source for source in sources}
-        self._said = {
-            sentence: source for source in sources for sentence in _sentences(source.text)
-        }
+        self._said = _said_in_one_file(sources)
         self._held = ""
         self._verbatim = Verbatim()
         self._sentence = ""  # as far as it is told, without citations
@@ -293,15 +299,61 @@ def _numbers_in(found: re.Match[str]) -> tuple[int, ...]:
     return (int(label[1]),) if label else ()
 
 
+def _said_in_one_file(sources: Sequence[Source]) -> dict[str, Source]:
+    """The sentences of the passages, each with its source, but for those of several files."""
+    said: dict[str, Source] = {}
+    files: dict[str, set[str]] = {}
+    for source in sources:
+        for sentence in _sentences(source.text):
+            said[sentence] = source
+            files.setdefault(sentence, set()).add(source.file_id)
+    return {sentence: source for sentence, source in said.items() if len(files[sentence]) == 1}
+
+
 def _words(text: str) -> str:
     """What it says, without marks and case, with single spaces."""
-    return _NOT_WORDS.sub(" ", text).casefold().strip(" :" + _ENDINGS)
+    bare = _NOT_WORDS.sub(" ", _LINE_MARKS.sub("", text.strip()))
+    return bare.casefold().strip().rstrip(" :" + _ENDINGS)
 
 
 def _sentences(text: str) -> set[str]:
-    """The words of each sentence and line of a text that says something: that asks nothing."""
-    parts = (part for part in _BORDER.split(text) if not part.rstrip(_CLOSINGS).endswith("?"))
-    return {words for part in parts if (words := _words(part))}
+    """The words of each sentence and line of a passage that says something by itself."""
+    return {words for part in _parts(text) if _states(part) and (words := _words(part))}
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Its sentences and lines, but for those of which it may have only a part."""
+    is_cut, start = text.lstrip()[:1].islower(), 0
+    for border in _BORDER.finditer(text):
+        if _goes_on(text, start, border):
+            continue
+        if not is_cut:
+            yield text[start : border.start()]
+        is_cut, start = False, border.end()
+    if not is_cut and _is_over(text):
+        yield text[start:]
+
+
+def _goes_on(text: str, start: int, border: re.Match[str]) -> bool:
+    """Whether what begins at `start` does not end at this border."""
+    part = text[start : border.start()]
+    following = _FOLLOWING.match(text, border.end())
+    if _ITEM_NUMBER.fullmatch(part) or (following and following[1].islower()):
+        return True
+    line = part.rpartition("\n")[2]
+    is_long = len(line) >= _WRAPPED and not line.endswith(":") and not _is_over(line)
+    return is_long and text[border.end() : border.end() + 1].isalnum()
+
+
+def _states(part: str) -> bool:
+    """Whether it says something: it neither asks nor is an item, which its list may deny."""
+    asks = part.rstrip(_CLOSINGS).endswith("?")
+    return not asks and (_is_over(part) or _ITEM.match(part) is None)
+
+
+def _is_over(text: str) -> bool:
+    """Whether it ends as sentences do."""
+    return text.rstrip(_CLOSINGS).endswith((*_ENDINGS,))
 
 
 def _tells(sentence: str) -> bool:

@@ -221,6 +221,53 @@ def test_too_few_words_or_parts_of_words_prove_nothing(text: str) -> None:
     assert cited(written(text)) == []
 
 
+@pytest.mark.parametrize(
+    ("passage", "answer"),
+    [
+        ("The service is written in C# today.", "The service is written in C today"),
+        ("The rods must be > 5 mm thick.", "The rods must be 5 mm thick"),
+        ("The donor has blood type A- since birth.", "The donor has blood type A since birth"),
+        ("The pipe is 5' wide at its end.", 'The pipe is 5" wide at its end'),
+        ("It starts. .5 liters of water are needed.", "5 liters of water are needed"),
+        ("Not included:\n- Free parking in the garage\n", "- Free parking in the garage"),
+        ("Not included:\n1. Free parking in the garage\n", "1. Free parking in the garage"),
+        ("| Monday to Friday | 9 to 17 |\n", "| Monday to Friday | 9 to 17"),
+        ("On Monday to Friday | 9 to 17 |\n", "On Monday to Friday | 9 to 17 |"),
+        ("# Myths\n## Parking is free of charge\nNo.", "Parking is free of charge"),
+        ("the warranty covers water damage. Not so.", "The warranty covers water damage"),
+        ("Read on. The warranty covers water damage", "The warranty covers water damage"),
+        ("Not e.g. the costs of all spare parts.", "The costs of all spare parts"),
+        (
+            "Неверно, что\nдаже гарантия покрывает повреждения.",
+            "Даже гарантия покрывает повреждения",
+        ),
+        (
+            "Die Garantie gilt ausdrücklich und immer nicht bei\nWasserschäden am Gerät im Freien.",
+            "Wasserschäden am Gerät im Freien",
+        ),
+    ],
+)
+def test_what_only_looks_like_a_sentence_of_a_passage_proves_nothing(
+    passage: str, answer: str
+) -> None:
+    """Signs tell things apart; an item, a row, a heading and a cut sentence may mean another."""
+    source = Source(1, 0, "file-a", "a.md", passage)
+    other = Source(2, 0, "file-b", "b.md", "Ships leave at noon on every day.")
+    assert cited(written(f"{answer}.", sources=(source, other))) == []
+    assert cited(written(f"{answer} [2].", sources=(source, other))) == ["file-b"]
+
+
+def test_a_sentence_of_several_files_is_cited_by_number_alone() -> None:
+    """It is not known which of them is meant; passages of one file are as good as each other."""
+    text = "The store opens at nine on weekdays."
+    paris = Source(1, 0, "file-a", "paris.md", text)
+    again = Source(2, 0, "file-a", "paris.md", f"Paris. {text}")
+    berlin = Source(3, 0, "file-b", "berlin.md", text)
+    assert cited(written(text, sources=(paris, again))) == ["file-a"]
+    assert cited(written(text, sources=(paris, berlin))) == []
+    assert cited(written(f"{text} [1]", sources=(paris, berlin))) == ["file-a"]
+
+
 def test_a_wrong_number_is_put_right() -> None:
     """Where the words show which passage they are from."""
     assert cited(written("You can return things within 30 days [2].")) == ["file-a"]
