@@ -16,7 +16,7 @@ Knows nothing of rows and files: a passage brings what is said of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,6 +49,10 @@ _MARKER = re.compile(r"【\d+:(\d+)†[^【】]*】")
 # Signs in front of lines and around words. Others tell things apart: `C#`, `> 5`, `A-`, `5"`.
 _LINE_MARKS = re.compile(r"^[ \t]*(?:(?:[>*+•-]|#{1,6}|\d{1,3}[.)])[ \t]+)+", re.MULTILINE)
 _NOT_WORDS = re.compile(r"(?:[\s*_`]|(?<!\d)[\"'“”‘’])+")
+# A text's own notes, which a model copies with what they stand behind; `items[3]` has none.
+_NOTES = re.compile(r"(?<![^\W\u0590-\U0010ffff])(?<![=(:)\]])(?<![=(:]\s)(?:\[ ?\d{1,4}\])+(?!\()")
+_NOTED = re.compile(r"(\w+)[ .,;!?)]{1,3}((?:\[ ?\d{1,4}\])+)")
+_LAST_WORD = re.compile(r"(\w+)\W*$")
 _ENDINGS = ".!?"
 _CLOSINGS = "\"')*_”’ "
 # Behind a sentence of a passage, and behind a line; but not behind a title or an initial
@@ -128,7 +132,8 @@ class CitationWriter:
         looked_for = [_OPENING] * self._cites + [PREFIX] * bool(links)
         self._openings = re.compile("|".join(looked_for))
         self._sources = {source.number: source for source in sources}
-        self._said = _said_in_one_file(sources)
+        self._said = _of_one_file(sources, _sentences)
+        self._noted = _of_one_file(sources, _notes)
         self._held = ""
         self._verbatim = Verbatim()
         self._sentence = ""  # as far as it is told, without citations
@@ -241,11 +246,17 @@ class CitationWriter:
         return max(numbers) <= _LARGEST_SLIP
 
     def _meant(self, source: Source) -> Source:
-        """The passage that the sentence was taken from, where its words show that."""
+        """The passage that the sentence was taken from, where its words show that.
+
+        Or the number, which is a note in the file's text and stands behind the same word there.
+        """
         sentence = _words(self._sentence)
-        if not _tells(sentence) or sentence in _sentences(source.text):
+        if _tells(sentence) and sentence in _sentences(source.text):
             return source
-        return self._said.get(sentence, source)
+        if _tells(sentence) and sentence in self._said:
+            return self._said[sentence]
+        word = _LAST_WORD.search(self._sentence[-_LOOKED_BACK:])
+        return self._noted.get(_note(word[1], source.number), source) if word else source
 
     def _cite(self, source: Source) -> Iterator[Part]:
         if source.number not in self._cited:
@@ -299,26 +310,40 @@ def _numbers_in(found: re.Match[str]) -> tuple[int, ...]:
     return (int(label[1]),) if label else ()
 
 
-def _said_in_one_file(sources: Sequence[Source]) -> dict[str, Source]:
-    """The sentences of the passages, each with its source, but for those of several files."""
-    said: dict[str, Source] = {}
+def _of_one_file(sources: Sequence[Source], told: Callable[[str], set[str]]) -> dict[str, Source]:
+    """What the passages tell, each with its source, but for what several files do."""
+    found: dict[str, Source] = {}
     files: dict[str, set[str]] = {}
     for source in sources:
-        for sentence in _sentences(source.text):
-            said[sentence] = source
-            files.setdefault(sentence, set()).add(source.file_id)
-    return {sentence: source for sentence, source in said.items() if len(files[sentence]) == 1}
+        for each in told(source.text):
+            found[each] = source
+            files.setdefault(each, set()).add(source.file_id)
+    return {each: source for each, source in found.items() if len(files[each]) == 1}
+
+
+def _note(word: str, number: int) -> str:
+    return f"{word.casefold()} {number}"
+
+
+def _notes(text: str) -> set[str]:
+    """The numbers in brackets in it, each with the word before it."""
+    return {
+        _note(noted[1], int(number))
+        for noted in _NOTED.finditer(text)
+        for number in re.findall(r"\d+", noted[2])
+    }
 
 
 def _words(text: str) -> str:
     """What it says, without marks and case, with single spaces."""
-    bare = _NOT_WORDS.sub(" ", _LINE_MARKS.sub("", text.strip()))
-    return bare.casefold().strip().rstrip(" :" + _ENDINGS)
+    bare = _NOT_WORDS.sub(" ", _LINE_MARKS.sub("", _NOTES.sub("", text).strip()))
+    return bare.casefold().strip().rstrip(" :.!")
 
 
 def _sentences(text: str) -> set[str]:
     """The words of each sentence and line of a passage that says something by itself."""
-    return {words for part in _parts(text) if _states(part) and (words := _words(part))}
+    parts = _parts(_NOTES.sub("", text))
+    return {words for part in parts if _states(part) and (words := _words(part))}
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -233,6 +233,7 @@ def test_too_few_words_or_parts_of_words_prove_nothing(text: str) -> None:
         ("Not included:\n1. Free parking in the garage\n", "1. Free parking in the garage"),
         ("| Monday to Friday | 9 to 17 |\n", "| Monday to Friday | 9 to 17"),
         ("On Monday to Friday | 9 to 17 |\n", "On Monday to Friday | 9 to 17 |"),
+        ("The warranty covers water damage.", "The warranty covers water damage?"),
         ("# Myths\n## Parking is free of charge\nNo.", "Parking is free of charge"),
         ("the warranty covers water damage. Not so.", "The warranty covers water damage"),
         ("Read on. The warranty covers water damage", "The warranty covers water damage"),
@@ -266,6 +267,26 @@ def test_a_sentence_of_several_files_is_cited_by_number_alone() -> None:
     assert cited(written(text, sources=(paris, again))) == ["file-a"]
     assert cited(written(text, sources=(paris, berlin))) == []
     assert cited(written(f"{text} [1]", sources=(paris, berlin))) == ["file-a"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Python was released in 1991.[2] It is named after Monty Python.[2][3]",
+        "Python was released in 1991 [2]. It is named after Monty Python [3].",
+        "Python was released in 1991. It is named after Monty Python.[ 2]",
+        "It came out in 1991.[2] The name is from Monty Python [3].",
+    ],
+)
+def test_a_note_that_was_copied_cites_its_passage(text: str) -> None:
+    """The number is one of the file's own; what is no note is part of the sentence."""
+    python = "Python was released in 1991.[2] It is named after Monty Python.[3]"
+    sizes = "The sizes = [3] of it are shown. See items[1] for more."
+    texts = (python, "Ships leave at noon on every day.", sizes)
+    sources = tuple(Source(n, 0, f"file-{n}", f"{n}.md", said) for n, said in enumerate(texts, 1))
+    assert cited(written(text, sources=sources)) == ["file-1", "file-1"]
+    for other in ("The sizes = [4] of it are shown.", "See items for more.", "See items[2]."):
+        assert cited(written(other, sources=sources)) == []
 
 
 def test_a_wrong_number_is_put_right() -> None:
