@@ -51,7 +51,7 @@ _LINE_MARKS = re.compile(r"^[ \t]*(?:(?:[>*+•-]|#{1,6}|\d{1,3}[.)])[ \t]+)+", 
 _NOT_WORDS = re.compile(r"(?:[\s*_`]|(?<!\d)[\"'“”‘’])+")
 # A text's own notes, which a model copies with what they stand behind; `items[3]` has none.
 _NOTES = re.compile(r"(?<![^\W\u0590-\U0010ffff])(?<![=(:)\]])(?<![=(:]\s)(?:\[ ?\d{1,4}\])+(?!\()")
-_NOTED = re.compile(r"(\w+)[ .,;!?)]{1,3}((?:\[ ?\d{1,4}\])+)")
+_NOTED = re.compile(r"\b(\w+)[ .,;!?)]{1,3}((?:\[ ?\d{1,4}\])+)")
 _LAST_WORD = re.compile(r"(\w+)\W*$")
 _ENDINGS = ".!?"
 _CLOSINGS = "\"')*_”’ "
@@ -59,9 +59,8 @@ _CLOSINGS = "\"')*_”’ "
 # (`Dr. Smith`).
 _BORDER = re.compile(
     r"(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)(?<!\bMrs\.)(?<!\bProf\.)"
-    rf"(?:(?<=[{_ENDINGS}])[{re.escape(_CLOSINGS)}]*\s|\n)"
+    rf"(?:(?<=[{_ENDINGS}])[{re.escape(_CLOSINGS)}]*\s|\n)\s*"
 )
-_FOLLOWING = re.compile(r"\s*(\S?)")
 _WRAPPED = 40  # characters of a line that may have been too long to go on
 _ITEM_NUMBER = re.compile(r"\s*\d{1,3}\.")
 # What stands in a list, in a table or above a text: what is said of it stands somewhere else.
@@ -361,13 +360,15 @@ def _parts(text: str) -> Iterator[str]:
 
 def _goes_on(text: str, start: int, border: re.Match[str]) -> bool:
     """Whether what begins at `start` does not end at this border."""
-    part = text[start : border.start()]
-    following = _FOLLOWING.match(text, border.end())
-    if _ITEM_NUMBER.fullmatch(part) or (following and following[1].islower()):
+    part, following = text[start : border.start()], text[border.end() : border.end() + 1]
+    is_paragraph = border[0].count("\n") > 1
+    if following.islower() and not (is_paragraph and _is_over(part)):
+        return True
+    if _ITEM_NUMBER.fullmatch(part):
         return True
     line = part.rpartition("\n")[2]
     is_long = len(line) >= _WRAPPED and not line.endswith(":") and not _is_over(line)
-    return is_long and text[border.end() : border.end() + 1].isalnum()
+    return is_long and "\n" in border[0] and not is_paragraph and following.isalnum()
 
 
 def _states(part: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -198,6 +200,7 @@ def test_a_part_of_a_sentence_or_a_question_proves_nothing(passage: str, answer:
         "All of it:\nThe warranty does not cover water damage of any kind.\nNor fire.",
         "- The warranty does not cover water damage\n  of any kind.\n- Nor fire.",
         "Really?\nThe warranty does not cover water damage of any kind.",
+        "The warranty does not cover water damage of any kind.\n\nparts.md has more.",
     ],
 )
 def test_a_sentence_of_several_lines_is_recognised(passage: str) -> None:
@@ -256,6 +259,14 @@ def test_what_only_looks_like_a_sentence_of_a_passage_proves_nothing(
     other = Source(2, 0, "file-b", "b.md", "Ships leave at noon on every day.")
     assert cited(written(f"{answer}.", sources=(source, other))) == []
     assert cited(written(f"{answer} [2].", sources=(source, other))) == ["file-b"]
+
+
+@pytest.mark.parametrize("text", ["\n" * 60_000, ". " + " " * 60_000 + "x", "a" * 60_000])
+def test_a_passage_of_one_character_takes_no_longer_than_another(text: str) -> None:
+    """Sentences are found in time that grows as the text does; line ends took 17 seconds."""
+    began = perf_counter()
+    CitationWriter((Source(1, 0, "file-a", "a.md", text),))
+    assert perf_counter() - began < 2
 
 
 def test_a_sentence_of_several_files_is_cited_by_number_alone() -> None:
