@@ -247,7 +247,8 @@ class CitationWriter:
     def _meant(self, source: Source) -> Source:
         """The passage that the sentence was taken from, where its words show that.
 
-        Or the number, which is a note in the file's text and stands behind the same word there.
+        Or the number, which stands as a note behind the same word there, and the passage that
+        has this number does not know the word.
         """
         sentence = _words(self._sentence)
         if _tells(sentence) and sentence in _sentences(source.text):
@@ -255,7 +256,9 @@ class CitationWriter:
         if _tells(sentence) and sentence in self._said:
             return self._said[sentence]
         word = _LAST_WORD.search(self._sentence[-_LOOKED_BACK:])
-        return self._noted.get(_note(word[1], source.number), source) if word else source
+        if word is None or word[1].casefold() in source.text.casefold():
+            return source
+        return self._noted.get(_note(word[1], source.number), source)
 
     def _cite(self, source: Source) -> Iterator[Part]:
         if source.number not in self._cited:

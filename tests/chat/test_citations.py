@@ -291,11 +291,12 @@ def test_a_sentence_of_several_files_is_cited_by_number_alone() -> None:
 )
 def test_a_note_that_was_copied_cites_its_passage(text: str) -> None:
     """The number is one of the file's own; what is no note is part of the sentence."""
-    python = "Python was released in 1991.[2] It is named after Monty Python.[3]"
+    python = "Python was released in 1991.[2] It is named after Monty Python.[3] A new day [2]."
     sizes = "The sizes = [3] of it are shown. See items[1] for more."
     texts = (python, "Ships leave at noon on every day.", sizes)
     sources = tuple(Source(n, 0, f"file-{n}", f"{n}.md", said) for n, said in enumerate(texts, 1))
     assert cited(written(text, sources=sources)) == ["file-1", "file-1"]
+    assert cited(written("Every day [2].", sources=sources)) == ["file-2"]
     for other in ("The sizes = [4] of it are shown.", "See items for more.", "See items[2]."):
         assert cited(written(other, sources=sources)) == []
 
