@@ -1,4 +1,4 @@
-"""HTML to text: what a reader sees, with headings, lists and tables marked as in Markdown.
+"""HTML to text: what a reader sees at first or later, marked as in Markdown.
 
 No tree is built, so how deep elements are nested does not matter.
 """
