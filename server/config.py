@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,7 +80,14 @@ def _parsed_if_text(value: object) -> object:
 
 
 def _at_home(path: Path) -> Path:
-    """A `~` or `~user` at the beginning is that user's home folder, as in a shell."""
+    """A `~` or `~user` at the beginning is that user's home folder, as in a shell.
+
+    Paths go to other processes as text, and into answers.
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError("should be UTF-8") from None
     try:
         return path.expanduser()
     except RuntimeError:

@@ -222,10 +222,13 @@ class _Header:
 
 
 def find_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The models of a folder, by name: one for each file, or for each first part of several."""
+    """The models of a folder, by name: one for each file, or for each first part of several.
+
+    One whose name is no text, as if it is not UTF-8, or has a line break, could not be named.
+    """
     for path in sorted(folder.glob("*.gguf")):
         part = Part.of(path)
-        if part.number == 1:
+        if part.number == 1 and part.stem.isprintable():
             yield part.stem, path
 
 

@@ -125,6 +125,12 @@ def test_wrong_value(refusal: Refusal) -> None:
     assert "65535" in said
 
 
+def test_folder_whose_name_is_no_text(serving: Refusal) -> None:
+    """The model's process is told where it keeps its threads, in JSON."""
+    said = serving("--data-dir", "d\udcff")
+    assert said == r"--data-dir: server.data_dir should be UTF-8, and not 'd\udcff'."
+
+
 def test_endpoint_without_its_key(serving: Refusal, tmp_path: Path) -> None:
     """A key that is to be sent must be there; only the variable's name is told."""
     model = '[model.big]\nupstream = "http://127.0.0.1:9/v1"\nupstream_key = "NO_SUCH_KEY"\n'

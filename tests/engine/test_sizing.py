@@ -121,6 +121,13 @@ def test_weights_are_the_tensors_with_all_parts_and_adapters(tmp_path: Path) -> 
     }
 
 
+def test_a_file_whose_name_is_no_text_is_left_out(tmp_path: Path) -> None:
+    """Nobody could ask for it; and a list that had such an id could not be sent."""
+    for name in ("größe.gguf", "caf\udce9.gguf", "two\nlines.gguf"):
+        (tmp_path / name).touch()
+    assert dict(find_files(tmp_path)) == {"größe": tmp_path / "größe.gguf"}
+
+
 def test_a_part_that_is_missing_is_named(tmp_path: Path) -> None:
     """A split model needs all of its files."""
     path = write_llama(tmp_path / "big-00001-of-00002.gguf")
