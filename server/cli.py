@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import io
 import logging
 import os
 import signal
@@ -68,6 +69,7 @@ class Refused(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, or 1 with one line on standard error."""
+    _have_output()
     options = parser().parse_args(arguments)
     try:
         status = _carried_out(options)
@@ -79,6 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _have_output() -> None:
+    """What takes any text: there may be none, and what is printed may not be in its encoding."""
+    if sys.__stdout__ is None:  # it was closed, as `>&-` does
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _carried_out(options: argparse.Namespace) -> int:

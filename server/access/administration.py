@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from server.access.keys import Keys, NewKey
+from server.access.keys import Keys, NewKey, Word
 from server.config import BusyPolicy
 from server.control import Json, Rejected, Verb
 from server.db.stores import Record
@@ -23,7 +23,7 @@ class NewProject(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: Word
     busy_policy: BusyPolicy | None = None
 
 
@@ -32,8 +32,16 @@ class ProjectChange(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
+    id: Word
     busy_policy: BusyPolicy | None
+
+
+class Revocation(BaseModel):
+    """Which key is to be good no more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Word
 
 
 def verbs_of(keys: Keys) -> dict[str, Verb]:
@@ -44,7 +52,7 @@ def verbs_of(keys: Keys) -> dict[str, Verb]:
         return {**_shown(row), "secret": secret}
 
     async def revoke_key(asked: Json) -> Json:
-        return _shown(await keys.revoke(asked["id"]))
+        return _shown(await keys.revoke(_read(Revocation, asked).id))
 
     async def list_keys(_: Json) -> Json:
         return [_shown(row) for row in await keys.all()]

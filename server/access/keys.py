@@ -57,13 +57,16 @@ class Key:
     allowance: Allowance
 
 
+Word = Annotated[str, Field(max_length=256)]  # with a limit, pydantic looks whether it is text
+
+
 class NewKey(BaseModel):
     """What a key is to be. `lifetime` is in seconds; without one it is good until it is revoked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    project: str = DEFAULT_PROJECT
-    name: Annotated[str, Field(max_length=256)] = ""
+    project: Word = DEFAULT_PROJECT
+    name: Word = ""
     scope: Scope = "all"
     lifetime: Annotated[int, Field(gt=0)] | None = None
     limits: OwnLimits = OwnLimits()

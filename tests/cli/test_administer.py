@@ -176,6 +176,28 @@ def test_reader_who_has_seen_enough(assistants: Command, tmp_path: Path, unbuffe
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("arguments", [("keys", "list"), ("models",)])
+def test_output_that_takes_no_such_text(
+    assistants: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """A locale that lacks a character has it escaped; an output that was closed gets nothing."""
+    assistants("keys", "create")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "größe.gguf").touch()
+    command = (*COMMAND, *arguments)
+    env = environment(PYTHONIOENCODING="ascii")
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"sk-\u2026" in done.stdout or r"gr\xf6\xdfe" in done.stdout
+    closed = ("sh", "-c", 'exec "$@" >&-', "sh", *command)
+    done = subprocess.run(
+        closed, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_life_of_a_key_beside_a_server(server: ServerProcess) -> None:
     """The server knows of each change before the command ends."""
     assert status(server, "anything") == 200
@@ -199,6 +221,10 @@ def test_life_of_a_key_beside_a_server(server: ServerProcess) -> None:
         (["projects", "set", "proj_x", "--busy-policy", "queue"], "there is no project proj_x"),
         (["keys", "create", "--name", "x" * 300], "name: String should have at most 256"),
         (["keys", "create", "--tokens-per-minute", "-1"], "limits.tokens_per_minute: Input should"),
+        (["keys", "create", "--project", "\udcff"], "project: Input should be a valid string"),
+        (["keys", "revoke", "\udcff"], "id: Input should be a valid string"),
+        (["projects", "create", "\udcff"], "name: Input should be a valid string"),
+        (["projects", "set", "\udcff", "--busy-policy", "queue"], "id: Input should be a valid"),
     ],
 )
 def test_what_cannot_be_done(
