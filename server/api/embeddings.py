@@ -34,6 +34,7 @@ async def _found(body: schemas.CreateEmbedding, caller: Caller, server: Server) 
     model_id, model = _require(server, body.model)
     try:
         async with server.pool.using(model_id, PATIENCE):
+            _require(server, body.model)  # its file may have come, or become another, meanwhile
             charge = caller.allowance.charge
             return await model.embed(body.texts(), caller.project, MOST_TOKENS, charge)
     except Unreadable as problem:
@@ -57,7 +58,7 @@ def _require(server: Server, name: str) -> tuple[str, LocalModel]:
         raise errors.no_such_model(name)
     if model.ranks:
         raise errors.only_ranks(name)
-    if model.local is None or not model.embeds:
+    if model.local is None or (model.local.is_known and not model.embeds):
         raise errors.makes_no_embeddings(name)
     return model.id, model.local
 

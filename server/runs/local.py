@@ -68,7 +68,8 @@ class LocalModel:
     def __init__(
         self, engine: Engine, defaults: Sampling | None = None, dialect: Dialect | None = None
     ) -> None:
-        self.embeds = False  # whether it makes vectors; known once it was measured
+        self.is_known = False  # whether its file could be looked at: what follows
+        self.embeds = False  # whether it makes vectors
         self.ranks = False  # or only tells how well texts answer a query
         self._engine = engine
         self._defaults = defaults or Sampling()
@@ -90,6 +91,7 @@ class LocalModel:
 
     async def measure(self) -> Demand:
         demand = await self._engine.measure()
+        self.is_known = True
         self.embeds, self.ranks = demand.embeds and not demand.ranks, demand.ranks
         return demand
 

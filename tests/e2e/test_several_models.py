@@ -32,6 +32,9 @@ context = 1024
 
 [model.vanished]
 path = "files/vanished.gguf"
+
+[model.late]
+path = "files/late.gguf"
 """
 
 
@@ -144,3 +147,16 @@ def test_embeddings_of_the_official_client(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="Text 0 has 66 tokens; the model reads 64"):
         client.embeddings.create(model="vectors", input="hello " * 64)
     assert states(client)["vectors"] == "ready"
+
+
+def test_an_embedding_model_whose_file_comes_late(
+    server: ServerProcess, client: openai.OpenAI
+) -> None:
+    """What it does is known when it is there, and not taken for writing before; nor afterwards."""
+    file = server.log.parent / "files" / "late.gguf"
+    with pytest.raises(openai.InternalServerError, match="There is no file files/late"):
+        client.embeddings.create(model="late", input="hello")
+    write_bert(file)
+    assert len(client.embeddings.create(model="late", input="hello").data[0].embedding) == 32
+    with pytest.raises(openai.BadRequestError, match="The model 'late' makes embeddings"):
+        ask(client, "late")
