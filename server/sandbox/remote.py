@@ -212,7 +212,8 @@ class _Wire:
             await self._writer.drain()
 
     def write_soon(self, head: Head, raw: bytes = b"") -> None:
-        self._writer.write(encode(head, raw))
+        if not self._writer.is_closing():  # uvloop's would raise, whoever it is that speaks
+            self._writer.write(encode(head, raw))
 
     async def send_file(self, path: Path) -> None:
         """In pieces, the last of which is empty; or that it is gone."""

@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import uvloop
 import yaml
 
 from server.config import CodeInterpreterSettings
@@ -314,6 +316,45 @@ async def test_what_is_no_request_is_not_answered(pool: SessionPool, tmp_path: P
             writer.close()
         sandbox = RemoteSandbox(path)
         assert (await sandbox.run(KEY, "1", (), lambda _: None)).outputs == [Logs("1\n")]
+
+
+class Talker:
+    """A pool whose code prints to its end, also when it is told to stop."""
+
+    settings = SETTINGS
+
+    def __init__(self) -> None:
+        self.has_begun, self.is_over = asyncio.Event(), asyncio.Event()
+
+    async def run(self, *given: Any, **_: Any) -> None:
+        """Tell who hung up."""
+        *_, emit = given
+        self.has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                emit(Logs("x"))
+                await asyncio.sleep(0.01)
+            self.is_over.set()
+
+
+def test_who_is_told_nothing_any_more_stops_nobody(tmp_path: Path) -> None:
+    """What a session says last, when its server is gone, keeps it from no part of its end."""
+
+    async def hang_up() -> None:
+        pool, path = Talker(), tmp_path / "socket"
+        async with (
+            asyncio.timeout(DEADLINE),
+            SandboxServer(cast("SessionPool", pool)).listening(path),
+        ):
+            with socket.socket(socket.AF_UNIX) as near:
+                near.connect(str(path))
+                near.sendall(encode({"do": "run", "session": KEY, "files": [], "has_run": False}))
+                await pool.has_begun.wait()
+            await pool.is_over.wait()
+
+    uvloop.run(hang_up())
 
 
 @pytest.fixture
