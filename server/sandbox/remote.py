@@ -385,7 +385,8 @@ def _append(path: Path, data: bytes) -> None:
 
 def _bound(path: Path) -> socket.socket:
     """A socket that its group may use; one that a dead process has left is replaced."""
-    path.unlink(missing_ok=True)
+    if path.is_socket() and not _is_heard(path):
+        path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(str(path))
@@ -394,6 +395,17 @@ def _bound(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _is_heard(path: Path) -> bool:
+    """Whether a process listens there, be it a busy one."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.setblocking(False)
+        try:
+            connection.connect(str(path))
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
+    return True
 
 
 def _key(head: Head) -> SessionKey:

@@ -318,6 +318,24 @@ async def test_what_is_no_request_is_not_answered(pool: SessionPool, tmp_path: P
         assert (await sandbox.run(KEY, "1", (), lambda _: None)).outputs == [Logs("1\n")]
 
 
+async def test_nobody_s_place_is_taken(pool: SessionPool, tmp_path: Path) -> None:
+    """A second process ends, and leaves the first one's socket; what is no socket stays, too."""
+    path, file = tmp_path / "socket", tmp_path / "file"
+    file.write_text("precious")
+    async with SandboxServer(pool).listening(path):
+        for taken in (path, file):
+            with pytest.raises(OSError, match="in use"):
+                await SandboxServer(pool).listening(taken).__aenter__()
+        assert (await RemoteSandbox(path).run(KEY, "1", (), lambda _: None)).outputs == [
+            Logs("1\n")
+        ]
+    assert file.read_text() == "precious"
+    async with SandboxServer(pool).listening(path):  # the first one's is still there
+        assert (await RemoteSandbox(path).run(KEY, "2", (), lambda _: None)).outputs == [
+            Logs("2\n")
+        ]
+
+
 class Talker:
     """A pool whose code prints to its end, also when it is told to stop."""
 
