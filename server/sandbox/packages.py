@@ -6,8 +6,10 @@ pip fetches what is locked, from wherever it is set up to fetch.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +30,16 @@ def is_made(environment: Path) -> bool:
 def make(environment: Path) -> None:
     """Make it, or bring it up to date. Raises Unobtainable, OSError."""
     pip = pip_for("packages")
+    is_new = not environment.exists()
+    try:
+        _fill(environment, pip)
+    except BaseException:
+        if is_new:  # one that is there is in use, and said to have the packages
+            shutil.rmtree(environment, ignore_errors=True)
+        raise
+
+
+def _fill(environment: Path, pip: Sequence[str]) -> None:
     python = environment / "bin" / "python"
     base = getattr(sys, "_base_executable", sys.executable)
     if not python.exists():

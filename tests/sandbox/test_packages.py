@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -197,3 +198,14 @@ def test_without_pip_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(Unobtainable, match="pip is not there"):
         packages.make(tmp_path / "environment")
     assert not list(tmp_path.iterdir())
+
+
+def test_without_an_index_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that is there is taken for one with packages; the user's own stays."""
+    for name, value in {"CONFIG_FILE": os.devnull, "NO_INDEX": "1", "FIND_LINKS": ""}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    (tmp_path / "own").mkdir()
+    for name in ("new", "own"):
+        with pytest.raises(Unobtainable, match="pip failed"):
+            packages.make(tmp_path / name)
+    assert [each.name for each in tmp_path.iterdir()] == ["own"]
