@@ -61,6 +61,7 @@ log = logging.getLogger(__name__)
 ON_DEMAND = "loaded when it is first used"
 WITHOUT_PACKAGES = "with Python's standard library; `assistants packages` adds some"
 WITHOUT_MODEL = "by words and pieces of words"
+INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 
 
 class Refused(Exception):
@@ -68,7 +69,10 @@ class Refused(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, or 1 with one line on standard error."""
+    """Run the command line; returns the exit status: 0, or 1 with one line on standard error.
+
+    And 130 behind Ctrl-C, where that is no usual end.
+    """
     _have_output()
     options = parser().parse_args(arguments)
     try:
@@ -81,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _have_output() -> None:

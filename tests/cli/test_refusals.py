@@ -15,6 +15,7 @@ from server import failpoints
 from server.cli import main
 from server.db.database import DatabaseFull
 from server.db.folder import DataFolder
+from server.sandbox import packages
 from tests.process import COMMAND, MODEL, PATIENCE, environment
 
 Refusal = Callable[..., str]
@@ -92,6 +93,17 @@ def test_half_a_model(serving: Refusal, tmp_path: Path) -> None:
     (tmp_path / "half.gguf").write_bytes(whole[: len(whole) // 2])
     said = serving("--model", "./half.gguf")
     assert said == "half.gguf is cut off: its last tensors are missing."
+
+
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that is stopped says no more, as where pip fetches something large."""
+
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packages, "is_made", interrupted)
+    assert main(["packages"]) == 130
+    assert capsys.readouterr() == ("", "")
 
 
 def test_unknown_setting(serving: Refusal, tmp_path: Path) -> None:
