@@ -47,6 +47,7 @@ from server.control import Rejected
 from server.db.database import DatabaseBusy, DatabaseFull
 from server.db.folder import FolderInUse
 from server.db.migrate import WrongVersion
+from server.engine.pool import ModelPool
 from server.engine.protocol import Engine, EngineUnavailable, ModelInfo
 from server.fetching import Unobtainable
 from server.sandbox import packages
@@ -307,7 +308,7 @@ def _url(listener: socket.socket) -> str:
 def banner(settings: Settings, engines: dict[str, Engine], services: Services, url: str) -> str:
     """What a new user needs to see: the URL, the models, and a snippet to paste."""
     served = {
-        name: size_of(engine.info) if services.pool.ready(name) else ON_DEMAND
+        name: size_of(engine.info) if services.pool.ready(name) else _unready(services.pool, name)
         for name, engine in engines.items()
     }
     served |= find_endpoints(settings)
@@ -336,6 +337,11 @@ Try it:
 
 Ready. Stop with Ctrl-C.
 """
+
+
+def _unready(pool: ModelPool, name: str) -> str:
+    """Of a model whose file is of no use, why."""
+    return pool.standing(name).reason or ON_DEMAND
 
 
 def _packages(settings: Settings) -> str:

@@ -134,6 +134,13 @@ def test_runs_on_a_file_that_cannot_be_used_say_why(client: openai.OpenAI) -> No
     assert ask(client, "vanished").last_error.message == "There is no file files/vanished.gguf."
 
 
+def test_the_banner_says_what_cannot_be_used(server: ServerProcess) -> None:
+    """In the words of the list, and not that it is loaded when it is first used."""
+    why = "models/broken.gguf is cut off: its last tensors are missing."
+    assert f"  model    broken  ({why})\n" in server.banner
+    assert "  model    vectors  (loaded when it is first used)\n" in server.banner
+
+
 def test_embeddings_of_the_official_client(client: openai.OpenAI) -> None:
     """The SDK asks for base64, and gives numbers."""
     texts = ["hello world", "the cat sat", "hello world"]
