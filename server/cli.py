@@ -62,6 +62,7 @@ log = logging.getLogger(__name__)
 ON_DEMAND = "loaded when it is first used"
 WITHOUT_PACKAGES = "with Python's standard library; `assistants packages` adds some"
 WITHOUT_MODEL = "by words and pieces of words"
+STANDARD = 2  # the largest number that one of the standard streams has
 INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 
 
@@ -91,8 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _have_output() -> None:
-    """What takes any text: there may be none, and what is printed may not be in its encoding."""
-    if sys.__stdout__ is None:  # it was closed, as `>&-` does
+    """What takes any text: there may be none, and what is printed may not be in its encoding.
+
+    What `<&-` or `>&-` closed is opened again: libuv ends a process that closes such a number.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= STANDARD:
+        continue
+    os.close(opened)
+    if sys.__stdout__ is None:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
     elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -122,6 +122,16 @@ def test_signals_to_all_processes(tmp_path: Path, number: signal.Signals) -> Non
     assert "worker_died" not in server.log.read_text()
 
 
+def test_started_without_standard_streams(tmp_path: Path) -> None:
+    """As some who start services do: files and sockets that get such a number are no harm."""
+    serve = (*COMMAND, "serve", "--port", "0", "--model", str(MODEL))
+    with started(("sh", "-c", 'exec "$@" <&- 2>&-', "sh", *serve), tmp_path) as server:
+        with server.sdk() as client:
+            run = client.beta.threads.runs.create_and_poll(**ask(client))
+        assert run.status == "completed"
+        assert server.end() == 0
+
+
 def test_probed_while_it_starts(tmp_path: Path) -> None:
     """The port answers before the server can work; here it waits for its database."""
     (tmp_path / "data").mkdir()
