@@ -224,7 +224,8 @@ class _Header:
 def find_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """The models of a folder, by name: one for each file, or for each first part of several.
 
-    One whose name is no text, as if it is not UTF-8, or has a line break, could not be named.
+    One whose name is not UTF-8, or cannot be printed, as one with a line break, is left out: nobody
+    could name it.
     """
     for path in sorted(folder.glob("*.gguf")):
         part = Part.of(path)
