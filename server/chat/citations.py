@@ -16,7 +16,7 @@ Knows nothing of rows and files: a passage brings what is said of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -131,8 +131,9 @@ class CitationWriter:
         looked_for = [_OPENING] * self._cites + [PREFIX] * bool(links)
         self._openings = re.compile("|".join(looked_for))
         self._sources = {source.number: source for source in sources}
-        self._said = _of_one_file(sources, _sentences)
-        self._noted = _of_one_file(sources, _notes)
+        self._sentences = {source.number: _sentences(source.text) for source in sources}
+        self._said = _of_one_file(sources, self._sentences.values())
+        self._noted = _of_one_file(sources, (_notes(source.text) for source in sources))
         self._held = ""
         self._verbatim = Verbatim()
         self._sentence = ""  # as far as it is told, without citations
@@ -251,7 +252,7 @@ class CitationWriter:
         has this number does not know the word.
         """
         sentence = _words(self._sentence)
-        if _tells(sentence) and sentence in _sentences(source.text):
+        if _tells(sentence) and sentence in self._sentences[source.number]:
             return source
         if _tells(sentence) and sentence in self._said:
             return self._said[sentence]
@@ -312,12 +313,12 @@ def _numbers_in(found: re.Match[str]) -> tuple[int, ...]:
     return (int(label[1]),) if label else ()
 
 
-def _of_one_file(sources: Sequence[Source], told: Callable[[str], set[str]]) -> dict[str, Source]:
-    """What the passages tell, each with its source, but for what several files do."""
+def _of_one_file(sources: Sequence[Source], told: Iterable[set[str]]) -> dict[str, Source]:
+    """What each passage tells, with its source, but for what several files do."""
     found: dict[str, Source] = {}
     files: dict[str, set[str]] = {}
-    for source in sources:
-        for each in told(source.text):
+    for source, all_of_it in zip(sources, told, strict=True):
+        for each in all_of_it:
             found[each] = source
             files.setdefault(each, set()).add(source.file_id)
     return {each: source for each, source in found.items() if len(files[each]) == 1}

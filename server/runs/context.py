@@ -100,7 +100,7 @@ class ContextBuilder:
         left = (name for call in reversed([*recalled.values()]) for name in call.files)
         return Asked(
             request,
-            _citable(tx, run, steps, recalled, offers.values()),
+            _citable(tx, run, own, steps, recalled, offers.values()),
             [*islice(dict.fromkeys(chain(offered, left)), MOST_LINKED)],
             _not_shown(tx, run, messages, own, recalled),
             sum(step.status == "failed" for step in own),
@@ -226,6 +226,7 @@ def _calls_of(steps: Sequence[Record], recalled: Recollection) -> Iterator[Recal
 def _citable(
     tx: Tx,
     run: Record,
+    own: Sequence[Record],
     steps: Sequence[Record],
     recalled: Recollection,
     offers: Iterable[Offer],
@@ -233,7 +234,6 @@ def _citable(
     """The passages that the run may cite; None if no passage has to do with it."""
     if not any(offer.cites for offer in offers) and not any(c.sources for c in recalled.values()):
         return None
-    own = [step for step in steps if step.run_id == run.id]
     return _shown(tx, run, own, recalled) or _shown(tx, run, steps, recalled)
 
 
