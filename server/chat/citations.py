@@ -50,7 +50,11 @@ _MARKER = re.compile(r"【\d+:(\d+)†[^【】]*】")
 _LINE_MARKS = re.compile(r"^[ \t]*(?:(?:[>*+•-]|#{1,6}|\d{1,3}[.)])[ \t]+)+", re.MULTILINE)
 _NOT_WORDS = re.compile(r"(?:[\s*_`]|(?<!\d)[\"'“”‘’])+")
 # A text's own notes, which a model copies with what they stand behind; `items[3]` has none.
-_NOTES = re.compile(r"(?<![^\W\u0590-\U0010ffff])(?<![=(:)\]])(?<![=(:]\s)(?:\[ ?\d{1,4}\])+(?!\()")
+# The bracket comes first, so that few places are looked at.
+_NOTES = re.compile(
+    r"\[(?<![^\W\u0590-\U0010ffff]\[)(?<![=(:)\]]\[)(?<![=(:]\s\[)"
+    r" ?\d{1,4}\](?:\[ ?\d{1,4}\])*(?!\()"
+)
 _NOTED = re.compile(r"\b(\w+)[ .,;!?)]{1,3}((?:\[ ?\d{1,4}\])+)")
 _LAST_WORD = re.compile(r"(\w+)\W*$")
 _ENDINGS = ".!?"
