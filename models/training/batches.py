@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tokenizer as vocabulary
 import torch
-from corpus import document
+from corpus import document, is_held
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -30,18 +30,38 @@ EVERY = 4  # so many of those, one is counted
 FAILED = "Traceback (most recent call last):"
 STEPS = ((256, 16), (512, 32), (1024, 64))  # lengths of rows to these are multiples of that
 LONGEST_STEP = 128
-Row = tuple[list[int], list[float]]
+Row = tuple[list[int], list[float], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """Rows of one length: tokens (rows, length); and the places, counted through all rows, whose
-    next tokens are targets, with their weights.
+    """Rows of one length: tokens (rows, length); the places, counted through all rows, whose
+    next tokens are targets, with their weights; and which rows are of documents that the network
+    is held to (rows).
     """
 
     tokens: NDArray[np.int16]
     places: NDArray[np.int32]
     weights: NDArray[np.float32]
+    held: NDArray[np.bool_]
+
+    def only(self, chosen: NDArray[np.bool_]) -> "Padded":
+        """Those rows (rows), as if there were no others."""
+        length = self.tokens.shape[1]
+        rows, columns = np.divmod(self.places, length)
+        kept = chosen[rows]
+        places = ((chosen.cumsum() - 1)[rows] * length + columns)[kept].astype(np.int32)
+        return Padded(self.tokens[chosen], places, self.weights[kept], self.held[chosen])
+
+    def rows(self) -> "Iterator[Row]":
+        """As they were before they were padded, up to their last target."""
+        length = self.tokens.shape[1]
+        rows, columns = np.divmod(self.places, length)
+        for number, tokens in enumerate(self.tokens):
+            targets = columns[rows == number] + 1
+            weights = np.zeros(targets[-1] + 1 if len(targets) else 0, dtype=np.float32)
+            weights[targets] = self.weights[rows == number]
+            yield tokens[: len(weights)].tolist(), weights.tolist(), bool(self.held[number])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +73,7 @@ class Batch:
     length: int
     places: Tensor
     weights: Tensor
-
-    def arguments(self) -> tuple[Tensor, int, int, Tensor, Tensor]:
-        return self.tokens, self.rows, self.length, self.places, self.weights
+    held: Tensor  # which of the places are of held rows
 
 
 def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
@@ -72,6 +90,7 @@ def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
         length,
         sent(made.places, device).long(),
         sent(made.weights, device),
+        sent(made.held[made.places // length], device),
     )
 
 
@@ -91,9 +110,9 @@ class Rows:
         self.answer_start = tokenizer.encode("assistant\n").ids
         self.failed = tokenizer.encode(FAILED).ids
 
-    def row(self, text: str) -> Row:
+    def row(self, text: str, is_held: bool) -> Row:
         ids = self.tokenizer.encode(text.rstrip("\n")).ids[: self.longest]
-        return ids, self.weights(ids)
+        return ids, self.weights(ids), is_held
 
     def weights(self, ids: list[int]) -> list[float]:
         """One for what the assistant says with the mark that ends it, little for the rest.
@@ -181,8 +200,9 @@ class Stream:
         size = self.tokens // SHARE
         first = self.first + number * size * self.processes + self.rank
         documents = range(first, first + size * self.processes, self.processes)
-        texts = (self.text(number) for number in documents)
-        pooled = sorted((rows.row(text) for text in texts if text), key=lambda row: len(row[0]))
+        texts = ((self.text(number), is_held(number)) for number in documents)
+        made = (rows.row(text, held) for text, held in texts if text)
+        pooled = sorted(made, key=lambda row: len(row[0]))
         groups = list(cut(pooled, self.tokens))
         random.Random(f"{self.seed}/batches/{self.rank}/{number}").shuffle(groups)
         return [padded(group) for group in groups]
@@ -206,12 +226,13 @@ def rounded(length: int) -> int:
 
 
 def padded(group: list[Row]) -> Padded:
-    length = rounded(max(len(ids) for ids, _ in group))
+    length = rounded(max(len(ids) for ids, _, _ in group))
     tokens = np.zeros((len(group), length), dtype=np.int16)
     weights = np.zeros((len(group), length), dtype=np.float32)
-    for place, (ids, weight) in enumerate(group):
+    for place, (ids, weight, _) in enumerate(group):
         size = len(ids)
         tokens[place, :size] = ids
         weights[place, : size - 1] = weight[1:]
     places = np.flatnonzero(weights).astype(np.int32)
-    return Padded(tokens, places, weights.ravel()[places])
+    held = np.array([is_held for _, _, is_held in group])
+    return Padded(tokens, places, weights.ravel()[places], held)

@@ -88,6 +88,16 @@ def shape_of(model: Path) -> Shape:
     return Shape(size, *(reader.get_field(f"llama.{key}").contents() for key in keys))
 
 
+def tokenizer_of(model: Path) -> Tokenizer:
+    """Of a file that was written here: the corpus may have changed since it was learned."""
+    reader = gguf.GGUFReader(model)
+    tokens = reader.get_field("tokenizer.ggml.tokens").contents()
+    merges = reader.get_field("tokenizer.ggml.merges").contents()
+    added = {*vocabulary.ESCAPES, *vocabulary.MARKERS}
+    words = {token: number for number, token in enumerate(tokens) if token not in added}
+    return vocabulary.of_merges(words, [tuple(merge.split(" ")) for merge in merges])
+
+
 def weights_of(model: Path) -> dict[str, torch.Tensor]:
     """What was written, as the network names it, to train on with."""
     weights = {}
@@ -98,13 +108,26 @@ def weights_of(model: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
+def mean(
+    weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    """Of two networks, one of which was trained on from the other: between what was won and what
+    was lost (Wortsman et al. 2022). The share is of the first.
+    """
+    return {name: others[name].lerp(weight, share) for name, weight in weights.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     folder_option(parser)
     parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--with", dest="other", type=Path, help="a GGUF, for the mean of both")
+    parser.add_argument("--share", type=float, default=0.5, help="of the checkpoint in that mean")
     options = parser.parse_args()
     state = torch.load(checkpoint_of(options.folder), weights_only=True, map_location="cpu")
     weights = state["weights"]
+    if options.other:
+        weights = mean(weights, weights_of(options.other), options.share)
     writer = gguf.GGUFWriter(options.model, "llama")
     describe(writer, Shape(**state["shape"]))
     add_vocabulary(writer, vocabulary.load(vocabulary_of(options.folder)))

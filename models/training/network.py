@@ -7,6 +7,7 @@ that the weights are exported without any permutation.
 from dataclasses import dataclass
 
 import torch
+from batches import Batch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -106,8 +107,8 @@ def mixed(asked: Tensor, rows: int, length: int) -> Tensor:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """On a CPU by plain products, which take half the time of torch's own."""
-    if q.device.type != "cpu":
+    """To learn on a CPU by plain products: torch's own takes up to twice the time back."""
+    if q.device.type != "cpu" or not torch.is_grad_enabled():
         return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     length, kind = q.shape[-2], v.dtype
     hidden = torch.full((length, length), float("-inf"), dtype=kind).triu(1)
@@ -141,16 +142,26 @@ class Network(nn.Module):
             x = layer(x, turn, rows, length)
         return self.output_norm(x)
 
-    def loss(
-        self, tokens: Tensor, rows: int, length: int, places: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Weighted cross entropy of what follows the places, which alone go through the large
-        output matrix; and the share of the fully weighted ones that were the best guess.
+    def logits(self, batch: Batch) -> Tensor:
+        """Of the places alone, since the output matrix is large: (places, vocabulary)."""
+        hidden = self(batch.tokens, batch.rows, batch.length)[batch.places]
+        return functional.linear(hidden, self.token_embd.weight).float()
+
+    def loss(self, batch: Batch, held_to: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Weighted cross entropy of what follows the places; and the share of the fully weighted
+        ones that were the best guess.
+
+        `held_to`, (held places, vocabulary), is how likely each token is to be where the network
+        is held to another: half of the loss there is against it (distillation: Hinton et al. 2015;
+        against forgetting: Li and Hoiem 2016).
         """
-        hidden = self(tokens, rows, length)[places]
-        logits = functional.linear(hidden, self.token_embd.weight).float()
-        targets = tokens[places + 1]
+        logits = self.logits(batch)
+        targets, weights = batch.tokens[batch.places + 1], batch.weights
         losses = functional.cross_entropy(logits, targets, reduction="none")
+        if held_to is not None:
+            held = batch.held.nonzero().squeeze(1)
+            softened = functional.cross_entropy(logits[held], held_to, reduction="none")
+            losses = losses.index_copy(0, held, (losses[held] + softened) / 2)
         full = (weights == 1).float()
         right = ((logits.argmax(-1) == targets) * full).sum() / full.sum()
         return (losses * weights).sum() / weights.sum(), right

@@ -61,6 +61,17 @@ def learn(seed: int, size: int, count: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts(seed, count), trainer)
+    return finished(tokenizer)
+
+
+def of_merges(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    """One whose words were learned already; ids behind the last word are not given here."""
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    return finished(tokenizer)
+
+
+def finished(tokenizer: Tokenizer) -> Tokenizer:
+    """As the network reads: split as llama.cpp does, with the escapes and the markers."""
     tokenizer.pre_tokenizer = splitting_by(QWEN2)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_tokens([AddedToken(e, special=False, normalized=False) for e in ESCAPES])

@@ -214,3 +214,12 @@ def test_documents_survive_their_template(corpus: ModuleType) -> None:
             r"<tool_call>\n(.*?)\n</tool_call>", conversation.text(), re.DOTALL
         ):
             assert json.loads(called).keys() == {"name", "arguments"}
+
+
+def test_what_is_known_is_held_to_in_the_documents_to_train_on_alone(corpus: ModuleType) -> None:
+    """One in thirteen of those, and for each of two processes that share them."""
+    assert not any(corpus.is_held(number) for number in range(60_000, 60_100))
+    first = corpus.REFINING
+    for rank in range(2):
+        share = range(first + rank, first + 26 * 50, 2)
+        assert sum(map(corpus.is_held, share)) == 50

@@ -46,7 +46,12 @@ def conversation(seed: int, number: int, held_out: bool = False) -> Conversation
 def mix_of(number: int) -> list[tuple[Make, int]]:
     if number < FULL:
         return BEGINNING
-    return ALL if number < REFINING else HARD
+    return ALL if number < REFINING or is_held(number) else HARD
+
+
+def is_held(number: int) -> bool:
+    """Whether a document is there so that what is known is kept, while more is learned."""
+    return number >= REFINING and number % HELD_EVERY == 0
 
 
 def drawn(dice: Dice, mix: list[tuple[Make, int]]) -> Conversation:
@@ -99,7 +104,7 @@ def obeying(dice: Dice) -> Conversation:
 def introducing(dice: Dice) -> Conversation:
     """A persona, who is asked for it and greeted in turns."""
     scene = opened(dice, Toolbox(), instructed(dice) if dice.chance(0.4) else composed(dice))
-    for _ in range(dice.between(2, 5)):
+    for _ in range(dice.between(1, 3)):
         dice.pick(talk.INTRODUCING)(scene)
     return finished(scene, Toolbox())
 
@@ -163,8 +168,8 @@ def calculating(dice: Dice) -> Conversation:
     """Little else than computations, one after another."""
     box = Toolbox(other_functions(dice), None, builtin.code_interpreter(dice))
     scene = opened(dice, box, tool_voice(dice, box))
-    for _ in range(dice.between(2, 7)):
-        dice.pick([*[one_calculation] * 4, talk.exchange])(scene)
+    for _ in range(dice.between(1, 3)):
+        dice.pick([*[one_calculation] * 6, talk.exchange])(scene)
     return finished(scene, box)
 
 
@@ -285,6 +290,7 @@ def system_message(instructions: str) -> list[Message]:
 # The curriculum: documents that are short and dense in copying, then some of every kind. Those from
 # a number on that is never reached are for training on: what is hardest, in little text.
 FULL, REFINING = 60_000, 100_000_000
+HELD_EVERY = 13  # prime, so that each of several processes gets its share
 BEGINNING: list[tuple[Make, int]] = [(copying, 50), (one_tool, 30), (short_chat, 20)]
 ALL: list[tuple[Make, int]] = [
     (chat, 20),
@@ -303,23 +309,12 @@ ALL: list[tuple[Make, int]] = [
     (technical_long, 4),
 ]
 HARD: list[tuple[Make, int]] = [
-    (chat, 16),
-    (copying, 4),
-    (obeying, 18),
-    (introducing, 12),
-    (recalling, 5),
-    (calling, 14),
-    (declining, 20),
-    (choosing, 22),
-    (searching, 12),
-    (short_search, 14),
-    (reading, 4),
-    (coding, 12),
-    (calculating, 30),
-    (long, 1),
-    (long_search, 1),
-    (technical_short, 10),
-    (technical_long, 2),
+    (calculating, 40),
+    (introducing, 14),
+    (declining, 14),
+    (choosing, 14),
+    (calling, 6),
+    (coding, 4),
 ]
 
 
