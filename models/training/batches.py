@@ -53,15 +53,18 @@ class Padded:
         places = ((chosen.cumsum() - 1)[rows] * length + columns)[kept].astype(np.int32)
         return Padded(self.tokens[chosen], places, self.weights[kept], self.held[chosen])
 
-    def rows(self) -> "Iterator[Row]":
-        """As they were before they were padded, up to their last target."""
+    def rows(self) -> Iterator[Row]:
+        """As they were before they were padded, up to their last target; those without are left
+        out.
+        """
         length = self.tokens.shape[1]
         rows, columns = np.divmod(self.places, length)
         for number, tokens in enumerate(self.tokens):
             targets = columns[rows == number] + 1
-            weights = np.zeros(targets[-1] + 1 if len(targets) else 0, dtype=np.float32)
-            weights[targets] = self.weights[rows == number]
-            yield tokens[: len(weights)].tolist(), weights.tolist(), bool(self.held[number])
+            if len(targets):
+                weights = np.zeros(targets[-1] + 1, dtype=np.float32)
+                weights[targets] = self.weights[rows == number]
+                yield tokens[: len(weights)].tolist(), weights.tolist(), bool(self.held[number])
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import numpy as np
 import tokenizer as vocabulary
 import torch
 import torch.multiprocessing as processes
-from batches import Padded, Place, Row, Stream, cut, moved, padded
+from batches import Batch, Padded, Place, Row, Stream, cut, moved, padded
 from corpus import REFINING
 from export import shape_of, tokenizer_of, weights_of
 from network import Network, Shape
@@ -137,8 +137,7 @@ class Training:
         return Stream(path, longest, options.seed, self.rank, options.processes, share, first)
 
     def advance(self, made: Padded) -> tuple[Tensor, Tensor]:
-        share = self.options.tokens // self.options.processes
-        batch = moved(made, self.device, share if self.fills_up else 0)
+        batch = self.filled(made)
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_half)
         with half, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             loss, right = self.network.loss(batch, self.held_to(made))
@@ -147,6 +146,11 @@ class Training:
         self.optimizer.step(rate_at(self.step, self.options))
         self.network.zero_grad(set_to_none=True)
         return loss.detach(), right
+
+    def filled(self, made: Padded) -> Batch:
+        """On the device, in the one shape that the layers are compiled for, if so they are."""
+        share = self.options.tokens // self.options.processes
+        return moved(made, self.device, share if self.fills_up else 0)
 
     def held_to(self, made: Padded) -> Tensor | None:
         """What the anchor says where rows are held to it."""
@@ -175,7 +179,7 @@ class Training:
         asked = made.only(~made.held)
         if not len(asked.tokens):
             return hard
-        batch = moved(asked, self.device)
+        batch = self.filled(asked)
         with torch.no_grad():
             shares = self.network.logits(batch).softmax(-1)
         targets = batch.tokens[batch.places + 1]
