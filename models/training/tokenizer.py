@@ -66,8 +66,7 @@ def learn(seed: int, size: int, count: int) -> Tokenizer:
 
 def of_merges(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
     """One whose words were learned already; ids behind the last word are not given here."""
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
-    return finished(tokenizer)
+    return finished(Tokenizer(models.BPE(vocabulary, merges)))
 
 
 def finished(tokenizer: Tokenizer) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Trains the network for a fixed number of steps: in processes of one thread each, or on a GPU.
+"""Trains the network for a fixed number of steps: in processes that share the cores, or on a GPU.
 
 All that happens follows from the seed, the number of processes and the number of steps, up to the
 order in which floating-point sums are made. A checkpoint is written every few minutes; --resume
