@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -348,7 +349,7 @@ def token_counter(pool: ModelPool, model_id: str, engines: Mapping[str, Engine])
 def listen(host: str, port: int, send_buffer: int) -> socket.socket:
     """A listening socket whose connections have a small send buffer, so that a stuck reader shows.
 
-    Raises OSError when the port is taken.
+    Raises OSError when the port is taken, or no address has that name.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends short writes at once only on sockets that name their protocol
@@ -356,7 +357,10 @@ def listen(host: str, port: int, send_buffer: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     try:
-        listener.bind((host, port))
+        try:
+            listener.bind((host, port))
+        except (TypeError, ValueError) as error:  # a part of it is too long, or it holds a zero
+            raise OSError(errno.EINVAL, "That is not the name of a host") from error
         listener.listen(2048)
     except OSError:
         listener.close()

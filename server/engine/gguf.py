@@ -115,7 +115,7 @@ def parts_of(path: Path) -> list[Path]:
 
 def _read_file(path: Path) -> GGUF:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise NotGGUF(f"{path} is not a GGUF file.")
             return _Header(path, file, os.fstat(file.fileno()).st_size).read()
@@ -125,6 +125,11 @@ def _read_file(path: Path) -> GGUF:
         raise NotGGUF(f"{path} cannot be read: {error.strerror}.") from None
     except (struct.error, ValueError, KeyError, IndexError):
         raise NotGGUF(f"{path} is broken: its header cannot be read.") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a file, and a pipe without waiting for somebody who writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class _Header:

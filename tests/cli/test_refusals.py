@@ -159,6 +159,14 @@ def test_endpoint_with_a_file(serving: Refusal, tmp_path: Path) -> None:
     assert said == "model 'big' has both a path and an upstream; it can have one"
 
 
+@pytest.mark.parametrize("host", ["ü" + "a" * 80, "a\0b"])
+def test_host_that_cannot_be_one(serving: Refusal, tmp_path: Path, host: str) -> None:
+    """A part of a name that is too long, and a zero."""
+    (tmp_path / "config.toml").write_text("[server]\nallow_open = true\n")
+    said = serving("--host", host)
+    assert said == f"cannot listen on {host}:0: That is not the name of a host"
+
+
 def test_missing_config_file(serving: Refusal) -> None:
     """A config file that was asked for must be there."""
     said = serving("--config", "other.toml")

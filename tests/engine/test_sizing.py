@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import subprocess
 import sys
@@ -320,7 +321,7 @@ def test_whole_numbers_may_be_written_as_fractions(tmp_path: Path) -> None:
 
 
 def test_what_is_no_gguf_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    """Nothing there, a folder, an empty file, another format, another version."""
+    """Nothing there, a folder, a pipe, an empty file, another format, another version."""
     other = tmp_path / "other.gguf"
     for data, said in [
         (b"", "is not a GGUF file."),
@@ -336,6 +337,9 @@ def test_what_is_no_gguf_is_refused_in_a_sentence(tmp_path: Path) -> None:
         read_gguf(tmp_path / "none.gguf")
     with pytest.raises(NotGGUF, match="cannot be read: Is a directory"):
         read_gguf(tmp_path)
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.raises(NotGGUF, match="is not a GGUF file"):
+        read_gguf(tmp_path / "pipe.gguf")
 
 
 def test_metadata_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_auto_leaves_the_choice_to_the_engine() -> None:
         ("[models]\naliases = 1", "models.aliases should be a valid dictionary"),
         ("[models.aliases]\nx = 1", "models.aliases should be a valid string"),
         ("[server\n", "is not valid TOML"),
+        ("a = " + "[" * 5000, "is not valid TOML: it is nested too deeply."),
         ("[model.a]\nslot = 1", "model.a.slot is not a setting; did you mean model.a.slots."),
         ("[model.a]\nport = 1", "model.a.port is not a setting; did you mean server.port."),
         ("[server]\npin = 1", "server.pin is not a setting; did you mean model.<id>.pin."),
