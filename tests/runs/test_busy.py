@@ -364,9 +364,13 @@ async def test_of_another_project(tmp_path: Path) -> None:
         tenant(server) as other,
     ):
         await set_policy(server, patient.project, QUEUE)
-        for _ in range(2):
+        active = []
+        for owner in (patient, other):
+            engine.paused.clear()
             engine.says("one two", pause_after=1)
-        waited_for, refused_for = [granted(await owner.queue()) for owner in (patient, other)]
+            active.append(granted(await owner.queue()))
+            await asyncio.wait_for(engine.paused.wait(), DEADLINE)
+        waited_for, refused_for = active
         waiting = granted(await patient.follow(waited_for))
         assert waiting["expires_at"] is None
         assert "already has" in refusal(await other.follow(refused_for))
