@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tokenizer as vocabulary
 import torch
-from corpus import document, is_held
+from corpus import conversation, is_held
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -30,20 +30,36 @@ EVERY = 4  # so many of those, one is counted
 FAILED = "Traceback (most recent call last):"
 STEPS = ((256, 16), (512, 32), (1024, 64))  # lengths of rows to these are multiples of that
 LONGEST_STEP = 128
-Row = tuple[list[int], list[float], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A document as tokens, with the weight of each as a target; whether the network is held to
+    it; and where its branches begin, if it has any: each goes on from what stands before the
+    first.
+    """
+
+    ids: list[int]
+    weights: list[float]
+    is_held: bool
+    forks: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Padded:
     """Rows of one length: tokens (rows, length); the places, counted through all rows, whose
-    next tokens are targets, with their weights; and which rows are of documents that the network
-    is held to (rows).
+    next tokens are targets, with their weights; which rows are of documents that the network
+    is held to (rows); and the branch of each token, 0 where all branches see it (rows, length).
     """
 
     tokens: NDArray[np.int16]
     places: NDArray[np.int32]
     weights: NDArray[np.float32]
     held: NDArray[np.bool_]
+    branches: NDArray[np.int16]
 
     def only(self, chosen: NDArray[np.bool_]) -> "Padded":
         """Those rows (rows), as if there were no others."""
@@ -51,25 +67,49 @@ class Padded:
         rows, columns = np.divmod(self.places, length)
         kept = chosen[rows]
         places = ((chosen.cumsum() - 1)[rows] * length + columns)[kept].astype(np.int32)
-        return Padded(self.tokens[chosen], places, self.weights[kept], self.held[chosen])
+        return Padded(
+            self.tokens[chosen],
+            places,
+            self.weights[kept],
+            self.held[chosen],
+            self.branches[chosen],
+        )
 
-    def rows(self) -> Iterator[Row]:
-        """As they were before they were padded, up to their last target; those without are left
-        out.
+    def rows(self, chosen: NDArray[np.bool_]) -> Iterator[Row]:
+        """As they were before they were padded, up to their last target, with the chosen branches
+        alone (rows, branches); a row without is left out, and one without targets.
         """
         length = self.tokens.shape[1]
+        weights = np.zeros((len(self.tokens), length), dtype=np.float32)
         rows, columns = np.divmod(self.places, length)
-        for number, tokens in enumerate(self.tokens):
-            targets = columns[rows == number] + 1
+        weights[rows, columns + 1] = self.weights
+        for number in np.flatnonzero(chosen.any(axis=1)):
+            branches = self.branches[number]
+            kept = (branches == 0) | chosen[number][branches]
+            targets = np.flatnonzero(kept & (weights[number] > 0))
             if len(targets):
-                weights = np.zeros(targets[-1] + 1, dtype=np.float32)
-                weights[targets] = self.weights[rows == number]
-                yield tokens[: len(weights)].tolist(), weights.tolist(), bool(self.held[number])
+                kept[targets[-1] + 1 :] = False
+                yield Row(
+                    self.tokens[number][kept].tolist(),
+                    weights[number][kept].tolist(),
+                    bool(self.held[number]),
+                    tuple((np.flatnonzero(np.diff(branches[kept])) + 1).tolist()),
+                )
+
+    def positions(self) -> NDArray[np.int16]:
+        """Of each token in what it sees: a branch follows what all see (rows, length)."""
+        places = np.broadcast_to(np.arange(self.tokens.shape[1]), self.tokens.shape)
+        begins = np.diff(self.branches, axis=1, prepend=0) > 0
+        begun = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
+        shared = (self.branches == 0).sum(axis=1, keepdims=True)
+        return np.where(self.branches == 0, places, places - begun + shared).astype(np.int16)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The same on a device: all rows in one, filled up with padding."""
+    """The same on a device: all rows in one, filled up with padding. `seen`, where rows have
+    branches: what each token sees of its row (rows, 1, length, length).
+    """
 
     tokens: Tensor
     rows: int
@@ -77,6 +117,8 @@ class Batch:
     places: Tensor
     weights: Tensor
     held: Tensor  # which of the places are of held rows
+    positions: Tensor
+    seen: Tensor | None
 
 
 def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
@@ -85,8 +127,9 @@ def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
     """
     rows, length = made.tokens.shape
     rows = size // length if size else rows
-    tokens = np.zeros(max(size, made.tokens.size), dtype=np.int16)
+    tokens, positions = np.zeros((2, max(size, made.tokens.size)), dtype=np.int16)
     tokens[: made.tokens.size] = made.tokens.ravel()
+    positions[: made.tokens.size] = made.positions().ravel()
     return Batch(
         sent(tokens, device).long(),
         rows,
@@ -94,7 +137,18 @@ def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
         sent(made.places, device).long(),
         sent(made.weights, device),
         sent(made.held[made.places // length], device),
+        sent(positions, device).long(),
+        seen(sent(made.branches, device)) if made.branches.any() else None,
     )
+
+
+def seen(branches: Tensor) -> Tensor:
+    """What each token sees of its row: what comes before it in its branch and before all."""
+    length = branches.shape[1]
+    own = branches.unsqueeze(2) == branches.unsqueeze(1)
+    shared = (branches == 0).unsqueeze(1)
+    before = torch.ones(length, length, dtype=torch.bool, device=branches.device).tril()
+    return ((own | shared) & before).unsqueeze(1)
 
 
 def sent(array: NDArray[Any], device: torch.device) -> Tensor:
@@ -113,9 +167,23 @@ class Rows:
         self.answer_start = tokenizer.encode("assistant\n").ids
         self.failed = tokenizer.encode(FAILED).ids
 
-    def row(self, text: str, is_held: bool) -> Row:
-        ids = self.tokenizer.encode(text.rstrip("\n")).ids[: self.longest]
-        return ids, self.weights(ids), is_held
+    def row(self, texts: tuple[str, ...], is_held: bool) -> Row:
+        """Of a document; or of what all its branches go on from, and of those that there is room
+        for.
+        """
+        opening, *branches = texts
+        ids = self.tokenizer.encode(opening if branches else opening.rstrip("\n")).ids
+        forks = []
+        for branch in branches:
+            more = self.tokenizer.encode(branch.rstrip("\n")).ids
+            if len(ids) + len(more) <= self.longest:
+                forks.append(len(ids))
+                ids += more
+        ids = ids[: self.longest]
+        weights = self.weights(ids)
+        for place in forks:  # the last token before it is another branch's
+            weights[place] = 0.0
+        return Row(ids, weights, is_held, tuple(forks))
 
     def weights(self, ids: list[int]) -> list[float]:
         """One for what the assistant says with the mark that ends it, little for the rest.
@@ -187,15 +255,15 @@ class Stream:
                 if len(coming) > workers:
                     yield coming.popleft().get()
 
-    def text(self, number: int) -> str:
-        """Of a document; nothing for one that cannot be made, which is told: of millions one that
+    def texts(self, number: int) -> tuple[str, ...]:
+        """Of a document; none for one that cannot be made, which is told: of millions one that
         meets a fault of the corpus must not end hours of training.
         """
         try:
-            return document(self.seed, number)
+            return conversation(self.seed, number).texts()
         except Exception:
             log.exception("Document %d of seed %d cannot be made", number, self.seed)
-            return ""
+            return ()
 
     def pool(self, number: int) -> list[Padded]:
         """The batches of a pool in their order: rows of like length together."""
@@ -203,9 +271,12 @@ class Stream:
         size = self.tokens // SHARE
         first = self.first + number * size * self.processes + self.rank
         documents = range(first, first + size * self.processes, self.processes)
-        texts = ((self.text(number), is_held(number)) for number in documents)
-        made = (rows.row(text, held) for text, held in texts if text)
-        pooled = sorted(made, key=lambda row: len(row[0]))
+        made = (
+            rows.row(texts, is_held(number))
+            for number in documents
+            if (texts := self.texts(number))
+        )
+        pooled = sorted(made, key=len)
         groups = list(cut(pooled, self.tokens))
         random.Random(f"{self.seed}/batches/{self.rank}/{number}").shuffle(groups)
         return [padded(group) for group in groups]
@@ -215,7 +286,7 @@ def cut(pool: list[Row], tokens: int) -> Iterator[list[Row]]:
     """Groups whose padded size stays within the number of tokens."""
     group: list[Row] = []
     for row in pool:
-        if group and (len(group) + 1) * rounded(len(row[0])) > tokens:
+        if group and (len(group) + 1) * rounded(len(row)) > tokens:
             yield group
             group = []
         group.append(row)
@@ -229,13 +300,14 @@ def rounded(length: int) -> int:
 
 
 def padded(group: list[Row]) -> Padded:
-    length = rounded(max(len(ids) for ids, _, _ in group))
-    tokens = np.zeros((len(group), length), dtype=np.int16)
+    length = rounded(max(map(len, group)))
+    tokens, begins = np.zeros((2, len(group), length), dtype=np.int16)
     weights = np.zeros((len(group), length), dtype=np.float32)
-    for place, (ids, weight, _) in enumerate(group):
-        size = len(ids)
-        tokens[place, :size] = ids
-        weights[place, : size - 1] = weight[1:]
+    for place, row in enumerate(group):
+        tokens[place, : len(row)] = row.ids
+        weights[place, : len(row) - 1] = row.weights[1:]
+        begins[place, list(row.forks)] = 1
     places = np.flatnonzero(weights).astype(np.int32)
-    held = np.array([is_held for _, _, is_held in group])
-    return Padded(tokens, places, weights.ravel()[places], held)
+    held = np.array([row.is_held for row in group])
+    branches = begins.cumsum(axis=1, dtype=np.int16)
+    return Padded(tokens, places, weights.ravel()[places], held, branches)

@@ -72,8 +72,8 @@ class Layer(nn.Module):
         self.ffn_up = nn.Linear(shape.width, shape.feed_forward, bias=False)
         self.ffn_down = nn.Linear(shape.feed_forward, shape.width, bias=False)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], rows: int, length: int) -> Tensor:
-        return self.answered(x, mixed(self.asked(x, *turn), rows, length))
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+        return self.answered(x, mixed(self.asked(x, *turn), batch))
 
     def asked(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Queries, keys and values: (3, tokens, heads, width of a head)."""
@@ -96,22 +96,28 @@ class Layer(nn.Module):
         self.answered = torch.compile(self.answered, dynamic=dynamic)
 
 
-def mixed(asked: Tensor, rows: int, length: int) -> Tensor:
-    """Causal attention within each row: (tokens, width). What fills a batch up gets zeros."""
-    filled, full = rows * length, asked.shape[1]
+def mixed(asked: Tensor, batch: Batch) -> Tensor:
+    """Causal attention within each row, or within its branches: (tokens, width). What fills a batch
+    up gets zeros.
+    """
+    filled, full = batch.rows * batch.length, asked.shape[1]
     if full > filled:
         asked = asked[:, :filled]
-    q, k, v = asked.unflatten(1, (rows, length)).transpose(2, 3).unbind()
-    out = attention(q, k, v).transpose(1, 2).reshape(filled, -1)
+    q, k, v = asked.unflatten(1, (batch.rows, batch.length)).transpose(2, 3).unbind()
+    out = attention(q, k, v, batch.seen).transpose(1, 2).reshape(filled, -1)
     return functional.pad(out, (0, 0, 0, full - filled)) if full > filled else out
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
     """To learn on a CPU by plain products: torch's own takes up to twice the time back."""
     if q.device.type != "cpu" or not torch.is_grad_enabled():
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        causal = seen is None
+        return functional.scaled_dot_product_attention(q, k, v, seen, is_causal=causal)
     length, kind = q.shape[-2], v.dtype
-    hidden = torch.full((length, length), float("-inf"), dtype=kind).triu(1)
+    if seen is None:
+        hidden = torch.full((length, length), float("-inf"), dtype=kind).triu(1)
+    else:
+        hidden = torch.zeros_like(seen, dtype=kind).masked_fill(~seen, float("-inf"))
     scores = (q * q.shape[-1] ** -0.5) @ k.mT
     return torch.softmax(scores + hidden, -1).to(kind) @ v
 
@@ -130,21 +136,19 @@ class Network(nn.Module):
             nn.init.zeros_(layer.attn_output.weight)
             nn.init.zeros_(layer.ffn_down.weight)
 
-    def forward(self, tokens: Tensor, rows: int, length: int) -> Tensor:
-        """The hidden state after the last norm, (tokens, width), of rows of that length.
-
-        `tokens` is flat, and may be longer than the rows are: what fills it up is not looked at.
+    def forward(self, batch: Batch) -> Tensor:
+        """The hidden state after the last norm, (tokens, width); what fills a batch up is not
+        looked at.
         """
-        x = self.token_embd(tokens)
-        places = torch.arange(len(tokens), device=tokens.device) % length
-        turn = self.cos[places].unsqueeze(1), self.sin[places].unsqueeze(1)
+        x = self.token_embd(batch.tokens)
+        turn = self.cos[batch.positions].unsqueeze(1), self.sin[batch.positions].unsqueeze(1)
         for layer in self.blk:
-            x = layer(x, turn, rows, length)
+            x = layer(x, turn, batch)
         return self.output_norm(x)
 
     def logits(self, batch: Batch) -> Tensor:
         """Of the places alone, since the output matrix is large: (places, vocabulary)."""
-        hidden = self(batch.tokens, batch.rows, batch.length)[batch.places]
+        hidden = self(batch)[batch.places]
         return functional.linear(hidden, self.token_embd.weight).float()
 
     def loss(self, batch: Batch, held_to: Tensor | None = None) -> tuple[Tensor, Tensor]:

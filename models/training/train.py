@@ -166,16 +166,19 @@ class Training:
         share = self.options.tokens // self.options.processes
         kept: list[Row] = []
         for made, after in self.stream().batches(place, self.options.workers):
-            kept += made.only(made.held | self.is_hard(made)).rows()
-            if sum(len(ids) for ids, _, _ in kept) >= POOLED * share:
-                *full, rest = cut(sorted(kept, key=lambda row: len(row[0])), share)
+            kept += made.rows(self.hard(made))
+            if sum(map(len, kept)) >= POOLED * share:
+                *full, rest = cut(sorted(kept, key=len), share)
                 random.Random(f"{after.pool}/{after.batch}").shuffle(full)
                 yield from ((padded(group), after) for group in full)
                 kept = rest
 
-    def is_hard(self, made: Padded) -> NDArray[np.bool_]:
-        """Whether a row that is not held has an answer with a token that is not thought likely."""
-        hard = np.zeros(len(made.held), dtype=bool)
+    def hard(self, made: Padded) -> NDArray[np.bool_]:
+        """What has an answer with a token that is not thought likely, of the branches of rows
+        (rows, branches), and all of what is held.
+        """
+        hard = np.zeros((len(made.held), made.branches.max() + 1), dtype=bool)
+        hard[made.held] = True
         asked = made.only(~made.held)
         if not len(asked.tokens):
             return hard
@@ -184,8 +187,9 @@ class Training:
             shares = self.network.logits(batch).softmax(-1)
         targets = batch.tokens[batch.places + 1]
         likely = shares.gather(1, targets.unsqueeze(1)).squeeze(1).cpu().numpy()
-        missed = (likely < KNOWN) & (asked.weights == 1)
-        hard[np.flatnonzero(~made.held)[asked.places[missed] // batch.length]] = True
+        missed = asked.places[(likely < KNOWN) & (asked.weights == 1)]
+        rows = np.flatnonzero(~made.held)[missed // batch.length]
+        hard[rows, asked.branches.ravel()[missed + 1]] = True
         return hard
 
     def share_gradients(self) -> None:

@@ -29,20 +29,27 @@ def conversations(corpus: ModuleType) -> Iterator[Any]:
     return (corpus.conversation(1, number) for number in NUMBERS)
 
 
+def ways(corpus: ModuleType) -> Iterator[Any]:
+    """The same, each branch as a conversation of its own."""
+    for conversation in conversations(corpus):
+        yield from conversation.ways()
+
+
 def rounds(conversation: Any) -> Iterator[tuple[str, list[dict[str, Any]], list[str], str]]:
     """Each request for tools: what was said, the calls, their results, and what followed."""
     messages = conversation.messages
     for place, message in enumerate(messages):
         if calls := message.get("tool_calls"):
             results = [m["content"] for m in messages[place + 1 : place + 1 + len(calls)]]
-            answer = messages[place + 1 + len(calls)].get("content") or ""
+            following = messages[place + 1 + len(calls) :]
+            answer = following[0]["content"] or "" if following else ""
             said = "\n".join(m["content"] for m in messages[:place] if m["role"] == "user")
             yield said, [call["function"] for call in calls], results, answer
 
 
 def test_calls_fit_the_listed_functions(corpus: ModuleType) -> None:
     """Every call names a listed function and gives it all that it needs and nothing else."""
-    for conversation in conversations(corpus):
+    for conversation in ways(corpus):
         tools = {
             t["function"]["name"]: t["function"]["parameters"] for t in conversation.tools or ()
         }
@@ -59,7 +66,7 @@ def test_texts_in_calls_are_copied_from_what_the_user_wrote(corpus: ModuleType) 
 
     Now or, where the same is asked for once more with another value, before.
     """
-    for conversation in conversations(corpus):
+    for conversation in ways(corpus):
         tools = {
             t["function"]["name"]: t["function"]["parameters"] for t in conversation.tools or ()
         }
@@ -209,7 +216,7 @@ def test_what_programs_print_is_what_is_told(corpus: ModuleType) -> None:
 
 def test_documents_survive_their_template(corpus: ModuleType) -> None:
     """What is passed to a function stands in the text as JSON."""
-    for conversation in conversations(corpus):
+    for conversation in ways(corpus):
         for called in re.findall(
             r"<tool_call>\n(.*?)\n</tool_call>", conversation.text(), re.DOTALL
         ):
@@ -217,9 +224,28 @@ def test_documents_survive_their_template(corpus: ModuleType) -> None:
 
 
 def test_what_is_known_is_held_to_in_the_documents_to_train_on_alone(corpus: ModuleType) -> None:
-    """One in thirteen of those, and for each of two processes that share them."""
+    """One in seven of those, and for each of two processes that share them."""
     assert not any(corpus.is_held(number) for number in range(60_000, 60_100))
     first = corpus.REFINING
     for rank in range(2):
-        share = range(first + rank, first + 26 * 50, 2)
+        share = range(first + rank, first + 14 * 50, 2)
         assert sum(map(corpus.is_held, share)) == 50
+
+
+def test_branches_go_on_from_the_same_opening(corpus: ModuleType) -> None:
+    """Each is a request and what is answered at once; put behind the opening it is a document."""
+    from corpus.build import computing, deciding
+    from corpus.dice import Dice
+
+    called = 0
+    for make in (deciding, computing):
+        for number in range(40):
+            conversation = make(Dice(f"branches/{number}"))
+            opening, *branches = conversation.texts()
+            for way, branch in zip(conversation.ways(), branches, strict=True):
+                roles = [message["role"] for message in way.messages]
+                assert way.texts() == (opening + branch,)
+                assert roles[-2:] == ["user", "assistant"]
+                assert roles.count("assistant") == 1
+                called += "<tool_call>" in branch
+    assert 320 < called < 540  # of 640: some are served by no function

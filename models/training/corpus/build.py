@@ -1,12 +1,12 @@
 """Puts whole documents together and fingerprints the data set."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from corpus import builtin, talk, technical
-from corpus.coding import code_exchange, one_calculation
+from corpus.coding import code_exchange, one_calculation, one_table
 from corpus.dice import Dice
 from corpus.render import render
 from corpus.retrieval import search_exchange, shown_passages
@@ -27,14 +27,33 @@ from corpus.voices import composed, helpful_assistant, instructed, voice
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
+    """Messages; or, with branches, an opening that each of them goes on from alone."""
+
     messages: list[Message]
     tools: list[dict[str, Any]] | None
+    branches: tuple[list[Message], ...] = ()
 
     def text(self) -> str:
         return render(self.messages, self.tools)
 
+    def texts(self) -> tuple[str, ...]:
+        """The whole; or the opening, and what each branch adds to it."""
+        whole = [way.text() for way in self.ways()]
+        if not self.branches:
+            return tuple(whole)
+        opening = whole[0].partition(USER_TURN)[0]
+        return opening, *(text.removeprefix(opening) for text in whole)
+
+    def ways(self) -> Iterator["Conversation"]:
+        """Itself; or each branch with the opening before it."""
+        for branch in self.branches or ([],):
+            yield Conversation([*self.messages, *branch], self.tools)
+
 
 Make = Callable[[Dice], Conversation]
+Exchange = Callable[[Scene], None]
+BRANCHES = 8
+USER_TURN = "<|im_start|>user"  # as the template has it
 
 
 def conversation(seed: int, number: int, held_out: bool = False) -> Conversation:
@@ -143,6 +162,35 @@ def declining(dice: Dice) -> Conversation:
     return working(dice, Toolbox(drawn), kinds, exchanges=dice.between(2, 5), brief=True)
 
 
+def deciding(dice: Dice) -> Conversation:
+    """Functions, and many first requests beside each other, of which half are served by none."""
+    count = dice.between(2, MOST_TOOLS)
+    box = Toolbox(everyday_ones(dice, count) if dice.chance(0.4) else functions(dice, count))
+    kinds = Tasks(functions=7, search=0, code=0, misfit=6, talk=1)
+    return beside_each_other(dice, box, kinds.exchanges(box))
+
+
+def computing(dice: Dice) -> Conversation:
+    """Many computations beside each other."""
+    box = Toolbox(other_functions(dice), None, builtin.code_interpreter(dice))
+    return beside_each_other(dice, box, [*[one_calculation] * 12, one_table, talk.exchange])
+
+
+def beside_each_other(dice: Dice, box: Toolbox, kinds: list[Exchange]) -> Conversation:
+    """First requests and what is answered at once, all after the same opening: of what there is to
+    learn, choosing what to do takes the fewest tokens so.
+    """
+    voiced = tool_voice(dice, box)
+    branches = []
+    for _ in range(BRANCHES):
+        scene = opened(dice, box, voiced)
+        dice.pick(kinds)(scene)
+        roles = [message["role"] for message in scene.messages]
+        branches.append(scene.messages[: roles.index("assistant") + 1])
+    opening = system_message(voiced.instructions)
+    return Conversation(opening, box.tools(), tuple(branches))
+
+
 def short_search(dice: Dice) -> Conversation:
     """Files that say little, so that most of what is read is what is asked about."""
     box = Toolbox(other_functions(dice), builtin.file_search(dice), None)
@@ -223,8 +271,8 @@ class Tasks:
     misfit: int
     talk: int
 
-    def exchanges(self, box: Toolbox) -> list[Callable[[Scene], None]]:
-        kinds: list[Callable[[Scene], None]] = [talk.exchange] * self.talk
+    def exchanges(self, box: Toolbox) -> list[Exchange]:
+        kinds: list[Exchange] = [talk.exchange] * self.talk
         if box.functions:
             kinds += [lambda scene: tool_exchange(scene, box)] * self.functions
         if box.functions and not box.finds_anything:
@@ -290,7 +338,7 @@ def system_message(instructions: str) -> list[Message]:
 # The curriculum: documents that are short and dense in copying, then some of every kind. Those from
 # a number on that is never reached are for training on: what is hardest, in little text.
 FULL, REFINING = 60_000, 100_000_000
-HELD_EVERY = 13  # prime, so that each of several processes gets its share
+HELD_EVERY = 7  # prime, so that each of several processes gets its share
 BEGINNING: list[tuple[Make, int]] = [(copying, 50), (one_tool, 30), (short_chat, 20)]
 ALL: list[tuple[Make, int]] = [
     (chat, 20),
@@ -309,11 +357,11 @@ ALL: list[tuple[Make, int]] = [
     (technical_long, 4),
 ]
 HARD: list[tuple[Make, int]] = [
-    (calculating, 40),
-    (introducing, 14),
-    (declining, 14),
-    (choosing, 14),
-    (calling, 6),
+    (deciding, 40),
+    (computing, 24),
+    (choosing, 6),
+    (introducing, 5),
+    (calling, 4),
     (coding, 4),
 ]
 

@@ -1096,6 +1096,11 @@ def one_calculation(scene: Scene) -> None:
     succeeded_at(scene, scene.dice.pick(CALCULATIONS)(scene.dice))
 
 
+def one_table(scene: Scene) -> None:
+    """A question about a table that works at once."""
+    succeeded_at(scene, table(scene.dice))
+
+
 def succeeded_at(scene: Scene, chosen: Task) -> None:
     asked(scene, chosen)
     succeeded(scene, chosen)
