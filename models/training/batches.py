@@ -75,9 +75,9 @@ class Padded:
             self.branches[chosen],
         )
 
-    def rows(self, chosen: NDArray[np.bool_]) -> Iterator[Row]:
-        """As they were before they were padded, up to their last target, with the chosen branches
-        alone (rows, branches); a row without is left out, and one without targets.
+    def unpadded(self, chosen: NDArray[np.bool_]) -> Iterator[Row]:
+        """The rows up to their last targets, with the chosen branches alone (rows, branches; of a
+        row that has none, 0). Rows of which nothing is chosen, or without targets, are left out.
         """
         length = self.tokens.shape[1]
         weights = np.zeros((len(self.tokens), length), dtype=np.float32)
@@ -93,7 +93,7 @@ class Padded:
                     self.tokens[number][kept].tolist(),
                     weights[number][kept].tolist(),
                     bool(self.held[number]),
-                    tuple((np.flatnonzero(np.diff(branches[kept])) + 1).tolist()),
+                    tuple(np.flatnonzero(np.diff(branches[kept], prepend=0)).tolist()),
                 )
 
     def positions(self) -> NDArray[np.int16]:
@@ -107,8 +107,9 @@ class Padded:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The same on a device: all rows in one, filled up with padding. `seen`, where rows have
-    branches: what each token sees of its row (rows, 1, length, length).
+    """The same on a device: all rows in one, filled up with padding. `hidden`, where rows have
+    branches, is minus infinity where a token does not see one of its row, and 0 where it does
+    (rows, 1, length, length).
     """
 
     tokens: Tensor
@@ -118,7 +119,7 @@ class Batch:
     weights: Tensor
     held: Tensor  # which of the places are of held rows
     positions: Tensor
-    seen: Tensor | None
+    hidden: Tensor | None
 
 
 def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
@@ -127,6 +128,8 @@ def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
     """
     rows, length = made.tokens.shape
     rows = size // length if size else rows
+    branches = np.zeros((rows, length), dtype=np.int16)
+    branches[: len(made.branches)] = made.branches
     tokens, positions = np.zeros((2, max(size, made.tokens.size)), dtype=np.int16)
     tokens[: made.tokens.size] = made.tokens.ravel()
     positions[: made.tokens.size] = made.positions().ravel()
@@ -138,17 +141,18 @@ def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
         sent(made.weights, device),
         sent(made.held[made.places // length], device),
         sent(positions, device).long(),
-        seen(sent(made.branches, device)) if made.branches.any() else None,
+        hidden(sent(branches, device)) if branches.any() else None,
     )
 
 
-def seen(branches: Tensor) -> Tensor:
-    """What each token sees of its row: what comes before it in its branch and before all."""
+def hidden(branches: Tensor) -> Tensor:
+    """A token sees what comes before it in its own branch, and what comes before all branches."""
     length = branches.shape[1]
     own = branches.unsqueeze(2) == branches.unsqueeze(1)
     shared = (branches == 0).unsqueeze(1)
     before = torch.ones(length, length, dtype=torch.bool, device=branches.device).tril()
-    return ((own | shared) & before).unsqueeze(1)
+    seen = ((own | shared) & before).unsqueeze(1)
+    return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, float("-inf"))
 
 
 def sent(array: NDArray[Any], device: torch.device) -> Tensor:
@@ -181,7 +185,7 @@ class Rows:
                 ids += more
         ids = ids[: self.longest]
         weights = self.weights(ids)
-        for place in forks:  # the last token before it is another branch's
+        for place in forks:  # the token before it in the row may be another branch's
             weights[place] = 0.0
         return Row(ids, weights, is_held, tuple(forks))
 

@@ -104,20 +104,20 @@ def mixed(asked: Tensor, batch: Batch) -> Tensor:
     if full > filled:
         asked = asked[:, :filled]
     q, k, v = asked.unflatten(1, (batch.rows, batch.length)).transpose(2, 3).unbind()
-    out = attention(q, k, v, batch.seen).transpose(1, 2).reshape(filled, -1)
+    out = attention(q, k, v, batch.hidden).transpose(1, 2).reshape(filled, -1)
     return functional.pad(out, (0, 0, 0, full - filled)) if full > filled else out
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None) -> Tensor:
     """To learn on a CPU by plain products: torch's own takes up to twice the time back."""
-    if q.device.type != "cpu" or not torch.is_grad_enabled():
-        causal = seen is None
-        return functional.scaled_dot_product_attention(q, k, v, seen, is_causal=causal)
     length, kind = q.shape[-2], v.dtype
-    if seen is None:
+    if hidden is not None:
+        hidden = hidden.to(kind)
+    if q.device.type != "cpu" or not torch.is_grad_enabled():
+        causal = hidden is None
+        return functional.scaled_dot_product_attention(q, k, v, hidden, is_causal=causal)
+    if hidden is None:
         hidden = torch.full((length, length), float("-inf"), dtype=kind).triu(1)
-    else:
-        hidden = torch.zeros_like(seen, dtype=kind).masked_fill(~seen, float("-inf"))
     scores = (q * q.shape[-1] ** -0.5) @ k.mT
     return torch.softmax(scores + hidden, -1).to(kind) @ v
 

@@ -35,16 +35,23 @@ def ways(corpus: ModuleType) -> Iterator[Any]:
         yield from conversation.ways()
 
 
-def rounds(conversation: Any) -> Iterator[tuple[str, list[dict[str, Any]], list[str], str]]:
-    """Each request for tools: what was said, the calls, their results, and what followed."""
+def requests(conversation: Any) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """What was said until each request for tools, and the calls."""
+    for place, message in enumerate(conversation.messages):
+        if calls := message.get("tool_calls"):
+            before = conversation.messages[:place]
+            said = "\n".join(m["content"] for m in before if m["role"] == "user")
+            yield said, [call["function"] for call in calls]
+
+
+def rounds(conversation: Any) -> Iterator[tuple[list[dict[str, Any]], list[str], str]]:
+    """The calls of each request, their results, and what followed."""
     messages = conversation.messages
     for place, message in enumerate(messages):
         if calls := message.get("tool_calls"):
             results = [m["content"] for m in messages[place + 1 : place + 1 + len(calls)]]
-            following = messages[place + 1 + len(calls) :]
-            answer = following[0]["content"] or "" if following else ""
-            said = "\n".join(m["content"] for m in messages[:place] if m["role"] == "user")
-            yield said, [call["function"] for call in calls], results, answer
+            answer = messages[place + 1 + len(calls)].get("content") or ""
+            yield [call["function"] for call in calls], results, answer
 
 
 def test_calls_fit_the_listed_functions(corpus: ModuleType) -> None:
@@ -53,7 +60,7 @@ def test_calls_fit_the_listed_functions(corpus: ModuleType) -> None:
         tools = {
             t["function"]["name"]: t["function"]["parameters"] for t in conversation.tools or ()
         }
-        for _, calls, _, _ in rounds(conversation):
+        for _, calls in requests(conversation):
             for call in calls:
                 schema = tools[call["name"]]
                 assert (
@@ -70,7 +77,7 @@ def test_texts_in_calls_are_copied_from_what_the_user_wrote(corpus: ModuleType) 
         tools = {
             t["function"]["name"]: t["function"]["parameters"] for t in conversation.tools or ()
         }
-        for said, calls, _, _ in rounds(conversation):
+        for said, calls in requests(conversation):
             for call in (c for c in calls if c["name"] not in ("file_search", "code_interpreter")):
                 properties = tools[call["name"]]["properties"]
                 for name, value in call["arguments"].items():
@@ -83,7 +90,7 @@ def test_answers_from_files_are_in_the_passage_that_they_cite(corpus: ModuleType
     """An answer is a sentence or a cell of the passage whose number follows on it."""
     found = []
     for conversation in conversations(corpus):
-        for _, calls, results, answer in rounds(conversation):
+        for calls, results, answer in rounds(conversation):
             if calls[0]["name"] == "file_search":
                 found += cited(results[0], answer)
     assert len(found) > 50
@@ -137,7 +144,7 @@ def test_passages_come_in_the_order_of_a_search(corpus: ModuleType) -> None:
     """The first mostly answers, and not always."""
     firsts = []
     for conversation in conversations(corpus):
-        for _, calls, [found, *_], answer in rounds(conversation):
+        for calls, [found, *_], answer in rounds(conversation):
             named = re.findall(r"^\[(\d+)\] \S", found, re.MULTILINE)
             cited = re.findall(r" \[(\d+)\]", answer)
             if calls[0]["name"] == "file_search" and len(named) > 2 and len(set(cited)) == 1:
@@ -242,9 +249,12 @@ def test_branches_go_on_from_the_same_opening(corpus: ModuleType) -> None:
         for number in range(40):
             conversation = make(Dice(f"branches/{number}"))
             opening, *branches = conversation.texts()
+            assert opening.endswith("</tools><|im_end|>\n")
+            assert len(branches) == 8
             for way, branch in zip(conversation.ways(), branches, strict=True):
                 roles = [message["role"] for message in way.messages]
                 assert way.texts() == (opening + branch,)
+                assert branch.startswith("<|im_start|>user\n")
                 assert roles[-2:] == ["user", "assistant"]
                 assert roles.count("assistant") == 1
                 called += "<tool_call>" in branch

@@ -3,6 +3,6 @@
 Pure Python: a document depends on the seed, its number and this package, and on nothing else.
 """
 
-from corpus.build import REFINING, conversation, digest, document, is_held, sample
+from corpus.build import REFINING, conversation, digest, is_held, sample
 
-__all__ = ["REFINING", "conversation", "digest", "document", "is_held", "sample"]
+__all__ = ["REFINING", "conversation", "digest", "is_held", "sample"]

@@ -34,6 +34,7 @@ class Conversation:
     branches: tuple[list[Message], ...] = ()
 
     def text(self) -> str:
+        """Without the branches."""
         return render(self.messages, self.tools)
 
     def texts(self) -> tuple[str, ...]:
@@ -155,15 +156,8 @@ def choosing(dice: Dice) -> Conversation:
     return working(dice, Toolbox(drawn), kinds, exchanges=dice.between(2, 4), brief=True)
 
 
-def declining(dice: Dice) -> Conversation:
-    """Functions, and requests of which every second is served by none of them."""
-    kinds = Tasks(functions=6, search=0, code=0, misfit=6, talk=1)
-    drawn = functions(dice, dice.between(1, MOST_TOOLS))
-    return working(dice, Toolbox(drawn), kinds, exchanges=dice.between(2, 5), brief=True)
-
-
 def deciding(dice: Dice) -> Conversation:
-    """Functions, and many first requests beside each other, of which half are served by none."""
+    """Functions, and many first requests beside each other; nearly half are served by none."""
     count = dice.between(2, MOST_TOOLS)
     box = Toolbox(everyday_ones(dice, count) if dice.chance(0.4) else functions(dice, count))
     kinds = Tasks(functions=7, search=0, code=0, misfit=6, talk=1)
@@ -210,15 +204,6 @@ def reading(dice: Dice) -> Conversation:
 def coding(dice: Dice) -> Conversation:
     box = Toolbox(other_functions(dice), other_search(dice), builtin.code_interpreter(dice))
     return working(dice, box, Tasks(functions=1, search=1, code=12, misfit=0, talk=2))
-
-
-def calculating(dice: Dice) -> Conversation:
-    """Little else than computations, one after another."""
-    box = Toolbox(other_functions(dice), None, builtin.code_interpreter(dice))
-    scene = opened(dice, box, tool_voice(dice, box))
-    for _ in range(dice.between(1, 3)):
-        dice.pick([*[one_calculation] * 6, talk.exchange])(scene)
-    return finished(scene, box)
 
 
 def long(dice: Dice) -> Conversation:
@@ -366,10 +351,6 @@ HARD: list[tuple[Make, int]] = [
 ]
 
 
-def document(seed: int, number: int) -> str:
-    return conversation(seed, number).text()
-
-
 def sample(seed: int, number: int) -> str:
     """A document outside the curriculum: what the vocabulary is learned from."""
     return drawn(Dice(f"{seed}/{number}/train"), ALL).text()
@@ -379,5 +360,5 @@ def digest(seed: int, count: int) -> str:
     """SHA-256 over the first documents of a data set and some of every kind, each with a zero."""
     fingerprint = hashlib.sha256()
     for number in [*range(count), *range(FULL, FULL + count)]:
-        fingerprint.update(document(seed, number).encode() + b"\0")
+        fingerprint.update(conversation(seed, number).text().encode() + b"\0")
     return fingerprint.hexdigest()
