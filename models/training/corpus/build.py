@@ -157,10 +157,10 @@ def choosing(dice: Dice) -> Conversation:
 
 
 def deciding(dice: Dice) -> Conversation:
-    """Functions, and many first requests beside each other; nearly half are served by none."""
+    """Functions, and many first requests beside each other; some are served by none."""
     count = dice.between(2, MOST_TOOLS)
     box = Toolbox(everyday_ones(dice, count) if dice.chance(0.4) else functions(dice, count))
-    kinds = Tasks(functions=7, search=0, code=0, misfit=6, talk=1)
+    kinds = Tasks(functions=12, search=0, code=0, misfit=3, talk=1)
     return beside_each_other(dice, box, kinds.exchanges(box))
 
 
