@@ -357,14 +357,14 @@ def listen(host: str, port: int, send_buffer: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     try:
-        try:
-            listener.bind((host, port))
-        except (TypeError, ValueError) as error:  # a part of it is too long, or it holds a zero
-            raise OSError(errno.EINVAL, "That is not the name of a host") from error
+        listener.bind((host, port))
         listener.listen(2048)
     except OSError:
         listener.close()
         raise
+    except (TypeError, ValueError) as error:  # a part of the name is too long, or it holds a zero
+        listener.close()
+        raise OSError(errno.EINVAL, "That is not the name of a host") from error
     return listener
 
 

@@ -128,11 +128,15 @@ def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
     """
     rows, length = made.tokens.shape
     rows = size // length if size else rows
-    branches = np.zeros((rows, length), dtype=np.int16)
-    branches[: len(made.branches)] = made.branches
-    tokens, positions = np.zeros((2, max(size, made.tokens.size)), dtype=np.int16)
-    tokens[: made.tokens.size] = made.tokens.ravel()
-    positions[: made.tokens.size] = made.positions().ravel()
+    filled = made.tokens.size
+    tokens = np.zeros(max(size, filled), dtype=np.int16)
+    tokens[:filled] = made.tokens.ravel()
+    positions, unseen = torch.arange(len(tokens), device=device) % length, None
+    if made.branches.any():
+        branches = np.zeros((rows, length), dtype=np.int16)
+        branches[: len(made.branches)] = made.branches
+        positions[:filled] = sent(made.positions().ravel(), device)
+        unseen = hidden(sent(branches, device))
     return Batch(
         sent(tokens, device).long(),
         rows,
@@ -140,8 +144,8 @@ def moved(made: Padded, device: torch.device, size: int = 0) -> Batch:
         sent(made.places, device).long(),
         sent(made.weights, device),
         sent(made.held[made.places // length], device),
-        sent(positions, device).long(),
-        hidden(sent(branches, device)) if branches.any() else None,
+        positions,
+        unseen,
     )
 
 

@@ -35,23 +35,20 @@ def ways(corpus: ModuleType) -> Iterator[Any]:
         yield from conversation.ways()
 
 
-def requests(conversation: Any) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """What was said until each request for tools, and the calls."""
+def calling(conversation: Any) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Each place where functions are called, and the calls."""
     for place, message in enumerate(conversation.messages):
         if calls := message.get("tool_calls"):
-            before = conversation.messages[:place]
-            said = "\n".join(m["content"] for m in before if m["role"] == "user")
-            yield said, [call["function"] for call in calls]
+            yield place, [call["function"] for call in calls]
 
 
 def rounds(conversation: Any) -> Iterator[tuple[list[dict[str, Any]], list[str], str]]:
     """The calls of each request, their results, and what followed."""
     messages = conversation.messages
-    for place, message in enumerate(messages):
-        if calls := message.get("tool_calls"):
-            results = [m["content"] for m in messages[place + 1 : place + 1 + len(calls)]]
-            answer = messages[place + 1 + len(calls)].get("content") or ""
-            yield [call["function"] for call in calls], results, answer
+    for place, calls in calling(conversation):
+        results = [m["content"] for m in messages[place + 1 : place + 1 + len(calls)]]
+        answer = messages[place + 1 + len(calls)].get("content") or ""
+        yield calls, results, answer
 
 
 def test_calls_fit_the_listed_functions(corpus: ModuleType) -> None:
@@ -60,7 +57,7 @@ def test_calls_fit_the_listed_functions(corpus: ModuleType) -> None:
         tools = {
             t["function"]["name"]: t["function"]["parameters"] for t in conversation.tools or ()
         }
-        for _, calls in requests(conversation):
+        for _, calls in calling(conversation):
             for call in calls:
                 schema = tools[call["name"]]
                 assert (
@@ -77,7 +74,9 @@ def test_texts_in_calls_are_copied_from_what_the_user_wrote(corpus: ModuleType) 
         tools = {
             t["function"]["name"]: t["function"]["parameters"] for t in conversation.tools or ()
         }
-        for said, calls in requests(conversation):
+        for place, calls in calling(conversation):
+            before = conversation.messages[:place]
+            said = "\n".join(m["content"] for m in before if m["role"] == "user")
             for call in (c for c in calls if c["name"] not in ("file_search", "code_interpreter")):
                 properties = tools[call["name"]]["properties"]
                 for name, value in call["arguments"].items():

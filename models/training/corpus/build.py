@@ -52,7 +52,6 @@ class Conversation:
 
 
 Make = Callable[[Dice], Conversation]
-Exchange = Callable[[Scene], None]
 BRANCHES = 8
 USER_TURN = "<|im_start|>user"  # as the template has it
 
@@ -170,7 +169,7 @@ def computing(dice: Dice) -> Conversation:
     return beside_each_other(dice, box, [*[one_calculation] * 12, one_table, talk.exchange])
 
 
-def beside_each_other(dice: Dice, box: Toolbox, kinds: list[Exchange]) -> Conversation:
+def beside_each_other(dice: Dice, box: Toolbox, kinds: list[talk.Kind]) -> Conversation:
     """First requests and what is answered at once, all after the same opening: of what there is to
     learn, choosing what to do takes the fewest tokens so.
     """
@@ -256,8 +255,8 @@ class Tasks:
     misfit: int
     talk: int
 
-    def exchanges(self, box: Toolbox) -> list[Exchange]:
-        kinds: list[Exchange] = [talk.exchange] * self.talk
+    def exchanges(self, box: Toolbox) -> list[talk.Kind]:
+        kinds: list[talk.Kind] = [talk.exchange] * self.talk
         if box.functions:
             kinds += [lambda scene: tool_exchange(scene, box)] * self.functions
         if box.functions and not box.finds_anything:
