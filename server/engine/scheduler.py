@@ -32,8 +32,10 @@ WORTH_WAITING = 32
 SHORTEST_STEP = 0.5
 LONGEST_STEP = 3.0
 LAST_STEP = 1.0
-# Without streams the batch is filled, but nobody must take a slow machine for one that hangs.
+# Without streams the batch is filled, but nobody must take a slow machine for one that hangs. What
+# is left of all prompts goes in two steps if it takes so long that one step more is hardly felt.
 LONGEST_ALONE = 10.0
+WORTH_HALVING = 2.0
 _SMOOTHING = 0.2
 
 
@@ -223,11 +225,18 @@ class Scheduler:
             return min(room, left)
         if streams == 0:
             target = LONGEST_ALONE
+            if left <= room and left * cost > WORTH_HALVING:
+                room = self._shorter_half(prompts)
         else:
             pressure = min(1.0, 2 * len(backlog) / streams)
             target = max(SHORTEST_STEP, LONGEST_STEP * pressure**2)
             target = target if len(backlog) > 1 else min(target, LAST_STEP)
         return min(room, max(self._smallest_chunk, round(target / cost)))
+
+    def _shorter_half(self, prompts: list[Sequence]) -> int:
+        """The tokens of those that are read first: in one step all would wait for the last."""
+        first = sorted(prompts, key=self._place_in_prefill)[: (len(prompts) + 1) // 2]
+        return sum(sequence.left for sequence in first)
 
     def _place_in_line(self, sequence: Sequence) -> tuple[bool, int, int]:
         return (not sequence.parked, *self._place_in_prefill(sequence))

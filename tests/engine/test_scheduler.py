@@ -43,6 +43,30 @@ def test_what_counts_is_what_is_left_to_read() -> None:
     assert first_words(served) == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("lengths", "goes"),
+    [
+        ([70, 90, 80, 60], [[3, 0], [2, 1]]),  # the shorter ones first
+        ([80, 80, 80], [[0, 1], [2]]),
+        ([45, 45, 45, 45], [[0, 1, 2, 3]]),  # soon read
+        ([300], [[0]]),
+    ],
+)
+def test_prompts_that_take_long_together_are_read_in_two_goes(
+    lengths: list[int], goes: list[list[int]]
+) -> None:
+    """Half of them are answered in half of the time, and the others hardly later."""
+    served = served_by(batch=320)
+    served.backend.seconds_per_token = 0.01
+    served.answer(9, prompt_of(9, 100), most=1)
+    told = len(served.steps)
+    for number, length in enumerate(lengths):
+        served.ask(number, prompt_of(number, length), most=1)
+    served.run()
+    steps = served.steps[told:]
+    assert [[end.number for end in step.ends] for step in steps if step.ends] == goes
+
+
 def test_where_they_are_faster_apart_streams_and_prompts_take_turns() -> None:
     """If much is in the context. Text is told at once beside a prompt, whose steps take long."""
     served = Served(ArithmeticBackend(context=1600, cells=2400, mixes=False), batch=32)
