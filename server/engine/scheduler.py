@@ -33,7 +33,8 @@ SHORTEST_STEP = 0.5
 LONGEST_STEP = 3.0
 LAST_STEP = 1.0
 # Without streams the batch is filled, but nobody must take a slow machine for one that hangs. What
-# is left of all prompts goes in two steps if it takes so long that one step more is hardly felt.
+# is left of all prompts goes in two steps, so that only half of them wait for the last one, if it
+# takes so long that one step more is hardly felt.
 LONGEST_ALONE = 10.0
 WORTH_HALVING = 2.0
 _SMOOTHING = 0.2
@@ -186,10 +187,11 @@ class Scheduler:
                 prompts.append(sequence)
         if not prompts or (shares and self._apart and not self._prompts_turn):
             return shares
+        prompts.sort(key=self._place_in_prefill)
         budget = self._chunk(len(shares), prompts)
         if self._apart:
             shares = []
-        for sequence in sorted(prompts, key=self._place_in_prefill):
+        for sequence in prompts:
             if count := min(budget, self._stretch(sequence)):
                 completes = count == sequence.left
                 shares.append(Share(sequence, sequence.held, count, completes))
@@ -209,7 +211,7 @@ class Scheduler:
         return sequence.left
 
     def _chunk(self, streams: int, prompts: list[Sequence]) -> int:
-        """How many prompt tokens go beside so many live streams.
+        """How many tokens of the prompts, in this order, go beside so many live streams.
 
         A step that reads prompts holds up every stream, one that does not holds up every prompt:
         the more prompts wait for each stream, the longer it may take. Small chunks are inefficient,
@@ -226,17 +228,12 @@ class Scheduler:
         if streams == 0:
             target = LONGEST_ALONE
             if left <= room and left * cost > WORTH_HALVING:
-                room = self._shorter_half(prompts)
+                room = sum(prompt.left for prompt in prompts[: (len(prompts) + 1) // 2])
         else:
             pressure = min(1.0, 2 * len(backlog) / streams)
             target = max(SHORTEST_STEP, LONGEST_STEP * pressure**2)
             target = target if len(backlog) > 1 else min(target, LAST_STEP)
         return min(room, max(self._smallest_chunk, round(target / cost)))
-
-    def _shorter_half(self, prompts: list[Sequence]) -> int:
-        """The tokens of those that are read first: in one step all would wait for the last."""
-        first = sorted(prompts, key=self._place_in_prefill)[: (len(prompts) + 1) // 2]
-        return sum(sequence.left for sequence in first)
 
     def _place_in_line(self, sequence: Sequence) -> tuple[bool, int, int]:
         return (not sequence.parked, *self._place_in_prefill(sequence))
