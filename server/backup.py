@@ -21,6 +21,7 @@ from server import __version__
 from server.db.connection import copy_database, driver, open_engine
 from server.db.folder import BLOBS, DATABASE, LOCK, DataFolder
 from server.db.migrate import configuration, revisions
+from server.db.queries import Queries
 from server.db.stores import Stores
 from server.files.blobs import path_of, sync_folder
 
@@ -136,7 +137,7 @@ def _copy(source: Path, target: Path) -> None:
 def _digests(database: Path) -> set[str]:
     """The names of all blobs that its rows need."""
     with open_engine(database, busy_timeout=1.0).connect() as connection:
-        return Stores(connection, most={}).files.blobs()
+        return Stores(Queries(connection), most={}).files.blobs()
 
 
 def _require_whole(database: Path) -> None:

@@ -88,4 +88,4 @@ def _read(kind: type[Asked], asked: Json) -> Asked:
 
 
 def _shown(row: Record) -> dict[str, Any]:
-    return {name: value for name, value in row._mapping.items() if name not in _SECRET}
+    return {name: value for name, value in row._asdict().items() if name not in _SECRET}

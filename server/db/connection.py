@@ -5,12 +5,19 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
+
+_JSON: Final[Any] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
+}
+DIALECT: Final = SQLiteDialect_pysqlite(**_JSON)
 
 
 class DatabaseBusy(Exception):
@@ -31,8 +38,7 @@ def open_engine(path: Path, busy_timeout: float, *, read_only: bool = False) -> 
         isolation_level="AUTOCOMMIT",
         connect_args={"check_same_thread": False, "timeout": busy_timeout},
         poolclass=NullPool,
-        json_serializer=lambda value: orjson.dumps(value).decode(),
-        json_deserializer=orjson.loads,
+        **_JSON,
     )
 
     @event.listens_for(engine, "connect")

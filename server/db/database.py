@@ -24,8 +24,9 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from server.clock import Clock
-from server.db.connection import DatabaseBusy, DatabaseFull, driver, open_engine, roll_back
+from server.db.connection import DatabaseBusy, DatabaseFull, open_engine, roll_back
 from server.db.group_commit import GroupCommit
+from server.db.queries import Queries
 from server.db.unit import Hook, Tx, Unit, settle
 from server.ids import IdSource
 from server.metrics import Metrics
@@ -132,16 +133,17 @@ class Database:
         return future
 
     def _read_forever(self, connection: Connection) -> None:
-        raw = driver(connection)
+        queries = Queries(connection)
         while (unit := self._reads.get()) is not None:
-            raw.execute("BEGIN")
-            unit.attempt(self._begin(connection))
-            roll_back(raw)
+            queries.raw.execute("BEGIN")
+            unit.attempt(self._begin(queries))
+            roll_back(queries.raw)
             settle([unit])
 
     def _write_forever(self, connection: Connection) -> None:
         committed = self._metrics.commit_seconds.observe
-        group = GroupCommit(connection, partial(self._begin, connection), committed)
+        queries = Queries(connection)
+        group = GroupCommit(queries.raw, partial(self._begin, queries), committed)
         while (unit := self._writes.get()) is not None:
             units = [unit, *self._waiting(BATCH - 1)]
             self._writing_since = time.monotonic()
@@ -153,8 +155,8 @@ class Database:
                 self._metrics.units.labels(outcome).inc(number)
             settle(units)
 
-    def _begin(self, connection: Connection) -> Tx:
-        return Tx(connection, self._clock, self._ids, self._listeners, self._most)
+    def _begin(self, queries: Queries) -> Tx:
+        return Tx(queries, self._clock, self._ids, self._listeners, self._most)
 
     def _refused(self, busy: DatabaseBusy) -> list[Unit]:
         """Those who queued up behind a lock that outlasted the timeout need not wait again."""

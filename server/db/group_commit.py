@@ -5,13 +5,12 @@ Runs on the writer thread and owns its connection. Knows nothing of queues and c
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection
-
 from server import failpoints
-from server.db.connection import driver, roll_back
+from server.db.connection import roll_back
 from server.db.unit import Tx, Unit
 
 
@@ -22,9 +21,9 @@ class GroupCommit:
     """
 
     def __init__(
-        self, connection: Connection, begin: Callable[[], Tx], committed: Callable[[float], None]
+        self, raw: sqlite3.Connection, begin: Callable[[], Tx], committed: Callable[[float], None]
     ) -> None:
-        self._raw = driver(connection)
+        self._raw = raw
         self._begin = begin
         self._committed = committed
 

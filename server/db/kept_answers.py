@@ -6,7 +6,8 @@ from functools import partial
 from typing import Final
 
 from server.db.database import Database, Tx
-from server.db.stores import Record, Values
+from server.db.queries import Values
+from server.db.stores import Record
 from server.db.sweep import Sweeper
 
 SWEEP_INTERVAL: Final = 60.0

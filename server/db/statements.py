@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Delete,
     FromClause,
@@ -63,6 +64,12 @@ _upload = core(tables.Upload)
 _upload_part = core(tables.UploadPart)
 
 
+def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """It has one of the values of this list, however many they are."""
+    values = func.json_each(bindparam(name, type_=JSON)).table_valued("value", name="given")
+    return column.in_(select(values.c.value))
+
+
 @cache
 def insert_into(table: Table) -> ReturningInsert[Any]:
     return insert(table).returning(table)
@@ -107,15 +114,23 @@ def delete_from(table: Table) -> ReturningDelete[Any]:
 
 
 @cache
-def between(table: Table, parent: str, order: str, after: bool, before: bool) -> Select[Any]:
+def between(
+    table: Table, parent: str, order: str, after: bool, before: bool, *where: ColumnElement[bool]
+) -> Select[Any]:
     """At most `most` rows under `parent`, from the cursor on: backwards from a lone `before`."""
-    query = select(table).where(table.c[parent] == bindparam("parent"))
+    query = select(table).where(table.c[parent] == bindparam("parent"), *where)
     return _part(query, table.c.seq, order, after, before)
 
 
 @cache
 def between_labelled(
-    table: Table, pairs: Table, number: int, order: str, after: bool, before: bool
+    table: Table,
+    pairs: Table,
+    number: int,
+    order: str,
+    after: bool,
+    before: bool,
+    *where: ColumnElement[bool],
 ) -> Select[Any]:
     """The same of a project's rows whose metadata has all of `key0`, `value0`, `key1` and so on.
 
@@ -125,7 +140,7 @@ def between_labelled(
     source = first.join(table, table.c.seq == first.c.seq)
     for pair in others:
         source = source.join(pair, pair.c.seq == first.c.seq)
-    query = select(table).select_from(source)
+    query = select(table).select_from(source).where(*where)
     for i, pair in enumerate((first, *others)):
         query = query.where(
             pair.c.project_id == bindparam("parent"),
@@ -133,6 +148,11 @@ def between_labelled(
             pair.c.value == bindparam(f"value{i}"),
         )
     return _part(query, first.c.seq, order, after, before)
+
+
+@cache
+def has_status(table: Table) -> ColumnElement[bool]:
+    return table.c.status == bindparam("status")
 
 
 @cache
@@ -219,7 +239,7 @@ NOTE_USE = (
 BURY = insert(_tombstone).prefix_with("OR REPLACE")  # a file may be added and removed again
 FORGET = delete(_tombstone).where(_tombstone.c.scope == bindparam("scope"))
 
-THREADS_AMONG = select(_thread.c.id).where(_thread.c.id.in_(bindparam("ids", expanding=True)))
+THREADS_AMONG = select(_thread.c.id).where(_among(_thread.c.id, "ids"))
 _other_run = _run.alias("other_run")
 _newest_run = (
     select(func.coalesce(func.max(_other_run.c.seq), 0))
@@ -297,6 +317,7 @@ GIVE_RUN = _given(_run, (_run.c.seq == _newest_run) & _made_by_request(_run) & ~
 NEWEST_MESSAGE = select(func.max(_message.c.seq)).where(_message.c.thread_id == bindparam("thread"))
 
 IS_SHOWN = ~_message.c.held
+OF_RUN = _message.c.run_id == bindparam("run")
 HELD_MESSAGES = (
     select(_message)
     .where(WAITS, _message.c.thread_id == bindparam("thread"))
@@ -318,19 +339,19 @@ NUMBER_QUEUED = _number_of(IS_ACTIVE, _run.c.status == "queued")
 NUMBER_QUEUED_OF = _number_of(_run.c.status == "queued", _run.c.project_id == bindparam("project"))
 NUMBER_AT_WORK_OF = _number_of(AT_WORK, _run.c.api_key_id.is_not_distinct_from(bindparam("key")))
 # Of a long queue only its projects' oldest runs are looked at, project by project.
-NEXT_PROJECT_IN_QUEUE = select(func.min(_run.c.project_id)).where(
-    IN_QUEUE, _run.c.project_id > bindparam("after")
-)
-OLDEST_OF_PROJECT = (
-    select(_run)
-    .where(
-        IN_QUEUE,
-        _run.c.project_id == bindparam("project"),
-        _run.c.model_id.in_(bindparam("models", expanding=True)),
-    )
+_first_project = select(func.min(_run.c.project_id).label("id")).where(IN_QUEUE)
+_waiting = _first_project.cte("waiting", recursive=True)
+_next_project = _first_project.where(_run.c.project_id > _waiting.c.id).scalar_subquery()
+_waiting = _waiting.union_all(select(_next_project).where(_waiting.c.id.is_not(None)))
+_oldest = (
+    select(_run.c.seq)
+    .where(IN_QUEUE, _run.c.project_id == _waiting.c.id, _among(_run.c.model_id, "models"))
     .order_by(_run.c.seq)
     .limit(1)
+    .correlate(_waiting)
+    .scalar_subquery()
 )
+OLDEST_OF_PROJECTS = select(_run).select_from(_waiting.join(_run, _run.c.seq == _oldest))
 IN_PROGRESS_BY_PROJECT = (
     select(_run.c.project_id, func.count().label("number"))
     .where(IS_ACTIVE, _run.c.status == "in_progress")
@@ -365,7 +386,7 @@ NEWEST_SEARCH = (
     .where(
         _step.c.thread_id == bindparam("thread"),
         _step.c.type == "tool_calls",
-        _step.c.status.in_(("completed", "failed")),
+        or_(_step.c.status == "completed", _step.c.status == "failed"),
         exists().where(
             func.json_extract(_call.c.value, "$.type") == "file_search",
             func.json_extract(_call.c.value, "$.asked").is_not(None),
@@ -396,10 +417,10 @@ def overdue(now: Any) -> Select[Any]:
     return select(_file.c.id).where(EXPIRES, _file.c.expires_at <= now)
 
 
+IS_KEPT = kept_at(bindparam("now"))
+HAS_PURPOSE = _file.c.purpose == bindparam("purpose")
 FILE = select(_file).where(
-    _file.c.id == bindparam("id"),
-    _file.c.project_id == bindparam("project_id"),
-    kept_at(bindparam("now")),
+    _file.c.id == bindparam("id"), _file.c.project_id == bindparam("project_id"), IS_KEPT
 )
 EXPIRED_FILES = (
     select(_file)
@@ -447,17 +468,15 @@ IS_NAMED = select(
 )
 NAMED = union(select(_file.c.sha256), select(_upload_part.c.sha256))
 NAMED_AMONG = union(
-    select(_file.c.sha256).where(_file.c.sha256.in_(bindparam("digests", expanding=True))),
-    select(_upload_part.c.sha256).where(
-        _upload_part.c.sha256.in_(bindparam("digests", expanding=True))
-    ),
+    select(_file.c.sha256).where(_among(_file.c.sha256, "digests")),
+    select(_upload_part.c.sha256).where(_among(_upload_part.c.sha256, "digests")),
 )
 
 
 FILES_AMONG = select(_file).where(
-    _file.c.id.in_(bindparam("ids", expanding=True)),
+    _among(_file.c.id, "ids"),
     _file.c.project_id == bindparam("project_id"),
-    kept_at(bindparam("now")),
+    IS_KEPT,
 )
 
 
@@ -472,7 +491,7 @@ def tally(owner: str) -> Select[Any]:
             func.count().label("number"),
             func.sum(_store_file.c.usage_bytes).label("usage_bytes"),
         )
-        .where(column.in_(bindparam("owners", expanding=True)))
+        .where(_among(column, "owners"))
         .group_by(column, _store_file.c.status)
     )
 
@@ -484,32 +503,34 @@ def tally_overdue(owner: str) -> Select[Any]:
     return tally(owner).where(_store_file.c.id.in_(overdue_at))
 
 
+IS_IN_STORE = _store_file.c.id.not_in(overdue(bindparam("now")))
+OF_BATCH = _store_file.c.batch_id == bindparam("batch")
 STORE_FILE = select(_store_file).where(
     _store_file.c.id == bindparam("id"),
     _store_file.c.vector_store_id == bindparam("store"),
-    _store_file.c.id.not_in(overdue(bindparam("now"))),
+    IS_IN_STORE,
 )
 IN_STORE_AMONG = select(_store_file).where(
-    _store_file.c.id.in_(bindparam("ids", expanding=True)),
+    _among(_store_file.c.id, "ids"),
     _store_file.c.vector_store_id == bindparam("store"),
 )
 COMPLETED_AMONG = (
     select(_store_file, _file.c.filename)
     .select_from(_store_file.join(_file, _file.c.id == _store_file.c.id))
     .where(
-        _store_file.c.vector_store_id.in_(bindparam("stores", expanding=True)),
-        _store_file.c.id.in_(bindparam("ids", expanding=True)),
+        _among(_store_file.c.vector_store_id, "stores"),
+        _among(_store_file.c.id, "ids"),
         _store_file.c.status == "completed",
-        kept_at(bindparam("now")),
+        IS_KEPT,
     )
 )
 IDS_COMPLETED = (
     select(_store_file.c.id)
     .select_from(_store_file.join(_file, _file.c.id == _store_file.c.id))
     .where(
-        _store_file.c.vector_store_id.in_(bindparam("stores", expanding=True)),
+        _among(_store_file.c.vector_store_id, "stores"),
         _store_file.c.status == "completed",
-        kept_at(bindparam("now")),
+        IS_KEPT,
     )
     .distinct()
 )
@@ -528,19 +549,19 @@ OLDEST_TO_INGEST = (
 )
 OLDEST_TO_INGEST_AMONG = (
     select(_store_file)
-    .where(IN_INGESTION, _store_file.c.seq.in_(bindparam("seqs", expanding=True)))
+    .where(IN_INGESTION, _among(_store_file.c.seq, "seqs"))
     .order_by(_store_file.c.seq)
     .limit(1)
 )
 IN_PROGRESS_AMONG = select(_store_file.c.seq).where(
     _store_file.c.status == "in_progress",
-    _store_file.c.seq.in_(bindparam("seqs", expanding=True)),
+    _among(_store_file.c.seq, "seqs"),
 )
 INGEST_AGAIN = (
     update(_store_file)
     .where(
         _store_file.c.vector_store_id == bindparam("store"),
-        _store_file.c.id.in_(bindparam("ids", expanding=True)),
+        _among(_store_file.c.id, "ids"),
         _store_file.c.status == "completed",
     )
     .values(status="in_progress", usage_bytes=0, attempts=0)
@@ -573,7 +594,7 @@ EXPIRED_STORES = (
 TOUCH = (
     update(_store)
     .where(
-        _store.c.id.in_(bindparam("ids", expanding=True)),
+        _among(_store.c.id, "ids"),
         _store.c.project_id == bindparam("project"),
         _store.c.last_active_at < bindparam("at"),
         or_(_store.c.expires_at.is_(None), _store.c.expires_at > bindparam("at")),
@@ -590,7 +611,7 @@ OLDEST_REMOVALS = (
     .order_by(_removal.c.seq)
     .limit(bindparam("most"))
 )
-SETTLE_REMOVALS = delete(_removal).where(_removal.c.seq.in_(bindparam("seqs", expanding=True)))
+SETTLE_REMOVALS = delete(_removal).where(_among(_removal.c.seq, "seqs"))
 
 _oldest_kept = select(_kept.c.seq).order_by(_kept.c.seq).limit(bindparam("most"))
 DROP_KEPT = delete(_kept).where(_kept.c.seq == bindparam("at_seq"))

@@ -7,23 +7,20 @@ The statements themselves are in `statements`.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, CursorResult, Executable, Row, Select, Table
+from sqlalchemy import ClauseElement, ColumnElement, Select, Table
 
 from server import errors
-from server.db import statements, tables
+from server.db import queries, statements, tables
+from server.db.queries import NOTHING, Queries, Values
 from server.db.tables import core
 from server.nesting import characters_in
 
-Record = Row[Any]
-Values = Mapping[str, Any]
-
-
-_NOTHING: Values = {}
+Record = queries.Record
 VALUES_AT_ONCE = 1000  # SQLite takes a bounded number of them
 MOST_CHARACTERS: Final = 2**25  # of a page, whatever its limit, and of what a run reads of a thread
 INGESTION = "ingestion"  # the channel on which it is told that files of vector stores came or went
@@ -63,7 +60,7 @@ def portions(values: Collection[str]) -> Iterator[list[str]]:
 
 
 def _first_of(
-    found: CursorResult[Any],
+    found: Iterable[Record],
     most: int | None = None,
     characters: Callable[[Record], int] = lambda row: characters_in([*row]),
 ) -> tuple[list[Record], bool]:
@@ -72,7 +69,6 @@ def _first_of(
     read = 0
     for row in found:
         if len(rows) == most or read >= MOST_CHARACTERS:
-            found.close()
             return rows, True
         rows.append(row)
         read += characters(row)
@@ -85,27 +81,25 @@ class Store:
     table: Table
     parent: str
 
-    def __init__(self, connection: Connection, most: int = 0) -> None:
+    def __init__(self, queries: Queries, most: int = 0) -> None:
         """A project has at most so many of these; 0 is no limit."""
-        self.connection = connection
+        self.queries = queries
         self._most = most
 
     def insert(self, values: Values) -> Record:
         """Add a row and return it, with its `seq`. Raises too_many_objects."""
         if self._most:
             self._require_room(values["project_id"])
-        return self.connection.execute(statements.insert_into(self.table), values).one()
+        return self.queries.one(statements.insert_into(self.table), values)
 
     def insert_all(self, rows: Sequence[Values]) -> None:
         """Add rows that give the same columns, in this order, at a fraction of the cost of each."""
         if rows:
-            self.connection.execute(statements.insert_many_into(self.table), rows)
+            self.queries.run_for_each(statements.insert_many_into(self.table), rows)
 
     def update(self, seq: int, changes: Values) -> Record:
         """Replace values of a row that exists and return it; JSON is replaced as a whole."""
-        return self.connection.execute(
-            statements.update_of(self.table), {"at_seq": seq, **changes}
-        ).one()
+        return self.queries.one(statements.update_of(self.table), {"at_seq": seq, **changes})
 
     def by_id(self, object_id: str) -> Record | None:
         """Whoever owns it; for code that was not called by a client."""
@@ -113,20 +107,20 @@ class Store:
 
     def first(self, **wanted: Any) -> Record | None:
         """The oldest row with these values."""
-        return self.connection.execute(statements.equal(self.table, *wanted), wanted).first()
+        return self.queries.first(statements.equal(self.table, *wanted), wanted)
 
     def every(self, **wanted: Any) -> Sequence[Record]:
         """All rows with these values, oldest first."""
-        return self.connection.execute(statements.equal(self.table, *wanted), wanted).all()
+        return self.queries.all(statements.equal(self.table, *wanted), wanted)
 
-    def page(self, parent_id: str, part: Slice, *where: ColumnElement[bool]) -> Page:
+    def page(self, parent_id: str, part: Slice, *where: ColumnElement[bool], **values: Any) -> Page:
         """A part of the list under `parent_id`: the page next to `before` where it alone is given.
 
-        Raises UnknownCursor.
+        Of what in it the conditions are true, with these values. Raises UnknownCursor.
         """
         cut = part.order, bool(part.after), bool(part.before)
-        query = statements.between(self.table, self.parent, *cut)
-        return self._page(query.where(*where) if where else query, self.parent, parent_id, part)
+        query = statements.between(self.table, self.parent, *cut, *where)
+        return self._page(query, self.parent, parent_id, part, values)
 
     def _page(
         self,
@@ -134,56 +128,56 @@ class Store:
         parent: str,
         parent_id: str,
         part: Slice,
-        values: Values = _NOTHING,
+        values: Values = NOTHING,
     ) -> Page:
         wanted: dict[str, Any] = {"parent": parent_id, "most": part.limit + 1, **values}
         if part.after:
             wanted["after"] = self._position(parent, parent_id, part.after)
         if part.before:
             wanted["before"] = self._position(parent, parent_id, part.before)
-        rows, has_more = _first_of(self.connection.execute(query, wanted), part.limit)
+        rows, has_more = _first_of(self.queries.some(query, wanted), part.limit)
         backwards = "before" in wanted and "after" not in wanted
         return Page(rows[::-1] if backwards else rows, has_more)
 
     def bury(self, row: Record) -> None:
         """Delete a row that is listed, and remember where it stood."""
-        self.connection.execute(statements.delete_from(self.table), {"at_seq": row.seq})
-        self.connection.execute(
+        self.queries.run(statements.delete_from(self.table), {"at_seq": row.seq})
+        self.queries.run(
             statements.BURY,
             {
                 "id": row.id,
                 "project_id": row.project_id,
-                "scope": statements.scope(self.table, row._mapping[self.parent]),
+                "scope": statements.scope(self.table, getattr(row, self.parent)),
                 "position": row.seq,
             },
         )
 
     def _require_room(self, project: str) -> None:
         wanted = {"project": project, "most": self._most}
-        if self.connection.execute(statements.number_in(self.table), wanted).scalar() == self._most:
+        if self.queries.scalar(statements.number_in(self.table), wanted) == self._most:
             raise errors.too_many_objects(self.table.name.replace("_", " "), self._most)
 
-    def _among(self, query: Executable, name: str, values: Collection[str]) -> set[str]:
+    def _among(self, query: ClauseElement, name: str, values: Collection[str]) -> set[str]:
         """What the query finds of all the values, which are given to it as `name`."""
         found: set[str] = set()
         for some in portions(values):
-            found.update(self.connection.execute(query, {name: some}).scalars())
+            found.update(self.queries.scalars(query, {name: some}))
         return found
 
     def _rows_among(
-        self, query: Executable, ids: Collection[str], where: Values
+        self, query: ClauseElement, ids: Collection[str], where: Values
     ) -> dict[str, Record]:
         """The rows that the query finds of all the `ids`, by theirs."""
         found: dict[str, Record] = {}
         for some in portions(ids):
-            rows = self.connection.execute(query, {**where, "ids": some})
+            rows = self.queries.all(query, {**where, "ids": some})
             found.update((row.id, row) for row in rows)
         return found
 
     def _position(self, parent: str, parent_id: str, object_id: str) -> float:
         wanted = {"id": object_id, "parent": parent_id}
         wanted["scope"] = statements.scope(self.table, parent_id)
-        place = self.connection.scalar(statements.position(self.table, parent), wanted)
+        place = self.queries.scalar(statements.position(self.table, parent), wanted)
         if place is None:
             raise UnknownCursor(object_id)
         return float(place)
@@ -202,7 +196,7 @@ class Labelled(Store):
     def update(self, seq: int, changes: Values) -> Record:
         row = super().update(seq, changes)
         if "metadata" in changes:
-            self.connection.execute(statements.pairs_of(self.pairs), {"at_seq": seq})
+            self.queries.run(statements.pairs_of(self.pairs), {"at_seq": seq})
             self._label(row)
         return row
 
@@ -218,22 +212,25 @@ class Labelled(Store):
         Raises UnknownCursor.
         """
         cut = part.order, bool(part.after), bool(part.before)
-        if metadata:
-            query = statements.between_labelled(self.table, self.pairs, len(metadata), *cut)
-        else:
-            query = statements.between(self.table, "project_id", *cut)
         values: dict[str, str] = {}
         for i, (key, value) in enumerate(metadata.items()):
             values |= {f"key{i}": key, f"value{i}": value}
+        where: list[ColumnElement[bool]] = []
         if status is not None:
-            query = query.where(self.table.c.status == status)
+            where.append(statements.has_status(self.table))
+            values["status"] = status
+        if metadata:
+            pairs = self.pairs, len(metadata)
+            query = statements.between_labelled(self.table, *pairs, *cut, *where)
+        else:
+            query = statements.between(self.table, "project_id", *cut, *where)
         return self._page(query, "project_id", project, part, values)
 
     def _label(self, row: Record) -> None:
         owner = {"project_id": row.project_id, "seq": row.seq}
         pairs = [{**owner, "key": key, "value": value} for key, value in row.metadata.items()]
         if pairs:
-            self.connection.execute(statements.insert_many_into(self.pairs), pairs)
+            self.queries.run_for_each(statements.insert_many_into(self.pairs), pairs)
 
 
 class Projects(Store):
@@ -251,7 +248,7 @@ class ApiKeys(Store):
     def note_uses(self, used: Mapping[str, int]) -> None:
         """When each was used last, by id."""
         values = [{"at_id": key_id, "at": at} for key_id, at in used.items()]
-        self.connection.execute(statements.NOTE_USE, values)
+        self.queries.run_for_each(statements.NOTE_USE, values)
 
 
 class Assistants(Store):
@@ -278,7 +275,7 @@ class Threads(Labelled):
         """With everything in it: messages and their tombstones, runs, steps and turns."""
         super().bury(row)
         buried = {"scope": statements.scope(Messages.table, row.id)}
-        self.connection.execute(statements.FORGET, buried)
+        self.queries.run(statements.FORGET, buried)
 
     def among(self, thread_ids: Collection[str]) -> set[str]:
         """Those of the ids that threads have."""
@@ -290,7 +287,7 @@ class Threads(Labelled):
         And the project's `busy_policy`, if it has one. One query.
         """
         wanted = {"thread": thread_id, "project": project}
-        return self.connection.execute(statements.THREAD_AND_RUN, wanted).first()
+        return self.queries.first(statements.THREAD_AND_RUN, wanted)
 
 
 class Messages(Store):
@@ -315,28 +312,29 @@ class Messages(Store):
         one is.
         """
         wanted = {"thread": thread_id, "run": run_id, "most": limit}
-        newest = self.connection.execute(statements.SPOKEN_BEFORE_RUN, wanted)
+        newest = self.queries.some(statements.SPOKEN_BEFORE_RUN, wanted)
         before, _ = _first_of(newest, characters=lambda row: characters_in(row.content))
-        own = self.connection.execute(statements.SPOKEN_BY_RUN, {"run": run_id}).all()
+        own = self.queries.all(statements.SPOKEN_BY_RUN, {"run": run_id})
         return [*before[::-1], *own]
 
     def newest_seq(self, thread_id: str) -> int:
         """0 in an empty thread."""
-        return self.connection.scalar(statements.NEWEST_MESSAGE, {"thread": thread_id}) or 0
+        return self.queries.scalar(statements.NEWEST_MESSAGE, {"thread": thread_id}) or 0
 
     def shown(self, thread_id: str, part: Slice, run_id: str | None) -> Page:
         """A part of the list, or of what in it one run wrote. Raises UnknownCursor."""
-        of_run = [self.table.c.run_id == run_id] if run_id is not None else []
-        return self.page(thread_id, part, statements.IS_SHOWN, *of_run)
+        if run_id is None:
+            return self.page(thread_id, part, statements.IS_SHOWN)
+        return self.page(thread_id, part, statements.IS_SHOWN, statements.OF_RUN, run=run_id)
 
     def held(self, thread_id: str) -> Sequence[Record]:
         """The messages that wait in a thread, oldest first."""
-        return self.connection.execute(statements.HELD_MESSAGES, {"thread": thread_id}).all()
+        return self.queries.all(statements.HELD_MESSAGES, {"thread": thread_id})
 
     def show(self, row: Record) -> None:
         """Have a message that waited be the newest of its thread."""
-        values = {name: value for name, value in row._mapping.items() if name != "seq"}
-        self.connection.execute(statements.delete_from(self.table), {"at_seq": row.seq})
+        values = {name: value for name, value in row._asdict().items() if name != "seq"}
+        self.queries.run(statements.delete_from(self.table), {"at_seq": row.seq})
         self.insert({**values, "held": False})
 
     def any_from_user(self, thread_id: str) -> bool:
@@ -348,9 +346,7 @@ class Messages(Store):
         Each is given once to every retry, told by its number.
         """
         request = {"hash": request_hash, "number": number, "since": since}
-        return self.connection.execute(
-            statements.GIVE_MESSAGE, {"thread": thread_id, **request}
-        ).first()
+        return self.queries.first(statements.GIVE_MESSAGE, {"thread": thread_id, **request})
 
 
 class Runs(Labelled):
@@ -364,7 +360,7 @@ class Runs(Labelled):
         return self.first(id=run_id, thread_id=thread_id, project_id=project)
 
     def active_in_thread(self, thread_id: str) -> Record | None:
-        return self.connection.execute(statements.ACTIVE_IN_THREAD, {"thread": thread_id}).first()
+        return self.queries.first(statements.ACTIVE_IN_THREAD, {"thread": thread_id})
 
     def give(self, thread_id: str, request_hash: str, number: int, since: int) -> Record | None:
         """The thread's newest run, if this request made it since then and no message came after it.
@@ -376,7 +372,7 @@ class Runs(Labelled):
 
     def held(self, thread_id: str) -> Sequence[Record]:
         """The runs that wait in a thread, oldest first."""
-        return self.connection.execute(statements.HELD_RUNS, {"thread": thread_id}).all()
+        return self.queries.all(statements.HELD_RUNS, {"thread": thread_id})
 
     def next_queued(self, model_ids: Sequence[str], turns: Mapping[str, int]) -> Record | None:
         """Of the runs that wait for one of these models the one whose turn it is.
@@ -384,15 +380,10 @@ class Runs(Labelled):
         It is of the project that has the fewest in progress; of the same number, of the one whose
         last turn is longest ago; and there it is the oldest.
         """
-        wanted = {"models": list(model_ids)}
-        oldest = [
-            run
-            for project in self._projects_in_queue()
-            if (run := self._first(statements.OLDEST_OF_PROJECT, project=project, **wanted))
-        ]
+        oldest = self.queries.all(statements.OLDEST_OF_PROJECTS, {"models": list(model_ids)})
         if len(oldest) <= 1:
             return next(iter(oldest), None)
-        rows = self.connection.execute(statements.IN_PROGRESS_BY_PROJECT)
+        rows = self.queries.some(statements.IN_PROGRESS_BY_PROJECT)
         busy = {row.project_id: row.number for row in rows}
 
         def turn(run: Record) -> tuple[int, int, int]:
@@ -400,19 +391,8 @@ class Runs(Labelled):
 
         return min(oldest, key=turn)
 
-    def _projects_in_queue(self) -> Iterator[str]:
-        project = self._next_project("")
-        while project is not None:
-            yield project
-            project = self._next_project(project)
-
-    def _next_project(self, after: str) -> str | None:
-        found = self.connection.execute(statements.NEXT_PROJECT_IN_QUEUE, {"after": after})
-        project: str | None = found.scalar()
-        return project
-
-    def _first(self, statement: Executable, **values: Any) -> Record | None:
-        return self.connection.execute(statement, values).first()
+    def _first(self, statement: ClauseElement, **values: Any) -> Record | None:
+        return self.queries.first(statement, values)
 
     def number_queued(self, most: int, project: str | None = None) -> int:
         """How many wait to be begun, of all or of one project, counted up to `most`.
@@ -430,25 +410,25 @@ class Runs(Labelled):
         """
         return self._number(statements.NUMBER_AT_WORK_OF, most=most, key=key_id)
 
-    def _number(self, statement: Executable, **values: Any) -> int:
-        return int(self.connection.execute(statement, values).scalar_one())
+    def _number(self, statement: ClauseElement, **values: Any) -> int:
+        return int(self.queries.scalar(statement, values))
 
     def queued_for(self, model_id: str, most: int) -> Sequence[Record]:
         """The oldest runs that wait for a model."""
         wanted = {"model": model_id, "most": most}
-        return self.connection.execute(statements.QUEUED_FOR, wanted).all()
+        return self.queries.all(statements.QUEUED_FOR, wanted)
 
     def models_waited_for(self) -> set[str]:
         """The ids of the models that queued runs need."""
-        return set(self.connection.execute(statements.MODELS_WAITED_FOR).scalars())
+        return set(self.queries.scalars(statements.MODELS_WAITED_FOR))
 
     def active(self) -> Sequence[Record]:
         """All active runs of all projects, oldest first."""
-        return self.connection.execute(statements.ALL_ACTIVE).all()
+        return self.queries.all(statements.ALL_ACTIVE)
 
     def count_active(self) -> dict[tuple[str, str], int]:
         """How many active runs there are, by model and status."""
-        found = self.connection.execute(statements.COUNT_ACTIVE)
+        found = self.queries.some(statements.COUNT_ACTIVE)
         return {(model_id, status): number for model_id, status, number in found}
 
     def update(self, seq: int, changes: Values) -> Record:
@@ -465,7 +445,7 @@ class Runs(Labelled):
             still["fence"] = fence
         query = statements.update_where(self.table, *still)
         wanted = {f"at_{name}": value for name, value in still.items()}
-        return self.connection.execute(query, {**wanted, **changes}).first()
+        return self.queries.first(query, {**wanted, **changes})
 
 
 class Steps(Store):
@@ -491,24 +471,22 @@ class Steps(Store):
         no more than a context holds.
         """
         wanted = {"thread": thread_id, "oldest": after_message}
-        newest = self.connection.execute(statements.ANSWERED_CALLS, wanted)
+        newest = self.queries.some(statements.ANSWERED_CALLS, wanted)
         steps, _ = _first_of(newest, characters=lambda row: characters_in(row.step_details))
         return steps[::-1]
 
     def newest_search(self, thread_id: str) -> Record | None:
         """The newest tool step of a thread with an answered file search in it."""
         wanted = {"thread": thread_id}
-        return self.connection.execute(statements.NEWEST_SEARCH, wanted).first()
+        return self.queries.first(statements.NEWEST_SEARCH, wanted)
 
     def any_code_run(self, thread_id: str) -> bool:
         """Whether any code of a thread was run to its end."""
-        return bool(
-            self.connection.execute(statements.ANY_CODE_RUN, {"thread": thread_id}).scalar()
-        )
+        return bool(self.queries.scalar(statements.ANY_CODE_RUN, {"thread": thread_id}))
 
     def rounds(self, run_id: str) -> int:
         """How often the run has called tools and was answered."""
-        return self.connection.execute(statements.ROUNDS, {"run": run_id}).scalar_one()
+        return int(self.queries.scalar(statements.ROUNDS, {"run": run_id}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,10 +515,10 @@ class Turns(Store):
     def written_since(self, thread_id: str, message: int, limit: int) -> Sequence[Record]:
         """The newest turns of a thread that can stand in a prompt that begins with a message."""
         values = {"thread": thread_id, "oldest": message, "most": limit}
-        return self.connection.execute(statements.TURNS_SINCE, values).all()
+        return self.queries.all(statements.TURNS_SINCE, values)
 
     def _spent(self, **wanted: Any) -> Spent:
-        row: Any = self.connection.execute(statements.spent(*wanted), wanted).one()
+        row: Any = self.queries.one(statements.spent(*wanted), wanted)
         return Spent(*row)
 
 
@@ -552,18 +530,18 @@ class Files(Store):
 
     def get(self, project: str, file_id: str, now: int) -> Record | None:
         wanted = {"id": file_id, "project_id": project, "now": now}
-        return self.connection.execute(statements.FILE, wanted).first()
+        return self.queries.first(statements.FILE, wanted)
 
     def kept(self, project: str, part: Slice, now: int, purpose: str | None) -> Page:
         """A part of the list, or of what in it has one purpose. Raises UnknownCursor."""
-        where = [statements.kept_at(now)]
-        if purpose is not None:
-            where.append(self.table.c.purpose == purpose)
-        return self.page(project, part, *where)
+        if purpose is None:
+            return self.page(project, part, statements.IS_KEPT, now=now)
+        where = statements.IS_KEPT, statements.HAS_PURPOSE
+        return self.page(project, part, *where, now=now, purpose=purpose)
 
     def expired(self, now: int, most: int) -> Sequence[Record]:
         wanted = {"now": now, "most": most}
-        return self.connection.execute(statements.EXPIRED_FILES, wanted).all()
+        return self.queries.all(statements.EXPIRED_FILES, wanted)
 
     def among(self, project: str, file_ids: Collection[str], now: int) -> dict[str, Record]:
         """Those of the ids that files of a project have, with these files."""
@@ -572,15 +550,15 @@ class Files(Store):
 
     def stored_in(self, project: str) -> int:
         """Bytes of a project's files, and of the parts of its uploads."""
-        return int(self.connection.scalar(statements.STORED_IN, {"project": project}) or 0)
+        return int(self.queries.scalar(statements.STORED_IN, {"project": project}) or 0)
 
     def take_from_tools(self, project: str, file_id: str) -> None:
         """Have no assistant and no thread of a project name a file any more."""
-        take_from_tools(self.connection, "code_interpreter.file_ids", project, file_id)
+        take_from_tools(self.queries, "code_interpreter.file_ids", project, file_id)
 
     def has_blob(self, digest: str) -> bool:
         """Whether any file, or any part of an upload, has these bytes."""
-        return bool(self.connection.scalar(statements.IS_NAMED, {"digest": digest}))
+        return bool(self.queries.scalar(statements.IS_NAMED, {"digest": digest}))
 
     def blobs_among(self, digests: Collection[str]) -> set[str]:
         """Those of the digests whose bytes any file, or any part of an upload, has."""
@@ -588,7 +566,7 @@ class Files(Store):
 
     def blobs(self) -> set[str]:
         """The digests of all bytes that any file, or any part of an upload, has."""
-        return set(self.connection.scalars(statements.NAMED))
+        return set(self.queries.scalars(statements.NAMED))
 
 
 class Uploads(Store):
@@ -603,12 +581,12 @@ class Uploads(Store):
     def overdue(self, now: int, most: int) -> Sequence[Record]:
         """Pending ones whose time is over."""
         wanted = {"now": now, "most": most}
-        return self.connection.execute(statements.OVERDUE_UPLOADS, wanted).all()
+        return self.queries.all(statements.OVERDUE_UPLOADS, wanted)
 
     def prune(self, before: int, most: int) -> int:
         """Delete those that have ended and whose time was over by then; how many."""
         wanted = {"before": before, "most": most}
-        return self.connection.execute(statements.PRUNE_UPLOADS, wanted).rowcount
+        return self.queries.run(statements.PRUNE_UPLOADS, wanted)
 
 
 class UploadParts(Store):
@@ -619,20 +597,19 @@ class UploadParts(Store):
 
     def size(self, upload_id: str) -> tuple[int, int]:
         """How many there are, and their bytes."""
-        row = self.connection.execute(statements.SIZE_OF_PARTS, {"upload": upload_id}).one()
+        row = self.queries.one(statements.SIZE_OF_PARTS, {"upload": upload_id})
         return int(row[0]), int(row[1])
 
     def drop(self, upload_id: str) -> list[str]:
         """Delete those of an upload, and return the digests of their bytes."""
-        dropped = self.connection.execute(statements.DROP_PARTS, {"upload": upload_id})
-        return list(dropped.scalars())
+        return self.queries.scalars(statements.DROP_PARTS, {"upload": upload_id})
 
 
-def take_from_tools(connection: Connection, resource: str, project: str, its_id: str) -> None:
+def take_from_tools(queries: Queries, resource: str, project: str, its_id: str) -> None:
     """Have no assistant and no thread of a project name it among a tool's resources any more."""
     for table in (Assistants.table, Threads.table):
         named = {"project": project, "id": its_id}
-        connection.execute(statements.take_from(table, resource), named)
+        queries.run(statements.take_from(table, resource), named)
 
 
 class VectorStores(Store):
@@ -648,26 +625,26 @@ class VectorStores(Store):
         """With its files, their tombstones and its batches; nothing names it any more."""
         self.bury(row)
         buried = {"scope": statements.scope(VectorStoreFiles.table, row.id)}
-        self.connection.execute(statements.FORGET, buried)
-        take_from_tools(self.connection, "file_search.vector_store_ids", row.project_id, row.id)
+        self.queries.run(statements.FORGET, buried)
+        take_from_tools(self.queries, "file_search.vector_store_ids", row.project_id, row.id)
 
     def expired(self, now: int, most: int) -> Sequence[Record]:
         """Those whose time is over and whose files are still there."""
         wanted = {"now": now, "most": most}
-        return self.connection.execute(statements.EXPIRED_STORES, wanted).all()
+        return self.queries.all(statements.EXPIRED_STORES, wanted)
 
     def usable_ids(self) -> set[str]:
         """Those of all stores whose files are there."""
-        return set(self.connection.execute(statements.USABLE_STORES).scalars())
+        return set(self.queries.scalars(statements.USABLE_STORES))
 
     def is_busy(self, store_id: str) -> bool:
         """Whether any of its files is still to be taken in."""
-        return bool(self.connection.scalar(statements.IS_BUSY, {"store": store_id}))
+        return bool(self.queries.scalar(statements.IS_BUSY, {"store": store_id}))
 
     def touch(self, project: str, store_ids: Collection[str], now: int) -> None:
         """They were used now; those that are over stay so."""
         used = {"project": project, "ids": list(store_ids), "at": now}
-        self.connection.execute(statements.TOUCH, used)
+        self.queries.run(statements.TOUCH, used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -703,16 +680,31 @@ class VectorStoreFiles(Store):
 
     def count_waiting(self) -> int:
         """How many of all stores wait to be taken in."""
-        return self.connection.execute(statements.COUNT_TO_INGEST).scalar_one()
+        return int(self.queries.scalar(statements.COUNT_TO_INGEST))
 
     def shown(self, store_id: str, file_id: str, now: int) -> Record | None:
         """A file, unless it has expired."""
         wanted = {"id": file_id, "store": store_id, "now": now}
-        return self.connection.execute(statements.STORE_FILE, wanted).first()
+        return self.queries.first(statements.STORE_FILE, wanted)
 
-    def kept(self, store_id: str, part: Slice, now: int, *where: ColumnElement[bool]) -> Page:
-        """A part of the list, or of what in it the conditions are true of. Raises UnknownCursor."""
-        return self.page(store_id, part, self.table.c.id.not_in(statements.overdue(now)), *where)
+    def kept(
+        self,
+        store_id: str,
+        part: Slice,
+        now: int,
+        status: str | None = None,
+        batch_id: str | None = None,
+    ) -> Page:
+        """A part of the list, or of what in it has this status or batch. Raises UnknownCursor."""
+        where: list[ColumnElement[bool]] = [statements.IS_IN_STORE]
+        values: dict[str, Any] = {"now": now}
+        if status is not None:
+            where.append(statements.has_status(self.table))
+            values["status"] = status
+        if batch_id is not None:
+            where.append(statements.OF_BATCH)
+            values["batch"] = batch_id
+        return self.page(store_id, part, *where, **values)
 
     def tallies(self, store_ids: Collection[str], now: int) -> dict[str, Tally]:
         """By store; one that has no files is not among them."""
@@ -726,7 +718,7 @@ class VectorStoreFiles(Store):
         wanted = {"owners": list(owners), "now": now}
         counts = defaultdict[str, Counter[str]](Counter)
         for query, times in ((statements.tally(owner), 1), (statements.tally_overdue(owner), -1)):
-            for row in self.connection.execute(query, wanted):
+            for row in self.queries.some(query, wanted):
                 counts[row.owner][row.status] += times * row.number
                 counts[row.owner]["usage_bytes"] += times * row.usage_bytes
         return {owner_id: Tally(**numbers) for owner_id, numbers in counts.items()}
@@ -735,8 +727,8 @@ class VectorStoreFiles(Store):
         self, store_ids: Collection[str], now: int, *where: ColumnElement[bool]
     ) -> set[str]:
         """Of what can be found in the stores: the files of which the conditions are true."""
-        query, wanted = statements.IDS_COMPLETED, {"stores": list(store_ids), "now": now}
-        return set(self.connection.execute(query.where(*where), wanted).scalars())
+        wanted = {"stores": list(store_ids), "now": now}
+        return {row.id for row in self._fitting(statements.IDS_COMPLETED, wanted, where)}
 
     def completed(
         self,
@@ -747,8 +739,15 @@ class VectorStoreFiles(Store):
     ) -> Sequence[Record]:
         """Of the files those that can be found in the stores, with their `filename`."""
         wanted = {"stores": list(store_ids), "ids": list(file_ids), "now": now}
-        query = statements.COMPLETED_AMONG
-        return self.connection.execute(query.where(*where) if where else query, wanted).all()
+        return self._fitting(statements.COMPLETED_AMONG, wanted, where)
+
+    def _fitting(
+        self, query: Select[Any], wanted: Values, where: Sequence[ColumnElement[bool]]
+    ) -> Sequence[Record]:
+        """The rows of which conditions are true that are seldom the same again."""
+        if where:
+            return self.queries.fresh(query.where(*where), wanted)
+        return self.queries.all(query, wanted)
 
     def next_to_ingest(self, turns: Mapping[str, int]) -> Record | None:
         """The oldest that waits, of the project whose last turn is longest ago."""
@@ -762,32 +761,31 @@ class VectorStoreFiles(Store):
     def _projects_in_queue(self) -> Iterator[str]:
         project = ""
         query = statements.NEXT_PROJECT_TO_INGEST
-        while (found := self.connection.scalar(query, {"after": project})) is not None:
+        while (found := self.queries.scalar(query, {"after": project})) is not None:
             project = str(found)
             yield project
 
     def oldest_to_ingest_among(self, seqs: Collection[int]) -> Record | None:
         query = statements.OLDEST_TO_INGEST_AMONG
-        return self.connection.execute(query, {"seqs": [*seqs]}).first()
+        return self.queries.first(query, {"seqs": [*seqs]})
 
     def in_progress_among(self, seqs: Collection[int]) -> set[int]:
         """Those that are still to be taken in."""
-        found = self.connection.execute(statements.IN_PROGRESS_AMONG, {"seqs": [*seqs]})
-        return set(found.scalars())
+        return set(self.queries.scalars(statements.IN_PROGRESS_AMONG, {"seqs": [*seqs]}))
 
     def _oldest_to_ingest(self, project: str) -> Record | None:
         query = statements.OLDEST_TO_INGEST
-        return self.connection.execute(query, {"project": project}).first()
+        return self.queries.first(query, {"project": project})
 
     def update_if_in_progress(self, seq: int, changes: Values) -> Record | None:
         """Change the file if it is still to be taken in."""
         query = statements.update_where(self.table, "seq", "status")
         wanted = {"at_seq": seq, "at_status": "in_progress"}
-        return self.connection.execute(query, {**wanted, **changes}).first()
+        return self.queries.first(query, {**wanted, **changes})
 
     def stores_with_text(self) -> set[str]:
         """The stores that have any file that can be found."""
-        return set(self.connection.execute(statements.STORES_WITH_TEXT).scalars())
+        return set(self.queries.scalars(statements.STORES_WITH_TEXT))
 
     def completed_in(self, store_id: str, now: int) -> set[str]:
         """The files of a store that can be found."""
@@ -798,23 +796,22 @@ class VectorStoreFiles(Store):
         wanted = list(file_ids)
         for start in range(0, len(wanted), VALUES_AT_ONCE):
             some = {"store": store_id, "ids": wanted[start : start + VALUES_AT_ONCE]}
-            self.connection.execute(statements.INGEST_AGAIN, some)
+            self.queries.run(statements.INGEST_AGAIN, some)
 
     def release_all(self) -> Sequence[int]:
         """Nobody has a claim any more; the `seq` of those that were claimed."""
-        return self.connection.execute(statements.RELEASE_ALL).scalars().all()
+        return self.queries.scalars(statements.RELEASE_ALL)
 
     def cancel_batch(self, batch_id: str) -> Sequence[str]:
         """Of a batch, take in no more; the ids of the files that will not come."""
-        cancelled = self.connection.execute(statements.CANCEL_BATCH, {"batch": batch_id})
-        return cancelled.scalars().all()
+        return self.queries.scalars(statements.CANCEL_BATCH, {"batch": batch_id})
 
     def drop(self, seq: int) -> None:
         """Delete a row as if it had never been listed."""
-        self.connection.execute(statements.delete_from(self.table), {"at_seq": seq})
+        self.queries.run(statements.delete_from(self.table), {"at_seq": seq})
 
     def drop_all(self, store_id: str) -> None:
-        self.connection.execute(statements.EMPTY_STORE, {"store": store_id})
+        self.queries.run(statements.EMPTY_STORE, {"store": store_id})
 
     def take_out(self, project: str, file_id: str) -> None:
         """Have no vector store of a project have a file any more, nor, later, their indexes."""
@@ -824,7 +821,7 @@ class VectorStoreFiles(Store):
             statements.REMOVE_FROM_INDEXES,
             statements.TAKE_FROM_STORES,
         ):
-            self.connection.execute(statement, named)
+            self.queries.run(statement, named)
 
 
 class FileBatches(Store):
@@ -846,11 +843,11 @@ class IndexRemovals(Store):
     def oldest(self, most: int, after: int = 0) -> Sequence[Record]:
         """So many of those that came after one."""
         wanted = {"most": most, "after": after}
-        return self.connection.execute(statements.OLDEST_REMOVALS, wanted).all()
+        return self.queries.all(statements.OLDEST_REMOVALS, wanted)
 
     def settle(self, seqs: Collection[int]) -> None:
         """They are done."""
-        self.connection.execute(statements.SETTLE_REMOVALS, {"seqs": list(seqs)})
+        self.queries.run(statements.SETTLE_REMOVALS, {"seqs": list(seqs)})
 
 
 class KeptAnswers(Store):
@@ -863,21 +860,21 @@ class KeptAnswers(Store):
         return self.first(project_id=project, key=key)
 
     def drop(self, seq: int) -> None:
-        self.connection.execute(statements.DROP_KEPT, {"at_seq": seq})
+        self.queries.run(statements.DROP_KEPT, {"at_seq": seq})
 
     def prune(self, before: int, most: int) -> int:
         """Delete at most so many of the oldest, if they are as old as that; how many."""
         wanted = {"before": before, "most": most}
-        return self.connection.execute(statements.PRUNE_KEPT, wanted).rowcount
+        return self.queries.run(statements.PRUNE_KEPT, wanted)
 
     def beyond(self, most: int) -> Sequence[Record]:
         """The projects (`project_id`) that have more than so many, and by how many (`number`)."""
-        return self.connection.execute(statements.KEPT_BEYOND, {"most": most}).all()
+        return self.queries.all(statements.KEPT_BEYOND, {"most": most})
 
     def drop_oldest(self, project: str, most: int) -> int:
         """Delete at most so many of a project's oldest; how many."""
         wanted = {"project": project, "most": most}
-        return self.connection.execute(statements.DROP_OLDEST_KEPT, wanted).rowcount
+        return self.queries.run(statements.DROP_OLDEST_KEPT, wanted)
 
 
 class Stores:
@@ -886,70 +883,70 @@ class Stores:
     `most` is how many rows of a table a project may have, by the table's name.
     """
 
-    def __init__(self, connection: Connection, most: Mapping[str, int]) -> None:
-        self.connection = connection
+    def __init__(self, queries: Queries, most: Mapping[str, int]) -> None:
+        self.queries = queries
         self._most = most
 
     @cached_property
     def projects(self) -> Projects:
-        return Projects(self.connection)
+        return Projects(self.queries)
 
     @cached_property
     def api_keys(self) -> ApiKeys:
-        return ApiKeys(self.connection)
+        return ApiKeys(self.queries)
 
     @cached_property
     def assistants(self) -> Assistants:
-        return Assistants(self.connection, self._most.get(Assistants.table.name, 0))
+        return Assistants(self.queries, self._most.get(Assistants.table.name, 0))
 
     @cached_property
     def threads(self) -> Threads:
-        return Threads(self.connection, self._most.get(Threads.table.name, 0))
+        return Threads(self.queries, self._most.get(Threads.table.name, 0))
 
     @cached_property
     def messages(self) -> Messages:
-        return Messages(self.connection)
+        return Messages(self.queries)
 
     @cached_property
     def runs(self) -> Runs:
-        return Runs(self.connection)
+        return Runs(self.queries)
 
     @cached_property
     def steps(self) -> Steps:
-        return Steps(self.connection)
+        return Steps(self.queries)
 
     @cached_property
     def turns(self) -> Turns:
-        return Turns(self.connection)
+        return Turns(self.queries)
 
     @cached_property
     def files(self) -> Files:
-        return Files(self.connection, self._most.get(Files.table.name, 0))
+        return Files(self.queries, self._most.get(Files.table.name, 0))
 
     @cached_property
     def uploads(self) -> Uploads:
-        return Uploads(self.connection)
+        return Uploads(self.queries)
 
     @cached_property
     def upload_parts(self) -> UploadParts:
-        return UploadParts(self.connection)
+        return UploadParts(self.queries)
 
     @cached_property
     def vector_stores(self) -> VectorStores:
-        return VectorStores(self.connection, self._most.get(VectorStores.table.name, 0))
+        return VectorStores(self.queries, self._most.get(VectorStores.table.name, 0))
 
     @cached_property
     def vector_store_files(self) -> VectorStoreFiles:
-        return VectorStoreFiles(self.connection)
+        return VectorStoreFiles(self.queries)
 
     @cached_property
     def file_batches(self) -> FileBatches:
-        return FileBatches(self.connection)
+        return FileBatches(self.queries)
 
     @cached_property
     def index_removals(self) -> IndexRemovals:
-        return IndexRemovals(self.connection)
+        return IndexRemovals(self.queries)
 
     @cached_property
     def kept_answers(self) -> KeptAnswers:
-        return KeptAnswers(self.connection)
+        return KeptAnswers(self.queries)

@@ -9,10 +9,9 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection
-
 from server.clock import Clock
-from server.db.connection import driver, translated
+from server.db.connection import translated
+from server.db.queries import Queries
 from server.db.stores import Stores
 from server.ids import IdSource
 
@@ -28,13 +27,13 @@ class Tx(Stores):
 
     def __init__(
         self,
-        connection: Connection,
+        queries: Queries,
         clock: Clock,
         ids: IdSource,
         listeners: Listeners,
         most: Mapping[str, int],
     ) -> None:
-        super().__init__(connection, most)
+        super().__init__(queries, most)
         self.ids = ids
         self.now = clock.now()
         self.hooks: list[Hook] = []
@@ -42,7 +41,7 @@ class Tx(Stores):
 
     def touch(self) -> None:
         """Write something that changes nothing, to see whether anything can be written."""
-        self.connection.exec_driver_sql("PRAGMA user_version = 0")
+        self.queries.raw.execute("PRAGMA user_version = 0")
 
     def after_commit(self, hook: Hook) -> None:
         """Call `hook` on the event loop once this unit is durable."""
@@ -50,7 +49,7 @@ class Tx(Stores):
 
     def wholly(self, work: Callable[[Self], T]) -> T:
         """Do a part of the unit's work. If it raises, nothing of it is kept; the unit may go on."""
-        raw, hooks = driver(self.connection), len(self.hooks)
+        raw, hooks = self.queries.raw, len(self.hooks)
         raw.execute("SAVEPOINT part")
         try:
             result = work(self)

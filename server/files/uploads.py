@@ -162,4 +162,4 @@ def _completed(tx: Tx, project: str, upload_id: str, completion: str) -> Complet
     if upload is None or upload.completion != completion:
         return None
     file = tx.files.get(project, upload.file_id, tx.now)
-    return file and Completed(upload, file)
+    return None if file is None else Completed(upload, file)

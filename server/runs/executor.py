@@ -190,8 +190,8 @@ class RunExecutor:
             try:
                 await self._recover()
                 await self._fail_hopeless()
-                while not self._stopping.is_set() and await self._claim_some():
-                    pass
+                while not self._stopping.is_set() and await self._claim_some() == CLAIMS_AT_ONCE:
+                    pass  # there may be more
                 await self._call_for_models()
                 continue
             except (DatabaseBusy, DatabaseFull):
@@ -215,11 +215,11 @@ class RunExecutor:
         if not self._pool.alone and not self._stopping.is_set():
             self._pool.want(await self._db.read(lambda tx: tx.runs.models_waited_for()))
 
-    async def _claim_some(self) -> bool:
-        """Claim and start runs while there are permits, in one transaction; False if none waits."""
+    async def _claim_some(self) -> int:
+        """Claim and start runs while there are permits, in one transaction; how many, at most."""
         with self._pool.held():
             free = Counter({i: n for i, n in self._permits.items() if n > 0 and self._pool.open(i)})
-            return bool(free) and await self._db.write(lambda tx: self._claims(tx, +free)) > 0
+            return await self._db.write(lambda tx: self._claims(tx, +free)) if free else 0
 
     def _claims(self, tx: Tx, free: Counter[str]) -> int:
         """How many were claimed. They begin as the claim commits, so that no cancel misses them."""

@@ -233,10 +233,7 @@ def page_of_files(
         require_batch(tx, project, store_id, batch_id)
     if is_over(tx, store):
         return Page([], has_more=False)
-    columns = tx.vector_store_files.table.c
-    wanted = ((columns.status, status), (columns.batch_id, batch_id))
-    where = [column == value for column, value in wanted if value is not None]
-    return tx.vector_store_files.kept(store_id, part, tx.now, *where)
+    return tx.vector_store_files.kept(store_id, part, tx.now, status, batch_id)
 
 
 def create_batch(tx: Tx, project: str, store_id: str, wanted: Sequence[NewFile]) -> Record:

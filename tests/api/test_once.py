@@ -203,9 +203,7 @@ async def test_nothing_of_a_refused_request_is_left(story: Story) -> None:
 
 async def scalar(server: LiveServer, query: str) -> object:
     """The one value that a query finds."""
-    return await server.services.db.read(
-        lambda tx: tx.connection.exec_driver_sql(query).scalar_one()
-    )
+    return await server.services.db.read(lambda tx: tx.queries.raw.execute(query).fetchone()[0])
 
 
 @pytest.fixture

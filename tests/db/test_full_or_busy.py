@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from server.db.connection import driver
 from server.db.database import Database, DatabaseBusy, DatabaseFull, Tx
 from server.db.stores import Record
 from tests.db import rows
@@ -24,7 +23,7 @@ async def leave_room(db: Database, pages: int) -> None:
     """Limit the file to so many pages more than it has; SQLite's own stand-in for a full disk."""
 
     def limit(tx: Tx) -> None:
-        raw = driver(tx.connection)
+        raw = tx.queries.raw
         (used,) = raw.execute("PRAGMA page_count").fetchone()
         raw.execute(f"PRAGMA max_page_count = {min(used + pages, NO_LIMIT)}")
 

@@ -14,7 +14,6 @@ from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
 from server.clock import SystemClock
-from server.db.connection import driver
 from server.db.database import Database, DatabaseClosed, Tx
 from server.db.stores import Record
 from server.failpoints import FailpointError
@@ -30,7 +29,7 @@ class Refused(Exception):
 async def test_one_commit_for_all_that_wait(db: Database, thread: Record) -> None:
     """Forty units that queued up behind another are committed at once."""
     statements: list[str] = []
-    await db.write(lambda tx: driver(tx.connection).set_trace_callback(statements.append))
+    await db.write(lambda tx: tx.queries.raw.set_trace_callback(statements.append))
     statements.clear()
     answers = await together(db, *[lambda tx: rows.message(tx, thread.id).id] * 40)
     commits = [text for text in statements if text == "COMMIT"]
@@ -162,7 +161,7 @@ async def test_transaction_that_vanishes(db: Database, thread: Record) -> None:
     def lose(tx: Tx) -> None:
         attempts.append("lose")
         rows.message(tx, thread.id)
-        driver(tx.connection).execute("ROLLBACK")
+        tx.queries.raw.execute("ROLLBACK")
         raise Refused
 
     first, lost, last = await together(db, keep, lose, keep)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from server.db.connection import driver, open_engine, roll_back
 from server.db.database import Database, Tx
+from server.db.queries import Queries
 from server.db.stores import MOST_CHARACTERS, Record, Slice, Store, Stores, UnknownCursor
 from tests.db import rows
 
@@ -40,7 +41,7 @@ class Listing:
     def __init__(self, connection: Connection, name: str, length: int) -> None:
         self._raw = driver(connection)
         self._raw.execute("BEGIN IMMEDIATE")
-        self._stores = Stores(connection, {})
+        self._stores = Stores(Queries(connection), {})
         self._name, self._made = name, 0
         self.live: list[str] = []
         self._thread("thread_1", "another")

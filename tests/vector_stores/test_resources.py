@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from sqlalchemy import event
 
 from server import schemas
 from server.access.keys import DEFAULT_PROJECT
@@ -287,14 +286,11 @@ async def test_of_many_files_no_more_are_looked_for_than_the_first_missing(
     asked: list[str] = []
 
     def unit(tx: Tx) -> None:
-        def note(*call: Any) -> None:
-            asked.append(call[2])
-
-        event.listen(tx.connection, "before_cursor_execute", note)
+        tx.queries.raw.set_trace_callback(asked.append)
         try:
             provided(tx, DEFAULT_PROJECT, wanted, {})
         finally:
-            event.remove(tx.connection, "before_cursor_execute", note)
+            tx.queries.raw.set_trace_callback(None)
 
     with pytest.raises(NotFound, match="No such File object: file-0"):
         await live.services.db.write(unit)
