@@ -31,12 +31,11 @@ WORD_LETTERS = 5
 LETTERS = bytes(ord("a") + byte % 26 for byte in range(256))
 
 
-def split_content(draw: Draw, control: Collection[str]) -> list[Piece]:
+def split_content(draw: Draw, markers: Markers) -> list[Piece]:
     """Render by `draw` and tell the template's text from the content.
 
     A template may refuse texts that hold control strings; it is given them broken up.
     """
-    markers = Markers(control)
     try:
         return _told_apart(draw, markers)
     except TemplateRefused:

@@ -31,7 +31,7 @@ from server.chat.conversation import (
     words_parted,
 )
 from server.chat.errors import TemplateError, TemplateRefused, TemplateStopped
-from server.chat.marking import split_content
+from server.chat.marking import Markers, split_content
 from server.chat.sandbox import Meter, Sandbox, TemplateLimit, TemplateRaised, metered
 from server.chat.values import ChatMessage, Piece, ToolCall, ToolSpec
 
@@ -96,7 +96,7 @@ class ChatTemplate:
         self.source = source
         self.fingerprint = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         self._tokens = {"bos_token": bos, "eos_token": eos}
-        self._control = {*control, *CONTROL_STRING.findall(source), bos, eos} - {""}
+        self._markers = Markers({*control, *CONTROL_STRING.findall(source), bos, eos} - {""})
         sandbox = Sandbox(now)
         self._template = _compiled(sandbox, source)
         self.variables = frozenset(find_undeclared_variables(sandbox.parse(source)))
@@ -211,7 +211,7 @@ class ChatTemplate:
     ) -> list[Piece]:
         meter = Meter()
         return split_content(
-            lambda mark: self._text(messages, tools, variables, mark, meter), self._control
+            lambda mark: self._text(messages, tools, variables, mark, meter), self._markers
         )
 
     def _text(
