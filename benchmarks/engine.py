@@ -55,7 +55,7 @@ class Plan:
 
     def groups(self) -> list[list[Cell]]:
         """Every combination of runs and prompts, by the length of the prompt."""
-        lengths = (SHORT_PROMPT, *self.prompts)
+        lengths = dict.fromkeys((SHORT_PROMPT, *self.prompts))
         return [[Cell(runs, prompt, self.answer) for runs in self.runs] for prompt in lengths]
 
     def cells(self) -> list[Cell]:
