@@ -13,7 +13,6 @@ from itertools import product
 from typing import Final
 
 from fastapi import APIRouter, Request
-from sqlalchemy.exc import DatabaseError
 from starlette.responses import Response
 
 from server.api.deps import Caller, Server, Services
@@ -126,8 +125,8 @@ async def _write_problem(db: Database) -> str | None:
         return "It is full."
     except DatabaseClosed:
         return "It is closed."
-    except (sqlite3.Error, DatabaseError) as error:
-        return f"It cannot be written: {getattr(error, 'orig', error)}."
+    except sqlite3.Error as error:
+        return f"It cannot be written: {error}."
     return None
 
 

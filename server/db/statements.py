@@ -7,7 +7,7 @@ come from cached functions, the rest are constants; all values are bound when th
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Select,
     Table,
     TextClause,
+    UnaryExpression,
     bindparam,
     delete,
     exists,
@@ -31,6 +32,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert, ReturningUpdate
+from sqlalchemy.sql.operators import custom_op
 
 from server.db import tables
 from server.db.tables import (
@@ -46,6 +48,8 @@ from server.db.tables import (
     WAITS,
     core,
 )
+
+T = TypeVar("T")
 
 _api_key = core(tables.ApiKey)
 _file = core(tables.File)
@@ -65,9 +69,20 @@ _upload_part = core(tables.UploadPart)
 
 
 def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    """It has one of the values of this list, however many they are."""
+    """It has one of the values of this list, however many they are.
+
+    A text in a list ends at its first NUL: what is found is known by the row's own value.
+    """
     values = func.json_each(bindparam(name, type_=JSON)).table_valued("value", name="given")
     return column.in_(select(values.c.value))
+
+
+def _without_index(column: ColumnElement[T]) -> ColumnElement[T]:
+    """The column, by which SQLite shall not look for rows: a list beside it has few of them.
+
+    It takes any list for 25 values, and an index of all that a project has for a better one.
+    """
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
 
 @cache
@@ -475,7 +490,7 @@ NAMED_AMONG = union(
 
 FILES_AMONG = select(_file).where(
     _among(_file.c.id, "ids"),
-    _file.c.project_id == bindparam("project_id"),
+    _without_index(_file.c.project_id) == bindparam("project_id"),
     IS_KEPT,
 )
 
@@ -562,7 +577,7 @@ INGEST_AGAIN = (
     .where(
         _store_file.c.vector_store_id == bindparam("store"),
         _among(_store_file.c.id, "ids"),
-        _store_file.c.status == "completed",
+        _without_index(_store_file.c.status) == "completed",
     )
     .values(status="in_progress", usage_bytes=0, attempts=0)
 )
@@ -595,7 +610,7 @@ TOUCH = (
     update(_store)
     .where(
         _among(_store.c.id, "ids"),
-        _store.c.project_id == bindparam("project"),
+        _without_index(_store.c.project_id) == bindparam("project"),
         _store.c.last_active_at < bindparam("at"),
         or_(_store.c.expires_at.is_(None), _store.c.expires_at > bindparam("at")),
     )

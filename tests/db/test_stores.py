@@ -390,6 +390,9 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         tx.files.take_from_tools(rows.PROJECT, "file-1")
         tx.files.has_blob("0")
         tx.files.blobs_among({"0", "1"})
+        tx.files.among(rows.PROJECT, ["file-1"], 1)
+        tx.vector_stores.touch(rows.PROJECT, ["vs_1"], 1)
+        tx.vector_store_files.ingest_again("vs_1", ["file-1"])
         tx.uploads.overdue(1, 5)
         tx.upload_parts.size("upload_1")
         tx.upload_parts.drop("upload_1")
@@ -425,6 +428,10 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
     assert any(f"{alone} {by_project}" in plan for plan in found)
     assert any("SEARCH run USING INDEX uq_run_active_thread" in plan for plan in found)
     assert not [plan for plan in found if plan.startswith("USE TEMP B-TREE FOR ORDER BY")][1:]
+    by_ids = ".id IN (SELECT given."
+    sought = [plan for plan in found if plan.startswith("SEARCH") and by_ids in plan]
+    assert len(sought) == 3
+    assert all("(id=?" in plan for plan in sought), sought
 
 
 def test_names_follow_the_convention() -> None:
