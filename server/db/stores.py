@@ -167,11 +167,11 @@ class Store:
     def _rows_among(
         self, query: ClauseElement, ids: Collection[str], where: Values
     ) -> dict[str, Record]:
-        """The rows that the query finds of all the `ids`, by theirs."""
+        """The rows that the query finds of all the `ids`, by theirs and in their order."""
         found: dict[str, Record] = {}
         for some in portions(ids):
-            rows = self.queries.all(query, {**where, "ids": some})
-            found.update((row.id, row) for row in rows)
+            rows = {row.id: row for row in self.queries.all(query, {**where, "ids": some})}
+            found.update((each, rows[each]) for each in some if each in rows)
         return found
 
     def _position(self, parent: str, parent_id: str, object_id: str) -> float:
