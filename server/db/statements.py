@@ -6,8 +6,9 @@ come from cached functions, the rest are constants; all values are bound when th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -49,8 +50,6 @@ from server.db.tables import (
     core,
 )
 
-T = TypeVar("T")
-
 _api_key = core(tables.ApiKey)
 _file = core(tables.File)
 _kept = core(tables.Idempotency)
@@ -77,12 +76,39 @@ def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     return column.in_(select(values.c.value))
 
 
-def _without_index(column: ColumnElement[T]) -> ColumnElement[T]:
+def _without_index(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """The column, by which SQLite shall not look for rows: a list beside it has few of them.
 
     It takes any list for 25 values, and an index of all that a project has for a better one.
     """
     return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+
+
+def _having(table: Table, names: Iterable[str]) -> list[ColumnElement[bool]]:
+    """Its columns of these names have the values given."""
+    return [table.c[name] == bindparam(name) for name in names]
+
+
+def _oldest_of_projects(
+    table: Table, waits: TextClause, *where: ColumnElement[bool]
+) -> Select[Any]:
+    """The oldest row of each project of those that wait, and of which the conditions are true.
+
+    Of a long queue only these are looked at, project by project.
+    """
+    first = select(func.min(table.c.project_id).label("id")).where(waits)
+    waiting = first.cte("waiting", recursive=True)
+    following = first.where(table.c.project_id > waiting.c.id).scalar_subquery()
+    waiting = waiting.union_all(select(following).where(waiting.c.id.is_not(None)))
+    oldest = (
+        select(table.c.seq)
+        .where(waits, table.c.project_id == waiting.c.id, *where)
+        .order_by(table.c.seq)
+        .limit(1)
+        .correlate(waiting)
+        .scalar_subquery()
+    )
+    return select(table).select_from(waiting.join(table, table.c.seq == oldest))
 
 
 @cache
@@ -98,8 +124,7 @@ def insert_many_into(table: Table) -> Insert:
 @cache
 def equal(table: Table, *names: str) -> Select[Any]:
     """The rows whose columns of these names have the values given, oldest first."""
-    same = (table.c[name] == bindparam(name) for name in names)
-    return select(table).where(*same).order_by(table.c.seq)
+    return select(table).where(*_having(table, names)).order_by(table.c.seq)
 
 
 def update_of(table: Table) -> ReturningUpdate[Any]:
@@ -130,10 +155,20 @@ def delete_from(table: Table) -> ReturningDelete[Any]:
 
 @cache
 def between(
-    table: Table, parent: str, order: str, after: bool, before: bool, *where: ColumnElement[bool]
+    table: Table,
+    parent: str,
+    order: str,
+    after: bool,
+    before: bool,
+    *where: ColumnElement[bool],
+    same: tuple[str, ...] = (),
 ) -> Select[Any]:
-    """At most `most` rows under `parent`, from the cursor on: backwards from a lone `before`."""
+    """At most `most` rows under `parent`, from the cursor on: backwards from a lone `before`.
+
+    Of those of which the conditions are true, and whose columns `same` have the values given.
+    """
     query = select(table).where(table.c[parent] == bindparam("parent"), *where)
+    query = query.where(*_having(table, same))
     return _part(query, table.c.seq, order, after, before)
 
 
@@ -145,7 +180,7 @@ def between_labelled(
     order: str,
     after: bool,
     before: bool,
-    *where: ColumnElement[bool],
+    same: tuple[str, ...] = (),
 ) -> Select[Any]:
     """The same of a project's rows whose metadata has all of `key0`, `value0`, `key1` and so on.
 
@@ -155,7 +190,7 @@ def between_labelled(
     source = first.join(table, table.c.seq == first.c.seq)
     for pair in others:
         source = source.join(pair, pair.c.seq == first.c.seq)
-    query = select(table).select_from(source).where(*where)
+    query = select(table).select_from(source).where(*_having(table, same))
     for i, pair in enumerate((first, *others)):
         query = query.where(
             pair.c.project_id == bindparam("parent"),
@@ -163,11 +198,6 @@ def between_labelled(
             pair.c.value == bindparam(f"value{i}"),
         )
     return _part(query, first.c.seq, order, after, before)
-
-
-@cache
-def has_status(table: Table) -> ColumnElement[bool]:
-    return table.c.status == bindparam("status")
 
 
 @cache
@@ -332,7 +362,6 @@ GIVE_RUN = _given(_run, (_run.c.seq == _newest_run) & _made_by_request(_run) & ~
 NEWEST_MESSAGE = select(func.max(_message.c.seq)).where(_message.c.thread_id == bindparam("thread"))
 
 IS_SHOWN = ~_message.c.held
-OF_RUN = _message.c.run_id == bindparam("run")
 HELD_MESSAGES = (
     select(_message)
     .where(WAITS, _message.c.thread_id == bindparam("thread"))
@@ -353,20 +382,7 @@ def _number_of(*where: ColumnElement[bool] | TextClause) -> Select[Any]:
 NUMBER_QUEUED = _number_of(IS_ACTIVE, _run.c.status == "queued")
 NUMBER_QUEUED_OF = _number_of(_run.c.status == "queued", _run.c.project_id == bindparam("project"))
 NUMBER_AT_WORK_OF = _number_of(AT_WORK, _run.c.api_key_id.is_not_distinct_from(bindparam("key")))
-# Of a long queue only its projects' oldest runs are looked at, project by project.
-_first_project = select(func.min(_run.c.project_id).label("id")).where(IN_QUEUE)
-_waiting = _first_project.cte("waiting", recursive=True)
-_next_project = _first_project.where(_run.c.project_id > _waiting.c.id).scalar_subquery()
-_waiting = _waiting.union_all(select(_next_project).where(_waiting.c.id.is_not(None)))
-_oldest = (
-    select(_run.c.seq)
-    .where(IN_QUEUE, _run.c.project_id == _waiting.c.id, _among(_run.c.model_id, "models"))
-    .order_by(_run.c.seq)
-    .limit(1)
-    .correlate(_waiting)
-    .scalar_subquery()
-)
-OLDEST_OF_PROJECTS = select(_run).select_from(_waiting.join(_run, _run.c.seq == _oldest))
+OLDEST_IN_QUEUE = _oldest_of_projects(_run, IN_QUEUE, _among(_run.c.model_id, "models"))
 IN_PROGRESS_BY_PROJECT = (
     select(_run.c.project_id, func.count().label("number"))
     .where(IS_ACTIVE, _run.c.status == "in_progress")
@@ -433,7 +449,6 @@ def overdue(now: Any) -> Select[Any]:
 
 
 IS_KEPT = kept_at(bindparam("now"))
-HAS_PURPOSE = _file.c.purpose == bindparam("purpose")
 FILE = select(_file).where(
     _file.c.id == bindparam("id"), _file.c.project_id == bindparam("project_id"), IS_KEPT
 )
@@ -519,7 +534,6 @@ def tally_overdue(owner: str) -> Select[Any]:
 
 
 IS_IN_STORE = _store_file.c.id.not_in(overdue(bindparam("now")))
-OF_BATCH = _store_file.c.batch_id == bindparam("batch")
 STORE_FILE = select(_store_file).where(
     _store_file.c.id == bindparam("id"),
     _store_file.c.vector_store_id == bindparam("store"),
@@ -552,16 +566,8 @@ IDS_COMPLETED = (
 STORES_WITH_TEXT = (
     select(_store_file.c.vector_store_id).where(_store_file.c.status == "completed").distinct()
 )
-NEXT_PROJECT_TO_INGEST = select(func.min(_store_file.c.project_id)).where(
-    IN_INGESTION, _store_file.c.project_id > bindparam("after")
-)
 COUNT_TO_INGEST = select(func.count()).select_from(_store_file).where(IN_INGESTION)
-OLDEST_TO_INGEST = (
-    select(_store_file)
-    .where(IN_INGESTION, _store_file.c.project_id == bindparam("project"))
-    .order_by(_store_file.c.seq)
-    .limit(1)
-)
+OLDEST_TO_INGEST = _oldest_of_projects(_store_file, IN_INGESTION)
 OLDEST_TO_INGEST_AMONG = (
     select(_store_file)
     .where(IN_INGESTION, _among(_store_file.c.seq, "seqs"))

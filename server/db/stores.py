@@ -21,7 +21,7 @@ from server.db.tables import core
 from server.nesting import characters_in
 
 Record = queries.Record
-VALUES_AT_ONCE = 1000  # SQLite takes a bounded number of them
+VALUES_AT_ONCE = 1000  # of a list that may be as long as its client likes
 MOST_CHARACTERS: Final = 2**25  # of a page, whatever its limit, and of what a run reads of a thread
 INGESTION = "ingestion"  # the channel on which it is told that files of vector stores came or went
 
@@ -53,10 +53,15 @@ class UnknownCursor(Exception):
 
 
 def portions(values: Collection[str]) -> Iterator[list[str]]:
-    """All of them, as many at once as a statement takes."""
+    """All of them, a bounded number at once."""
     wanted = list(values)
     for start in range(0, len(wanted), VALUES_AT_ONCE):
         yield wanted[start : start + VALUES_AT_ONCE]
+
+
+def _given(wanted: Mapping[str, str | None]) -> dict[str, str]:
+    """Without those that are None."""
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _first_of(
@@ -113,14 +118,23 @@ class Store:
         """All rows with these values, oldest first."""
         return self.queries.all(statements.equal(self.table, *wanted), wanted)
 
-    def page(self, parent_id: str, part: Slice, *where: ColumnElement[bool], **values: Any) -> Page:
+    def page(
+        self,
+        parent_id: str,
+        part: Slice,
+        *where: ColumnElement[bool],
+        now: int = 0,
+        **wanted: str | None,
+    ) -> Page:
         """A part of the list under `parent_id`: the page next to `before` where it alone is given.
 
-        Of what in it the conditions are true, with these values. Raises UnknownCursor.
+        Of what in it the conditions are true `now`, and whose columns have these values, but for
+        None. Raises UnknownCursor.
         """
         cut = part.order, bool(part.after), bool(part.before)
-        query = statements.between(self.table, self.parent, *cut, *where)
-        return self._page(query, self.parent, parent_id, part, values)
+        same = _given(wanted)
+        query = statements.between(self.table, self.parent, *cut, *where, same=tuple(same))
+        return self._page(query, self.parent, parent_id, part, {"now": now, **same})
 
     def _page(
         self,
@@ -159,20 +173,15 @@ class Store:
 
     def _among(self, query: ClauseElement, name: str, values: Collection[str]) -> set[str]:
         """What the query finds of all the values, which are given to it as `name`."""
-        found: set[str] = set()
-        for some in portions(values):
-            found.update(self.queries.scalars(query, {name: some}))
-        return found
+        return set(self.queries.scalars(query, {name: list(values)}))
 
     def _rows_among(
         self, query: ClauseElement, ids: Collection[str], where: Values
     ) -> dict[str, Record]:
         """The rows that the query finds of all the `ids`, by theirs and in their order."""
-        found: dict[str, Record] = {}
-        for some in portions(ids):
-            rows = {row.id: row for row in self.queries.all(query, {**where, "ids": some})}
-            found.update((each, rows[each]) for each in some if each in rows)
-        return found
+        wanted = list(ids)
+        rows = {row.id: row for row in self.queries.all(query, {**where, "ids": wanted})}
+        return {each: rows[each] for each in wanted if each in rows}
 
     def _position(self, parent: str, parent_id: str, object_id: str) -> float:
         wanted = {"id": object_id, "parent": parent_id}
@@ -215,16 +224,13 @@ class Labelled(Store):
         values: dict[str, str] = {}
         for i, (key, value) in enumerate(metadata.items()):
             values |= {f"key{i}": key, f"value{i}": value}
-        where: list[ColumnElement[bool]] = []
-        if status is not None:
-            where.append(statements.has_status(self.table))
-            values["status"] = status
+        same = _given({"status": status})
         if metadata:
             pairs = self.pairs, len(metadata)
-            query = statements.between_labelled(self.table, *pairs, *cut, *where)
+            query = statements.between_labelled(self.table, *pairs, *cut, same=tuple(same))
         else:
-            query = statements.between(self.table, "project_id", *cut, *where)
-        return self._page(query, "project_id", project, part, values)
+            query = statements.between(self.table, "project_id", *cut, same=tuple(same))
+        return self._page(query, "project_id", project, part, {**values, **same})
 
     def _label(self, row: Record) -> None:
         owner = {"project_id": row.project_id, "seq": row.seq}
@@ -323,9 +329,7 @@ class Messages(Store):
 
     def shown(self, thread_id: str, part: Slice, run_id: str | None) -> Page:
         """A part of the list, or of what in it one run wrote. Raises UnknownCursor."""
-        if run_id is None:
-            return self.page(thread_id, part, statements.IS_SHOWN)
-        return self.page(thread_id, part, statements.IS_SHOWN, statements.OF_RUN, run=run_id)
+        return self.page(thread_id, part, statements.IS_SHOWN, run_id=run_id)
 
     def held(self, thread_id: str) -> Sequence[Record]:
         """The messages that wait in a thread, oldest first."""
@@ -368,7 +372,7 @@ class Runs(Labelled):
         It is given once to every retry, told by its number.
         """
         request = {"hash": request_hash, "number": number, "since": since}
-        return self._first(statements.GIVE_RUN, thread=thread_id, **request)
+        return self.queries.first(statements.GIVE_RUN, {"thread": thread_id, **request})
 
     def held(self, thread_id: str) -> Sequence[Record]:
         """The runs that wait in a thread, oldest first."""
@@ -380,7 +384,7 @@ class Runs(Labelled):
         It is of the project that has the fewest in progress; of the same number, of the one whose
         last turn is longest ago; and there it is the oldest.
         """
-        oldest = self.queries.all(statements.OLDEST_OF_PROJECTS, {"models": list(model_ids)})
+        oldest = self.queries.all(statements.OLDEST_IN_QUEUE, {"models": list(model_ids)})
         if len(oldest) <= 1:
             return next(iter(oldest), None)
         rows = self.queries.some(statements.IN_PROGRESS_BY_PROJECT)
@@ -390,9 +394,6 @@ class Runs(Labelled):
             return busy.get(run.project_id, 0), turns.get(run.project_id, 0), run.seq
 
         return min(oldest, key=turn)
-
-    def _first(self, statement: ClauseElement, **values: Any) -> Record | None:
-        return self.queries.first(statement, values)
 
     def number_queued(self, most: int, project: str | None = None) -> int:
         """How many wait to be begun, of all or of one project, counted up to `most`.
@@ -518,8 +519,7 @@ class Turns(Store):
         return self.queries.all(statements.TURNS_SINCE, values)
 
     def _spent(self, **wanted: Any) -> Spent:
-        row: Any = self.queries.one(statements.spent(*wanted), wanted)
-        return Spent(*row)
+        return Spent(*self.queries.one(statements.spent(*wanted), wanted))
 
 
 class Files(Store):
@@ -534,10 +534,7 @@ class Files(Store):
 
     def kept(self, project: str, part: Slice, now: int, purpose: str | None) -> Page:
         """A part of the list, or of what in it has one purpose. Raises UnknownCursor."""
-        if purpose is None:
-            return self.page(project, part, statements.IS_KEPT, now=now)
-        where = statements.IS_KEPT, statements.HAS_PURPOSE
-        return self.page(project, part, *where, now=now, purpose=purpose)
+        return self.page(project, part, statements.IS_KEPT, now=now, purpose=purpose)
 
     def expired(self, now: int, most: int) -> Sequence[Record]:
         wanted = {"now": now, "most": most}
@@ -696,15 +693,8 @@ class VectorStoreFiles(Store):
         batch_id: str | None = None,
     ) -> Page:
         """A part of the list, or of what in it has this status or batch. Raises UnknownCursor."""
-        where: list[ColumnElement[bool]] = [statements.IS_IN_STORE]
-        values: dict[str, Any] = {"now": now}
-        if status is not None:
-            where.append(statements.has_status(self.table))
-            values["status"] = status
-        if batch_id is not None:
-            where.append(statements.OF_BATCH)
-            values["batch"] = batch_id
-        return self.page(store_id, part, *where, **values)
+        wanted = {"status": status, "batch_id": batch_id}
+        return self.page(store_id, part, statements.IS_IN_STORE, now=now, **wanted)
 
     def tallies(self, store_ids: Collection[str], now: int) -> dict[str, Tally]:
         """By store; one that has no files is not among them."""
@@ -751,19 +741,8 @@ class VectorStoreFiles(Store):
 
     def next_to_ingest(self, turns: Mapping[str, int]) -> Record | None:
         """The oldest that waits, of the project whose last turn is longest ago."""
-        oldest = [
-            row
-            for project in self._projects_in_queue()
-            if (row := self._oldest_to_ingest(project)) is not None
-        ]
+        oldest = self.queries.all(statements.OLDEST_TO_INGEST)
         return min(oldest, key=lambda row: (turns.get(row.project_id, 0), row.seq), default=None)
-
-    def _projects_in_queue(self) -> Iterator[str]:
-        project = ""
-        query = statements.NEXT_PROJECT_TO_INGEST
-        while (found := self.queries.scalar(query, {"after": project})) is not None:
-            project = str(found)
-            yield project
 
     def oldest_to_ingest_among(self, seqs: Collection[int]) -> Record | None:
         query = statements.OLDEST_TO_INGEST_AMONG
@@ -772,10 +751,6 @@ class VectorStoreFiles(Store):
     def in_progress_among(self, seqs: Collection[int]) -> set[int]:
         """Those that are still to be taken in."""
         return set(self.queries.scalars(statements.IN_PROGRESS_AMONG, {"seqs": [*seqs]}))
-
-    def _oldest_to_ingest(self, project: str) -> Record | None:
-        query = statements.OLDEST_TO_INGEST
-        return self.queries.first(query, {"project": project})
 
     def update_if_in_progress(self, seq: int, changes: Values) -> Record | None:
         """Change the file if it is still to be taken in."""
@@ -793,10 +768,8 @@ class VectorStoreFiles(Store):
 
     def ingest_again(self, store_id: str, file_ids: Collection[str]) -> None:
         """Have completed ones be as they were before."""
-        wanted = list(file_ids)
-        for start in range(0, len(wanted), VALUES_AT_ONCE):
-            some = {"store": store_id, "ids": wanted[start : start + VALUES_AT_ONCE]}
-            self.queries.run(statements.INGEST_AGAIN, some)
+        wanted = {"store": store_id, "ids": list(file_ids)}
+        self.queries.run(statements.INGEST_AGAIN, wanted)
 
     def release_all(self) -> Sequence[int]:
         """Nobody has a claim any more; the `seq` of those that were claimed."""

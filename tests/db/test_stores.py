@@ -400,6 +400,7 @@ async def test_every_query_has_an_index(db: Database, thread: Record) -> None:
         tx.vector_store_files.kept("vs_1", Slice(), 1)
         tx.vector_store_files.tallies(["vs_1"], 1)
         tx.vector_store_files.tally_of_batch("vsfb_1", 1)
+        tx.vector_store_files.next_to_ingest({})
         tx.vector_store_files.oldest_to_ingest_among([1, 2])
         tx.index_removals.oldest(5, after=1)
 
