@@ -32,6 +32,10 @@ WORTH_WAITING = 32
 SHORTEST_STEP = 0.5
 LONGEST_STEP = 3.0
 LAST_STEP = 1.0
+# What all that is left may take grows with what the prompt that has waited longest has waited, and
+# half of it is what a step may take, however few wait: short steps cost each of them a quarter.
+EARNED_SHARE = 1 / 3
+MOST_EARNED = 2.0
 # Without streams the batch is filled, but nobody must take a slow machine for one that hangs. What
 # is left of all prompts goes in two steps, so that only half of them wait for the last one, if it
 # takes so long that one step more is hardly felt.
@@ -214,8 +218,9 @@ class Scheduler:
         """How many tokens of the prompts, in this order, go beside so many live streams.
 
         A step that reads prompts holds up every stream, one that does not holds up every prompt:
-        the more prompts wait for each stream, the longer it may take. Small chunks are inefficient,
-        too: half of the streams waiting are enough to fill the batch.
+        the more prompts wait for each stream, and the longer one has waited, the longer it may
+        take. Small chunks are inefficient, too: half of the streams waiting are enough to fill the
+        batch.
         """
         room = self._batch - (0 if self._apart else streams)
         cost = self._cache.seconds_to_read
@@ -223,7 +228,9 @@ class Scheduler:
             return min(room, self._smallest_chunk) if streams else room
         backlog = [*prompts, *self.waiting]
         left = sum(sequence.left for sequence in backlog)
-        if left * cost <= LAST_STEP:
+        waited = self.time_to_read(max(map(self._read_since, backlog)))
+        earned = min(MOST_EARNED, EARNED_SHARE * waited)
+        if left * cost <= max(LAST_STEP, earned):
             return min(room, left)
         if streams == 0:
             target = LONGEST_ALONE
@@ -231,7 +238,7 @@ class Scheduler:
                 room = sum(prompt.left for prompt in prompts[: (len(prompts) + 1) // 2])
         else:
             pressure = min(1.0, 2 * len(backlog) / streams)
-            target = max(SHORTEST_STEP, LONGEST_STEP * pressure**2)
+            target = max(SHORTEST_STEP, earned / 2, LONGEST_STEP * pressure**2)
             target = target if len(backlog) > 1 else min(target, LAST_STEP)
         return min(room, max(self._smallest_chunk, round(target / cost)))
 
@@ -240,8 +247,11 @@ class Scheduler:
 
     def _place_in_prefill(self, sequence: Sequence) -> tuple[int, int]:
         """By project, then by what is left to read, less half of what was read meanwhile."""
-        waited = self._read - sequence.arrival
-        return self._served[sequence.scope], 2 * sequence.left - waited
+        return self._served[sequence.scope], 2 * sequence.left - self._read_since(sequence)
+
+    def _read_since(self, sequence: Sequence) -> int:
+        """How many tokens of prompts were read since it came."""
+        return self._read - sequence.arrival
 
     def _follows(self, sequence: Sequence, prefix: Prefix) -> bool:
         """Whether it begins like a prompt that is being read, and should wait for that."""

@@ -67,6 +67,22 @@ def test_prompts_that_take_long_together_are_read_in_two_goes(
     assert [[end.number for end in step.ends] for step in steps if step.ends] == goes
 
 
+def test_the_longer_a_prompt_has_waited_the_longer_it_holds_up_streams() -> None:
+    """Half a second at first, later a second, and two for all that is left."""
+    served = served_by(slots=9, context=1600, cells=9 * 1600, batch=320)
+    served.backend.seconds_per_token = 0.01
+    for number, prompt in enumerate(talkative_prompts(8)):
+        served.ask(number, prompt, most=40)
+    for _ in range(3):
+        served.step()
+    served.ask(8, prompt_of(8, 1500), most=1)
+    served.run()
+    *goes, last = [size - 8 for size in served.backend.batches[3:] if size > 8]
+    assert (goes[0], goes[-1]) == (50, 100)
+    assert goes == sorted(goes)
+    assert 100 < last <= 200
+
+
 def test_where_they_are_faster_apart_streams_and_prompts_take_turns() -> None:
     """If much is in the context. Text is told at once beside a prompt, whose steps take long."""
     served = Served(ArithmeticBackend(context=1600, cells=2400, mixes=False), batch=32)
