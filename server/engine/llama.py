@@ -39,6 +39,9 @@ _logits_address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_in
     ("llama_get_logits_ith", _c._lib)
 )
 
+# Bytes that one thread reads about as fast as several, which wait for each other at each layer.
+_FEW_WEIGHTS = 16 << 20
+
 _SPLIT_MODES = {
     "none": _c.LLAMA_SPLIT_MODE_NONE,
     "layer": _c.LLAMA_SPLIT_MODE_LAYER,
@@ -471,7 +474,8 @@ class LlamaBackend:
         parameters.n_ctx = cells
         parameters.n_batch = parameters.n_ubatch = max(settings.batch, self.slots)
         parameters.n_seq_max = parameters.n_outputs_max = self.slots + 1
-        parameters.n_threads = parameters.n_threads_batch = _threads(settings)
+        parameters.n_threads = _threads_for_one(settings, self._model)
+        parameters.n_threads_batch = _threads(settings)
         parameters.kv_unified = True
         # llama.cpp reuses what has left a window either way: a full cache could not be cut, too.
         parameters.swa_full = False
@@ -610,6 +614,13 @@ def memory_of_gpus(devices: Sequence[tuple[int, int]]) -> tuple[int, bool]:
 
 def _threads(settings: EngineSettings) -> int:
     return settings.threads or physical_cores()
+
+
+def _threads_for_one(settings: EngineSettings, model: Model) -> int:
+    """For a step of one token; the other cores are left to whoever reads what is said."""
+    if settings.threads is None and _c.llama_model_size(model.pointer) <= _FEW_WEIGHTS:
+        return 1
+    return _threads(settings)
 
 
 def _shares(settings: EngineSettings) -> Any:

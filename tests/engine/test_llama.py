@@ -6,8 +6,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import llama_cpp
 import numpy as np
 import pytest
 
@@ -110,6 +112,27 @@ def test_an_interrupted_step_can_be_taken_back_and_done_again(backend: LlamaBack
     backend.cut(1, 20)
     again = decode(backend, 1, 20, tokens[20:])
     assert np.abs(calm - again).max() < 0.001 * np.std(calm)
+
+
+@pytest.mark.parametrize(
+    ("asked", "few", "threads"), [(None, True, (1, 3)), (None, False, (3, 3)), (2, True, (2, 2))]
+)
+def test_one_sequence_of_a_small_model_takes_one_thread(
+    model_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: int | None,
+    few: bool,
+    threads: tuple[int, int],
+) -> None:
+    """Unless another number was asked for; several sequences take a core each."""
+    monkeypatch.setattr("server.engine.llama.physical_cores", lambda: 3)
+    if not few:
+        monkeypatch.setattr("server.engine.llama._FEW_WEIGHTS", 0)
+    settings = replace(SETTINGS, threads=asked)
+    backend = LlamaBackend(Model(str(model_path), settings, ErrorLog()), settings)
+    made = backend._context
+    assert (llama_cpp.llama_n_threads(made), llama_cpp.llama_n_threads_batch(made)) == threads
+    backend.close()
 
 
 def test_an_impossible_batch_raises(backend: LlamaBackend) -> None:
