@@ -56,6 +56,13 @@ class Served:
         request = Request(prompt, most, sampling, scope, owner, shared)
         self.decoder.submit(number, request, constraint)
 
+    def ask_eight(self, steps: int) -> None:
+        """Streams of forty tokens, numbered from 0, that have been at it for so many steps."""
+        for number, prompt in enumerate(talkative_prompts(8)):
+            self.ask(number, prompt, most=40)
+        for _ in range(steps):
+            self.step()
+
     def answer(self, number: int, prompt: list[int], most: int = 8, **request: str) -> list[int]:
         """What it says to this, with nothing else to do; its end is in `ends`."""
         self.ask(number, prompt, most, **request)  # type: ignore[arg-type]

@@ -114,10 +114,7 @@ def test_what_streams_cost_is_not_taken_for_the_prompts() -> None:
     """A step beside streams takes their time, too; the next chunk is not made smaller for it."""
     served = Served(ArithmeticBackend(slots=12, context=512, cells=4096), batch=256, chunk=4)
     served.backend.seconds_per_token = 0.01
-    for number, prompt in enumerate(talkative_prompts(8)):
-        served.ask(number, prompt, most=40)
-    for _ in range(20):
-        served.step()
+    served.ask_eight(steps=20)
     served.ask(8, prompt_of(8, 400), most=1)
     for _ in range(5):
         served.step()

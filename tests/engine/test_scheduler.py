@@ -71,10 +71,7 @@ def test_the_longer_a_prompt_has_waited_the_longer_it_holds_up_streams() -> None
     """Half a second at first, later a second, and two for all that is left."""
     served = served_by(slots=9, context=1600, cells=9 * 1600, batch=320)
     served.backend.seconds_per_token = 0.01
-    for number, prompt in enumerate(talkative_prompts(8)):
-        served.ask(number, prompt, most=40)
-    for _ in range(3):
-        served.step()
+    served.ask_eight(steps=3)
     served.ask(8, prompt_of(8, 1500), most=1)
     served.run()
     *goes, last = [size - 8 for size in served.backend.batches[3:] if size > 8]
