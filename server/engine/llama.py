@@ -63,7 +63,8 @@ _GPU, _INTEGRATED_GPU = 1, 2  # the binding has no names for kinds of devices
 _WIDE_TYPES = {"f32", "f16", "bf16"}
 _RANKED_BY_SHARES = {"qwen3", "qwen3vl"}  # of yes and no, where others have one logit
 _ERROR_LEVEL = 4
-_ABORTED = "ret = 2"  # how it ends a line about a step that was interrupted
+# How it ends its lines about a step that was interrupted.
+_ABORTED = ("failed with error 1", "compute status: 1", "ret = 2")
 _PIECE_BYTES = 256
 # More of them would wait for each other.
 _MOST_SAMPLING_THREADS = 4
