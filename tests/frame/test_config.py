@@ -58,7 +58,7 @@ def test_every_setting_in_the_config_file_is_explained() -> None:
         for before, line in pairwise(lines)
         if " = " in line and line[0] not in '#"' and not before.startswith("#")
     ]
-    assert bare == ["min_p = 0.0", "repetition_penalty = 1.0", "flash_attention = true"]
+    assert bare == ["min_p = 0.0", "repetition_penalty = 1.0"]
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
